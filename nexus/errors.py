@@ -1,0 +1,110 @@
+"""What can go wrong, and what the client is told.  Wire shapes belong to the dialects, decisions to their rooms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from nexus.model import EMPTY, Refusal
+
+
+class NexusError(Exception):
+    """The base of everything Nexus raises on purpose."""
+
+
+class Problem(NexusError):
+    """An answer that is an error: the dialect gives it its wire shape.
+
+    `code` is stable and documented; `message` says what to do.  `retry_after` is in seconds.  `context` is the contract's
+    `context` object.  `type` overrides the dialect's own word for the status.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        param: str | None = None,
+        type: str | None = None,
+        context: Mapping[str, Any] = EMPTY,
+        retry_after: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.param = param
+        self.type = type
+        self.context = context
+        self.retry_after = retry_after
+
+
+class BackendError(NexusError):
+    """An exchange with a backend that did not work out.
+
+    `code` is one of the codes below.  `reused` marks a pooled connection that had died before a byte of the answer: the
+    same pair is asked once more and no attempt is counted.  `hint` is one sentence for the operator.
+    """
+
+    CODES = (
+        "connect_refused", "connect_timeout", "connect_failed", "tls_failed",
+        "reset", "cut", "malformed", "too_large",
+        "first_byte_timeout", "idle_timeout", "answer_timeout",
+        "error_event", "no_answer", "status",
+    )  # fmt: skip
+
+    def __init__(self, code: str, hint: str = "", *, reused: bool = False, sent: bool = False) -> None:
+        super().__init__(f"{code}: {hint}" if hint else code)
+        self.code = code
+        self.hint = hint
+        self.reused = reused
+        self.sent = sent
+
+    @property
+    def timed_out(self) -> bool:
+        return self.code.endswith("_timeout")
+
+
+class Refused(NexusError):
+    """Raised by a stage's `admit`: this attempt must not leave.  Routing goes on without the pair."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.code)
+        self.refusal = refusal
+
+
+class StageError(NexusError):
+    """A stage crashed.  The request dies and names it: a policy fails closed."""
+
+    def __init__(self, stage: str, verb: str, cause: BaseException) -> None:
+        super().__init__(f"stage {stage!r} failed in {verb}: {type(cause).__name__}")
+        self.stage = stage
+        self.verb = verb
+
+
+@attrs.frozen(kw_only=True)
+class Mistake:
+    """One thing wrong with a configuration: where (`backends[0].zone`, `line 7`), what, and the nearest known word."""
+
+    place: str
+    message: str
+    nearest: str | None = None
+
+    def __str__(self) -> str:
+        hint = f" (did you mean {self.nearest!r}?)" if self.nearest else ""
+        return f"{self.place}: {self.message}{hint}"
+
+
+class ConfigError(NexusError):
+    """Every mistake of a configuration at once."""
+
+    def __init__(self, mistakes: Sequence[Mistake]) -> None:
+        super().__init__("\n".join(str(m) for m in mistakes))
+        self.mistakes = tuple(mistakes)
+
+
+class StartupError(NexusError):
+    """Nexus cannot start; the message is one clear sentence (a port in use, a locked state directory)."""
