@@ -1,8 +1,9 @@
-"""The part that every HTTP inference server shares: base URL, key, sending, fetching JSON.  No server's own API lives here."""
+"""The part that every HTTP inference server shares: base URL, key, sending, probing.  No server's own API lives here."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
@@ -10,13 +11,71 @@ from typing import Any
 
 import aiohttp
 
-from nexus.api import Backend, BackendError, Call, Exchange, Reply, Scope, Server
+from nexus.api import Backend, BackendError, Call, Exchange, Reply, Report, Scope, Server
 
 MAX_PROBE_BYTES = 8 * 1024 * 1024
+OPTIONAL_TIMEOUT = 2.0  # seconds; what a probe can do without must not hold up what it needs
+
+
+class WrongStatus(BackendError):
+    """A probe was answered, but with another status than 2xx.  Caught where a 404, 401 or 503 has a meaning of its own."""
+
+    def __init__(self, status: int, asked: str) -> None:
+        super().__init__("status", f"answered {status} to {asked}")
+        self.status = status
+
+
+def objects(answer: Any, key: str) -> list[Mapping[str, Any]]:
+    """The JSON objects in the list `answer[key]`; a null list is empty, what is no object is left out.
+
+    Raises BackendError("malformed") where there is no such list.
+    """
+    if not isinstance(answer, dict) or key not in answer:
+        raise BackendError("malformed", f"its answer has no {key!r}")
+    found = answer[key] if answer[key] is not None else []
+    if not isinstance(found, list):
+        raise BackendError("malformed", f"{key!r} in its answer is no list")
+    return [item for item in found if isinstance(item, dict)]
+
+
+def within(value: Any, *path: str) -> Any:
+    """What nested JSON objects hold under `path`, or None."""
+    for key in path:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
+def count_of(value: Any) -> int | None:
+    """A positive whole number, also where a server writes it as text; None for anything else."""
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        value = int(value[:18])
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return int(value) if 0 < value < 1e18 else None
+
+
+def words_of(value: Any) -> frozenset[str] | None:
+    """The strings of a list, lower case; None where it is no list, so that "says nothing" differs from "says none"."""
+    return frozenset(item.lower() for item in value if isinstance(item, str)) if isinstance(value, list) else None
+
+
+def metric_sum(text: str, *names: str) -> int | None:
+    """The sum of all samples of these Prometheus metrics, whatever their labels; None where no sample is there."""
+    named = "|".join(map(re.escape, names))
+    samples = [_number(found) for found in re.findall(rf"^(?:{named})(?:{{[^\n]*}})?[ \t]+([0-9.eE+-]+)", text, re.MULTILINE)]
+    return round(sum(samples)) if samples else None
+
+
+def _number(text: str) -> float:
+    try:
+        return min(max(float(text), 0.0), 1e9)
+    except ValueError:
+        return 0.0
 
 
 class HTTPBackend(Backend):
-    """A server behind a base URL.  Subclasses write `probe`; `path` maps a dialect's path to the server's.
+    """A server behind a base URL.  Subclasses write `look`, which may raise, or `probe`; `path` maps a dialect's path to
+    the server's.
 
     `api_path` is the API's own path, which the operator may or may not have written at the end of the URL.
     """
@@ -28,6 +87,34 @@ class HTTPBackend(Backend):
         self.scope = scope
         self.base = server.url.rstrip("/").removesuffix(self.api_path)
         self._auth = tuple(self.auth().items())
+
+    async def probe(self) -> Report:
+        try:
+            return await self.look()
+        except BackendError as error:
+            return self.report_of(error)
+
+    async def look(self) -> Report:
+        """The body of `probe` for a subclass that leaves failures to `report_of`.  Raises BackendError."""
+        raise NotImplementedError("a backend writes look() or probe()")
+
+    def report_of(self, error: BackendError) -> Report:
+        """What a failed probe means, as a sentence for people.  `code` is one of unauthorized, not_this_kind, unreachable."""
+        status = error.status if isinstance(error, WrongStatus) else None
+        if status in (401, 403):
+            code, problem = "unauthorized", f"answered {status}: the key is wrong or missing (api_key_env)"
+        elif (status is not None and status < 500) or error.code in ("malformed", "too_large"):
+            code, problem = "not_this_kind", f"does not answer as its kind does: {error.hint}"
+        elif error.code == "connect_refused":
+            code, problem = "unreachable", f"refused the connection at {self.shown}"
+        else:
+            code, problem = "unreachable", f"cannot be used at {self.shown}: {error.hint}"
+        return Report(ok=False, code=code, problem=problem)
+
+    @property
+    def shown(self) -> str:
+        """The base URL for people: without a user name or password that somebody may have written into it."""
+        return re.sub(r"//[^/@]*@", "//", self.base)
 
     def auth(self) -> Mapping[str, str]:
         """The headers that carry the server's key, lower case."""
@@ -53,16 +140,31 @@ class HTTPBackend(Backend):
     async def get_json(self, path: str, *, method: str = "GET", body: Any = None, timeout: float = 5.0) -> Any:
         """The JSON that the server answers, for probes.  Redirects are not followed.
 
-        Raises BackendError with code `status` for another answer than 2xx, `malformed` for what is no JSON,
-        `connect_failed` and `answer_timeout` as they say.
+        Raises WrongStatus for another answer than 2xx, BackendError with code `malformed` for what is no JSON,
+        `connect_refused`, `connect_failed`, `tls_failed` and `answer_timeout` as they say.
         """
         async with self.get(path, method=method, body=body, timeout=timeout) as (status, raw):
             if status // 100 != 2:
-                raise BackendError("status", f"{method} {path} answered {status}")
+                raise WrongStatus(status, f"{method} {path}")
             try:
                 return json.loads(raw)
             except (ValueError, RecursionError):
                 raise BackendError("malformed", f"{method} {path} did not answer JSON") from None
+
+    async def maybe_json(self, path: str, *, method: str = "GET", body: Any = None) -> Any:
+        """As `get_json`, for what a probe can do without: None where the server does not answer it."""
+        try:
+            return await self.get_json(path, method=method, body=body, timeout=OPTIONAL_TIMEOUT)
+        except BackendError:
+            return None
+
+    async def maybe_text(self, path: str) -> str | None:
+        """The text of a 2xx answer, for what a probe can do without; None otherwise."""
+        try:
+            async with self.get(path, timeout=OPTIONAL_TIMEOUT) as (status, raw):
+                return raw.decode("utf-8", "replace") if status // 100 == 2 else None
+        except BackendError:
+            return None
 
     @asynccontextmanager
     async def get(
@@ -87,8 +189,25 @@ class HTTPBackend(Backend):
         except TimeoutError:
             raise BackendError("answer_timeout", f"{method} {path} took longer than {timeout:g} s") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise BackendError("connect_failed", f"{type(error).__name__}: {error}") from None
+            raise _failure(error) from None
         yield status, raw
+
+
+def _failure(error: Exception) -> BackendError:
+    if isinstance(error, aiohttp.ClientSSLError):
+        return BackendError("tls_failed", f"TLS failed: {error}")
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return BackendError("connect_failed", f"the name {error.host} does not resolve")
+    if isinstance(error, aiohttp.ClientConnectorError):
+        refused = isinstance(error.os_error, ConnectionRefusedError)
+        return BackendError("connect_refused" if refused else "connect_failed", str(error))
+    if isinstance(error, aiohttp.InvalidURL):  # its text would repeat a password written into the URL
+        return BackendError("connect_failed", "its URL is not valid")
+    return BackendError("malformed" if isinstance(error, aiohttp.ClientResponseError) else "connect_failed", _plain(error))
+
+
+def _plain(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 class _Send:
