@@ -1,0 +1,31 @@
+"""Prometheus metrics for Nexus: descriptors and hooks only.  Counting lives in `counts`, the endpoint in `exposition`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from nexus.api import ObserverKind, RoutesKind, Scope, hookimpl, opens
+
+if TYPE_CHECKING:
+    from nexus_metrics.exposition import Metrics
+
+
+def _make(options: Any, scope: Scope) -> Metrics:
+    from nexus_metrics.exposition import Metrics  # prometheus_client costs a megabyte: only a gateway that opens this pays
+
+    return Metrics()
+
+
+# One `open` in both descriptors: the gateway opens it once, and what it counts is what it serves.
+_open = opens(_make)
+
+
+@hookimpl
+def nexus_observers() -> Iterable[ObserverKind]:
+    yield ObserverKind(name="metrics", open=_open)
+
+
+@hookimpl
+def nexus_routes() -> Iterable[RoutesKind]:
+    yield RoutesKind(name="metrics", open=_open)
