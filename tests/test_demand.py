@@ -72,7 +72,7 @@ def test_nothing_in_a_row_of_demands_loosens_an_earlier_one(row: list[Demand]) -
     assert all(is_no_looser(total, demand) for demand in row)
 
 
-@pytest.mark.parametrize("order", permutations(range(3)))
+@pytest.mark.parametrize("order", list(permutations(range(3))))
 def test_each_field_keeps_its_strictest_value(order: tuple[int, ...]) -> None:
     parts = [
         Demand(zone=Zone.RESTRICTED, context=10),
