@@ -1,0 +1,120 @@
+"""What the figures say: medians with their spread, ratios within each round, targets met or missed.  Nothing is measured here."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+
+import attrs
+
+Samples = dict[str, dict[str, list[float]]]  # contender → metric → one figure per round
+
+METRICS = {  # metric: (label, digits)
+    "ready_s": ("ready after, s", 2),
+    "rss_start": ("memory after start, MB", 1),
+    "rss_load": ("memory after load, MB", 1),
+    "rps_1": ("requests/s, 1 connection", 0),
+    "p50_1": ("  median latency, us", 0),
+    "p99_1": ("  99th percentile, us", 0),
+    "rps_64": ("requests/s, 64 connections", 0),
+    "p50_64": ("  median latency, us", 0),
+    "p99_64": ("  99th percentile, us", 0),
+    "cpu_64": ("  its core busy, %", 0),
+    "eps_single": ("events/s, one a write", 0),
+    "cpu_single": ("  its core busy, %", 0),
+    "eps_batch": ("events/s, 64 a write", 0),
+    "cpu_batch": ("  its core busy, %", 0),
+    "paced_p50": ("200 paced: median delay, ms", 2),
+    "paced_p99": ("  99th percentile, ms", 2),
+    "paced_max": ("  longest, ms", 1),
+    "paced_held": ("  held for a later one", 0),
+    "paced_missing": ("  missing", 0),
+    "paced_cpu": ("  its core busy, %", 0),
+}
+
+RATIOS = {  # metric: label
+    "rps_1": "requests/s, 1 connection",
+    "rps_64": "requests/s, 64 connections",
+    "eps_single": "events/s, one a write",
+    "eps_batch": "events/s, 64 a write",
+}
+
+
+def spread(figures: list[float], digits: int) -> str:
+    """`median [least–most]`."""
+    middle = f"{statistics.median(figures):,.{digits}f}"
+    return middle if len(figures) == 1 else f"{middle} [{min(figures):,.{digits}f}–{max(figures):,.{digits}f}]"
+
+
+def pairwise(samples: Samples, metric: str, one: str, other: str, how: Callable[[float, float], float]) -> list[float]:
+    """`how(one, other)` within each round, so that a slow minute of the machine hits both."""
+    left, right = samples.get(one, {}).get(metric, []), samples.get(other, {}).get(metric, [])
+    return [how(a, b) for a, b in zip(left, right, strict=False)]
+
+
+def ratio(samples: Samples, metric: str, one: str, other: str) -> list[float]:
+    return pairwise(samples, metric, one, other, lambda a, b: a / b)
+
+
+def table(samples: Samples) -> str:
+    """One row per metric, one column per contender."""
+    names = list(samples)
+    rows = [["", *names]]
+    for metric, (label, digits) in METRICS.items():
+        rows.append([label, *(spread(f, digits) if (f := samples[n].get(metric)) else "" for n in names)])
+    return _grid(rows)
+
+
+def ratios(samples: Samples) -> str:
+    """Every contender's rates against the bare proxy's and nginx's."""
+    pairs = [(one, other) for other in ("bare", "nginx") for one in samples if one not in ("direct", other) and other in samples]
+    rows = [["", *(f"{one} / {other}" for one, other in pairs)]]
+    for metric, label in RATIOS.items():
+        cells = [ratio(samples, metric, *pair) for pair in pairs]
+        rows.append([label, *(spread(cell, 2) if cell else "" for cell in cells)])
+    return _grid(rows)
+
+
+def _grid(rows: list[list[str]]) -> str:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))])
+        for row in rows
+    )
+
+
+@attrs.frozen
+class Target:
+    """What Nexus has promised, and what was measured (the median over the rounds)."""
+
+    promise: str
+    measured: str
+    met: bool
+
+
+def targets(samples: Samples, cores: int) -> list[Target]:
+    """Every target of which the figures are there; empty without Nexus.  On one core load and gateway cannot be told apart."""
+    nexus = samples.get("nexus", {})
+    if not nexus or cores < 2:
+        return []
+    added = pairwise(samples, "p50_1", "nexus", "direct", lambda a, b: (a - b) / 1000)
+    late = pairwise({"n": nexus, "d": {"paced_p99": samples["direct"]["paced_p50"]}}, "paced_p99", "n", "d", lambda a, b: a - b)
+    found = [
+        _target("requests/s at least 1.2 times the bare proxy's", ratio(samples, "rps_64", "nexus", "bare"), 2, at_least=1.2),
+        _target("median latency added at one connection below 0.5 ms", added, 3, below=0.5),
+        _target("memory after start at most 50 MB", nexus["rss_start"], 1, below=50.05),
+        _target("ready within 1 s", nexus["ready_s"], 2, below=1.005),
+        _target("200 paced streams: 99th percentile of added delay below 5 ms", late, 2, below=5),
+        _target("200 paced streams: events held for a later one, none", nexus["paced_held"], 0, below=0.5),
+        _target("saturated: events/s at least 1.1 times nginx's", ratio(samples, "eps_single", "nexus", "nginx"), 2, at_least=1.1),
+    ]
+    return [target for target in found if target]
+
+
+def _target(
+    promise: str, figures: list[float], digits: int, *, at_least: float = float("-inf"), below: float = float("inf")
+) -> Target | None:
+    if not figures:
+        return None
+    middle = statistics.median(figures)
+    return Target(promise, spread(figures, digits), at_least <= middle < below)

@@ -1,0 +1,212 @@
+"""`make bench`: Nexus beside nginx and a bare aiohttp proxy, on one core, in the same run.  See docs/benchmarks.md.
+
+Each round starts every contender afresh, then takes scenario by scenario, contender by contender, forwards and backwards
+in turn.  The gateway has the first core; the load and the upstream share the last.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import resource
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import attrs
+import contenders
+import loadgen
+import report
+
+BATCHES = {"single": 1, "batch": 64}
+
+
+@attrs.frozen
+class Subject:
+    """A contender that runs: where to send load, and whose process to watch (none: the upstream itself)."""
+
+    name: str
+    port: int
+    running: contenders.Running | None = None
+
+
+class Round:
+    """One round's figures."""
+
+    def __init__(self, samples: report.Samples, seconds: float) -> None:
+        self.samples = samples
+        self.seconds = seconds
+
+    def note(self, subject: Subject, **figures: float) -> None:
+        kept = self.samples.setdefault(subject.name, {})
+        for metric, figure in figures.items():
+            kept.setdefault(metric, []).append(figure)
+
+    def rate(self, connections: int) -> Callable[[Subject], None]:
+        def measure(subject: Subject) -> None:
+            busy = Busy(subject)
+            busy()
+            rate = loadgen.requests(subject.port, connections, self.seconds)
+            busy()
+            self.note(subject, **{f"rps_{connections}": rate.rps, f"p50_{connections}": rate.p50, f"p99_{connections}": rate.p99})
+            busy.note(self, f"cpu_{connections}")
+
+        return measure
+
+    def saturated(self, kind: str) -> Callable[[Subject], None]:
+        def measure(subject: Subject) -> None:
+            busy = Busy(subject)
+            exact = subject.name != "litellm"
+            eps = loadgen.saturated(subject.port, batch=BATCHES[kind], seconds=self.seconds, mark=busy, exact=exact)
+            self.note(subject, **{f"eps_{kind}": eps})
+            busy.note(self, f"cpu_{kind}")
+
+        return measure
+
+    def paced(self, subject: Subject) -> None:
+        busy = Busy(subject)
+        busy()
+        pace = loadgen.paced(subject.port, seconds=self.seconds)
+        busy()
+        self.note(subject, paced_p50=pace.p50, paced_p99=pace.p99, paced_max=pace.most)
+        self.note(subject, paced_held=pace.held, paced_missing=pace.missing)
+        busy.note(self, "paced_cpu")
+
+    def memory(self, metric: str) -> Callable[[Subject], None]:
+        def measure(subject: Subject) -> None:
+            if subject.running:
+                self.note(subject, **{metric: subject.running.rss() / 1e6})
+
+        return measure
+
+
+class Busy:
+    """How much of its core a contender used between the first and the second call."""
+
+    def __init__(self, subject: Subject) -> None:
+        self.running = subject.running
+        self.subject = subject
+        self.marks: list[tuple[float, float]] = []
+
+    def __call__(self) -> None:
+        if self.running:
+            self.marks.append((time.monotonic(), self.running.cpu()))
+
+    def note(self, into: Round, metric: str) -> None:
+        if len(self.marks) == 2:
+            (t0, c0), (t1, c1) = self.marks
+            into.note(self.subject, **{metric: 100 * (c1 - c0) / (t1 - t0)})
+
+
+@contextlib.contextmanager
+def started(names: list[str], upstream: int, directory: Path, this: Round) -> Iterator[list[Subject]]:
+    """Every named contender, ready; its start is timed."""
+    with contextlib.ExitStack() as stack:
+        subjects = []
+        for name in names:
+            if name == "direct":
+                subjects.append(Subject(name, upstream))
+                continue
+            running, ready = contenders.STARTERS[name](directory, upstream)
+            stack.enter_context(contenders.stopping(running))
+            subjects.append(Subject(name, running.port, running))
+            this.note(subjects[-1], ready_s=ready)
+        yield subjects
+
+
+def play(names: list[str], number: int, upstream: int, directory: Path, this: Round) -> None:
+    """One round: every scenario for every contender, side by side."""
+    with started(names, upstream, directory, this) as subjects:
+        steps = [this.memory("rss_start"), this.rate(1), this.rate(64)]
+        steps += [this.saturated("single"), this.saturated("batch"), this.paced, this.memory("rss_load")]
+        for step in steps:
+            for subject in subjects if number % 2 == 0 else reversed(subjects):
+                try:
+                    step(subject)
+                except loadgen.LoadError as error:
+                    raise loadgen.LoadError(f"{subject.name}: {error}") from error
+
+
+def chosen(options: argparse.Namespace) -> list[list[str]]:
+    """The contenders in groups that run at the same time; a heavy peer runs alone."""
+    found = ["direct", "nexus", "bare", "nginx"]
+    if not contenders.has_nexus():
+        print("nexus is left out: `python -m nexus --version` does not work here")
+        found.remove("nexus")
+    if not shutil.which("nginx"):
+        print("nginx is left out: it is not installed (Debian: apt-get install nginx-light)")
+        found.remove("nginx")
+    if not shutil.which("wrk"):
+        print("wrk is not installed: requests are made by a slower client in Python (Debian: apt-get install wrk)")
+    if options.only:
+        found = [name for name in found if name in {"direct", *options.only}]
+    groups = [found]
+    if options.peers:
+        contenders.install_litellm()
+        groups.append(["litellm"])
+    return groups
+
+
+def machine() -> dict[str, str]:
+    cpu = [line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
+    return {
+        "cpu": cpu[0] if cpu else platform.machine(),
+        "cores": str(len(contenders.CORES)),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "load": ", ".join(f"{part:.2f}" for part in os.getloadavg()),
+    }
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=4.0, help="of each scenario")
+    parser.add_argument("--quick", action="store_true", help="one short round: does the harness work?")
+    parser.add_argument("--only", action="append", choices=["nexus", "bare", "nginx"], help="leave the others out")
+    parser.add_argument("--peers", action="store_true", help="LiteLLM's proxy too, in a virtual environment of its own")
+    parser.add_argument("--check", action="store_true", help="exit 1 where a target is missed")
+    parser.add_argument("--json", type=Path, metavar="OUT", help="write every figure to this file")
+    options = parser.parse_args()
+    if options.quick:
+        options.rounds, options.seconds = 1, 1.0
+    return options
+
+
+def show(samples: report.Samples, facts: dict[str, str]) -> list[report.Target]:
+    print("\n" + "\n".join(f"{name}: {value}" for name, value in facts.items()))
+    print(f"\nmedian over the rounds [least–most]\n\n{report.table(samples)}")
+    print(f"\nratios within a round\n\n{report.ratios(samples)}")
+    targets = report.targets(samples, len(contenders.CORES))
+    print("\n" + "\n".join(f"{'met   ' if t.met else 'MISSED'}  {t.promise}: {t.measured}" for t in targets))
+    return targets
+
+
+def main() -> int:
+    options = parse()
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    facts, samples, groups = machine(), report.Samples(), chosen(options)
+    os.sched_setaffinity(0, {contenders.LOAD_CORE})
+    with tempfile.TemporaryDirectory(prefix="nexus-bench-") as name:
+        directory = Path(name)
+        with contenders.stopping(contenders.start_upstream(directory)) as upstream:
+            for number in range(options.rounds):
+                print(f"round {number + 1} of {options.rounds} …", flush=True)
+                for group in groups:
+                    play(group, number, upstream.port, directory, Round(samples, options.seconds))
+    targets = show(samples, facts)
+    if options.json:
+        kept = {"machine": facts, "samples": samples, "targets": [attrs.asdict(target) for target in targets]}
+        options.json.write_text(json.dumps(kept, indent=1, ensure_ascii=False))
+    return int(options.check and not all(target.met for target in targets))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
