@@ -1,0 +1,70 @@
+"""The request log: one line per answered request, through the logger `nexus.request`.  How a line looks is in `format`.
+
+Names, numbers and codes only: never what was asked or answered, never a key (its name only).
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from nexus.api import Observer
+from nexus.model import Answered, Event
+from nexus.observers.format import REQUESTS, clip, plain
+from nexus.observers.render import line_json
+
+_log = logging.getLogger(REQUESTS)
+
+
+class RequestLog(Observer):
+    """Logs every `Answered` at INFO.  The record carries the line's facts as `fields`; nothing is made where nobody listens."""
+
+    def see(self, event: Event) -> None:
+        if type(event) is Answered and _log.isEnabledFor(logging.INFO):
+            fields = line_json(event)
+            _log.info("%s", _Line(fields), extra={"fields": fields})
+
+
+class _Line:
+    """The facts as one readable line, made only if a formatter wants it."""
+
+    __slots__ = ("_fields",)
+
+    def __init__(self, fields: dict[str, Any]) -> None:
+        self._fields = fields
+
+    def __str__(self) -> str:
+        return plain(" ".join(part for part in self._parts() if part))
+
+    def _parts(self) -> list[str]:
+        facts = self._fields
+        return [
+            f"{facts['status']} {facts['outcome']}",
+            facts["code"] or "",
+            f"{facts['dialect']}/{facts['task']}",
+            self._models(),
+            f"on {clip(facts['backend'])} ({facts['zone']})" if facts["backend"] else "",
+            facts["reason"] or "",
+            f"{facts['attempts']} attempts" if facts["attempts"] > 1 else "",
+            self._times(),
+            self._spent(),
+            f"key {clip(facts['key'])}" if facts["key"] else "",
+            f"[{clip(facts['id'])}]",
+        ]
+
+    def _models(self) -> str:
+        asked, answered = self._fields["model"], self._fields["answered_model"]
+        return clip(asked) if answered in (None, asked) else f"{clip(asked)} → {clip(answered)}"
+
+    def _times(self) -> str:
+        facts = self._fields
+        queued = f"queued {facts['queue_ms']:.0f} ms, " if facts["queue_ms"] else ""
+        first = f"first byte {facts['first_byte_ms']:.0f} ms, " if facts["first_byte_ms"] is not None else ""
+        return f"{queued}{first}total {facts['total_ms']:.0f} ms"
+
+    def _spent(self) -> str:
+        facts = self._fields
+        if facts["tokens_source"] == "unknown":
+            return ""
+        cost = f", ${facts['cost_usd']:.4f}" if facts["cost_usd"] is not None else ""
+        return f"{facts['input_tokens']}+{facts['output_tokens']} tokens {facts['tokens_source']}{cost}"

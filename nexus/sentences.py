@@ -1,0 +1,129 @@
+"""What a refusal means, in words for people: one sentence that says why, one that says what to do about it.
+
+Codes and data are made where the decision is (the core, the stages); nothing here decides anything.  A stage from somebody
+else's package may put its own words into the refusal's data, under `sentence` and `hint`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
+
+from nexus.model import Candidate, Refusal
+
+Facts = Mapping[str, Any]
+
+
+@attrs.frozen
+class Words:
+    """How one code is said: `because` makes the rest of a sentence that begins with the pair's name."""
+
+    because: Callable[[Candidate, Facts], str]
+    hint: str
+
+
+def sentence(refusal: Refusal, candidate: Candidate) -> str:
+    """Why this pair cannot have the request: one sentence, whatever the code and whatever its data."""
+    own = refusal.data.get("sentence")
+    if isinstance(own, str) and own:
+        return own
+    words = WORDS.get(refusal.code)
+    because = words.because(candidate, refusal.data) if words else _unknown(refusal)
+    return f"{candidate.backend} ({candidate.name}) {because}."
+
+
+def hint(refusal: Refusal) -> str:
+    """What to do about it: one sentence, or "" where a code of somebody else's stage brought none."""
+    own = refusal.data.get("hint")
+    if isinstance(own, str) and own:
+        return own
+    words = WORDS.get(refusal.code)
+    return words.hint if words else ""
+
+
+def _unknown(refusal: Refusal) -> str:
+    facts = ", ".join(f"{key} {value}" for key, value in refusal.data.items())
+    return f"was refused as {refusal.code!r}" + (f" ({facts})" if facts else "")
+
+
+def _says(text: str) -> Callable[[Candidate, Facts], str]:
+    return lambda candidate, data: text
+
+
+def _busy(candidate: Candidate, data: Facts) -> str:
+    capacity, held = data.get("capacity", candidate.capacity), data.get("in_flight", candidate.backend_in_flight)
+    return f"is busy: it serves {capacity} at once and has {held} in flight" if capacity is not None else "is busy"
+
+
+def _loading(candidate: Candidate, data: Facts) -> str:
+    eta = data.get("eta_seconds", candidate.eta)
+    return "is loading the model" + (f", which takes about {eta:.0f} s more" if isinstance(eta, int | float) else "")
+
+
+def _dialect(candidate: Candidate, data: Facts) -> str:
+    wanted = " ".join(str(data[key]) for key in ("dialect", "task") if data.get(key))
+    return f"does not speak {wanted}" if wanted else "does not speak this request's dialect"
+
+
+def _key(candidate: Candidate, data: Facts) -> str:
+    return f"serves {data.get('model', candidate.name)}, which this key may not use"
+
+
+def _zone(candidate: Candidate, data: Facts) -> str:
+    return f"is in the zone {data.get('has', candidate.zone)}, and the request must stay {data.get('required', 'restricted')}"
+
+
+def _tier(candidate: Candidate, data: Facts) -> str:
+    required = data.get("required")
+    return f"is of tier {data.get('has', candidate.tier)}, and the request needs " + (
+        f"{required} or better" if required is not None else "a better one"
+    )
+
+
+def _context(candidate: Candidate, data: Facts) -> str:
+    served, needed = data.get("served", candidate.context), data.get("needed_at_least")
+    return f"serves a context of {served} tokens, and the request needs " + (f"at least {needed}" if needed is not None else "more")
+
+
+def _lacks(what: str) -> Callable[[Candidate, Facts], str]:
+    def because(candidate: Candidate, data: Facts) -> str:
+        seconds = data.get("for_seconds")
+        # Learnt from the server's own error, so it is believed for a while only.
+        learnt = f"; the server said so, and is asked again in {seconds} s" if seconds is not None else ""
+        return f"{what}{learnt}"
+
+    return because
+
+
+_CAPABILITY = "Ask for a model that can, or, if this one can, list it under the backend's `capabilities`."
+_TASK = "Ask for a model that is made for this."
+
+WORDS: Mapping[str, Words] = {
+    # The core.
+    "down": Words(_says("is down"), "See `nexus backends` for what its last probe met."),
+    "tried": Words(_says("was tried for this request already"), "See the request's attempts for how that one ended."),
+    "busy": Words(_busy, "Try again soon, or raise `max_concurrent` if the server can do more."),
+    "loading": Words(_loading, "Try again once it is loaded."),
+    "paused": Words(_says("asked for a pause (429)"), "Try again when the pause is over."),
+    "ejected": Words(_says("is left out for a while: too many of its last requests failed"), "It is tried again by itself."),
+    "off": Words(_says("has the model switched off"), "Load the model on that server."),
+    "dialect": Words(_dialect, "Use an API that this server speaks, or another model."),
+    "key": Words(_key, "Add the model to the `models` of the key."),
+    "stage_lost_count": Words(
+        _says("is refused by a stage that failed to take note of an earlier request"),
+        "Look into the log for that failure, then restart: a policy that lost count stays closed.",
+    ),
+    # The standard stages.
+    "zone": Words(_zone, "Only the operator can widen a zone: `zone` of the backend, `[[policies]]` of the model."),
+    "tier": Words(_tier, "Add a backend of that tier, or correct `tier` in the configuration."),
+    "no_vision": Words(_lacks("takes no images"), _CAPABILITY),
+    "no_tools": Words(_lacks("takes no tools"), _CAPABILITY),
+    "no_json_schema": Words(_lacks("cannot answer by a JSON schema"), _CAPABILITY),
+    "no_chat": Words(_lacks("is not made for chats"), _TASK),
+    "no_embedding": Words(_lacks("makes no embeddings"), _TASK),
+    "no_completion": Words(_lacks("does not complete plain text"), _TASK),
+    "context": Words(_context, "Shorten the prompt, serve the model with a larger context, or ask for another model."),
+}
+"""Every code that Nexus itself uses, with its words."""
