@@ -1,0 +1,33 @@
+"""llama.cpp's server: how it is recognised and opened.  What is asked of it is in `nexus_llamacpp.backend`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from nexus.api import Backend, BackendKind, Check, Fingerprint, NoOptions, hookimpl
+
+if TYPE_CHECKING:
+    from nexus.api import Scope, Server
+
+
+@asynccontextmanager
+async def _open(server: Server, options: NoOptions, scope: Scope) -> AsyncIterator[Backend]:
+    from nexus_llamacpp.backend import LlamaCpp
+
+    yield LlamaCpp(server, scope)
+
+
+KIND = BackendKind(
+    name="llamacpp",
+    open=_open,
+    fingerprints=(Fingerprint(ports=(8080,), checks=(Check(path="/props", json="build_info"),), rank=6),),
+    runs_models=True,
+    default_url="http://127.0.0.1:8080",
+)
+
+
+@hookimpl
+def nexus_backends() -> Iterable[BackendKind]:
+    yield KIND

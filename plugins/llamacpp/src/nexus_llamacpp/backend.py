@@ -1,0 +1,141 @@
+"""What llama.cpp's server says of itself, read without waking it.  Traffic needs nothing beyond `HTTPBackend`.
+
+A server that sleeps (`--sleep-idle-seconds`) is woken by every request except `/health`, `/props`, `/models` and `/metrics`:
+nothing else may be asked here, `/slots` least of all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+import attrs
+
+from nexus.api import BackendError, Model, Report, State
+from nexus.backends import HTTPBackend, count_of, metric_sum, objects, within, words_of
+from nexus.model import CHAT, COMPLETION, JSON_SCHEMA, TOOLS, VISION
+
+SPEAKS = frozenset({("openai", "chat"), ("openai", "completion"), ("openai", "embedding")})
+LOAD = ("llamacpp:requests_processing", "llamacpp:requests_deferred")
+# The words of a router's model list (`llama-server` without a model), and what they mean here.  It loads on demand.
+STATES = {
+    "loaded": State.READY,
+    "loading": State.LOADING,
+    "downloading": State.LOADING,
+    "sleeping": State.ASLEEP,
+    "unloaded": State.ASLEEP,
+}
+ROUTER_CONCURRENCY = 4
+
+
+class LlamaCpp(HTTPBackend):
+    """One llama.cpp server: with one model, or a router over several."""
+
+    _models: tuple[Model, ...] = ()
+
+    async def look(self) -> Report:
+        async with self.get("/health") as (status, _):
+            loading = status == 503
+        try:
+            entries = objects(await self.get_json("/v1/models"), "data")
+        except BackendError:
+            if not loading:
+                raise
+            entries = []
+        if loading:
+            return self._loading(entries)
+        if any(isinstance(entry.get("status"), dict) for entry in entries):
+            return await self._router(entries)
+        return await self._single(entries)
+
+    def _loading(self, entries: list[Mapping[str, Any]]) -> Report:
+        """While it loads, most servers list the model already; what is known of it from before holds on."""
+        known = self._models or tuple(model for entry in entries if (model := _model(entry, {}, State.LOADING)))
+        if not known:
+            return Report(ok=False, code="loading", problem="is loading its model")
+        return Report(ok=True, models=tuple(attrs.evolve(model, state=State.LOADING) for model in known))
+
+    async def _single(self, entries: list[Mapping[str, Any]]) -> Report:
+        props, metrics = await asyncio.gather(self.maybe_json("/props"), self.maybe_text("/metrics"))
+        state = State.ASLEEP if within(props, "is_sleeping") is True else State.READY
+        self._models = tuple(model for entry in entries if (model := _model(entry, props, state)))
+        return Report(
+            ok=True,
+            models=self._models,
+            version=_text(within(props, "build_info")),
+            capacity=count_of(within(props, "total_slots")),
+            load=metric_sum(metrics, *LOAD) if metrics else None,
+        )
+
+    async def _router(self, entries: list[Mapping[str, Any]]) -> Report:
+        """Props are asked only of what is loaded, and with `autoload=false`, so that asking loads nothing."""
+        gate = asyncio.Semaphore(ROUTER_CONCURRENCY)
+
+        async def props_of(entry: Mapping[str, Any]) -> Any:
+            if _router_state(entry) is not State.READY:
+                return None
+            async with gate:
+                return await self.maybe_json(f"/props?model={quote(str(entry.get('id')), safe='')}&autoload=false")
+
+        props, *several = await asyncio.gather(self.maybe_json("/props"), *map(props_of, entries))
+        found = zip(entries, several, strict=True)
+        self._models = tuple(m for entry, own in found if (m := _model(entry, own, _router_state(entry))))
+        return Report(ok=True, models=self._models, version=_text(within(props, "build_info")))
+
+
+def _router_state(entry: Mapping[str, Any]) -> State:
+    if within(entry, "status", "failed") is True:
+        return State.OFF
+    return STATES.get(_text(within(entry, "status", "value")), State.UNKNOWN)
+
+
+def _model(entry: Mapping[str, Any], props: Any, state: State) -> Model | None:
+    name = entry.get("id")
+    if not isinstance(name, str) or not name:
+        return None
+    aliases = entry.get("aliases")
+    return Model(
+        id=name,
+        aliases=tuple(a for a in aliases if isinstance(a, str) and a and a != name) if isinstance(aliases, list) else (),
+        offers=_offers(entry, props),
+        context=count_of(within(props, "default_generation_settings", "n_ctx")) or count_of(within(entry, "meta", "n_ctx")),
+        context_max=count_of(within(entry, "meta", "n_ctx_train")),
+        state=state,
+        speaks=SPEAKS,
+        takes_usage=True,
+    )
+
+
+def _offers(entry: Mapping[str, Any], props: Any) -> Mapping[str, bool]:
+    """Whether it embeds is nowhere to be seen: a server started with `--embeddings` says the same as one without."""
+    offers = {CHAT: True, COMPLETION: True, JSON_SCHEMA: True}
+    tools, vision = _tools(props), _vision(entry, props)
+    if tools is not None:
+        offers[TOOLS] = tools
+    if vision is not None:
+        offers[VISION] = vision
+    return offers
+
+
+def _tools(props: Any) -> bool | None:
+    """Newer servers say what the chat template can.  Older ones show the template, but not whether `--jinja` is on: a
+    template that knows tools proves nothing there, one that does not is a no."""
+    said = within(props, "chat_template_caps", "supports_tools")
+    if isinstance(said, bool):
+        return said
+    template = within(props, "chat_template")
+    return False if isinstance(template, str) and template and "tools" not in template else None
+
+
+def _vision(entry: Mapping[str, Any], props: Any) -> bool | None:
+    said = within(props, "modalities", "vision")
+    if isinstance(said, bool):
+        return said
+    kinds = words_of(within(entry, "architecture", "input_modalities"))
+    return None if kinds is None else "image" in kinds
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""

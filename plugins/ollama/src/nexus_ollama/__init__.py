@@ -1,0 +1,41 @@
+"""Ollama: how it is recognised and opened.  What is asked of it is in `nexus_ollama.backend`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from nexus.api import Backend, BackendKind, Check, Fingerprint, NoOptions, hookimpl
+
+if TYPE_CHECKING:
+    from nexus.api import Scope, Server
+
+
+@asynccontextmanager
+async def _open(server: Server, options: NoOptions, scope: Scope) -> AsyncIterator[Backend]:
+    from nexus_ollama.backend import Ollama
+
+    yield Ollama(server, scope)
+
+
+KIND = BackendKind(
+    name="ollama",
+    open=_open,
+    fingerprints=(
+        Fingerprint(
+            ports=(11434,),
+            checks=(Check(path="/api/version", json="version"), Check(path="/", text="Ollama is running")),
+            rank=5,
+        ),
+    ),
+    service_types=("_ollama._tcp",),
+    capacity=1,  # OLLAMA_NUM_PARALLEL is 1 unless somebody sets it, and the server does not say what it is
+    runs_models=True,
+    default_url="http://127.0.0.1:11434",
+)
+
+
+@hookimpl
+def nexus_backends() -> Iterable[BackendKind]:
+    yield KIND

@@ -1,0 +1,64 @@
+"""Asks Ollama through its native API.  What the answers mean is in `nexus_ollama.models`; traffic goes to its OpenAI surface."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from nexus.api import BackendError, Report
+from nexus.backends import HTTPBackend, objects, within
+from nexus_ollama.models import NOTHING_SHOWN, Shown, model, shown
+
+MAX_SHOWS = 100  # per probe; the rest is asked by the next
+SHOW_CONCURRENCY = 4
+
+
+class Ollama(HTTPBackend):
+    """One Ollama server.  A steady probe costs three small GETs: what a model is, is asked once per digest."""
+
+    _shown: Mapping[str, Shown] = {}
+
+    async def look(self) -> Report:
+        version = within(await self.get_json("/api/version"), "version")
+        tags = [tag for tag in objects(await self.get_json("/api/tags"), "models") if _name(tag)]
+        loaded, facts = await asyncio.gather(self._loaded(), self._facts(tags))
+        return Report(
+            ok=True,
+            models=tuple(model(tag, facts.get(_key(tag), NOTHING_SHOWN), loaded.get(_name(tag))) for tag in tags),
+            version=version if isinstance(version, str) else "",
+        )
+
+    async def _loaded(self) -> Mapping[str, Mapping[str, Any]]:
+        try:
+            entries = objects(await self.get_json("/api/ps"), "models")
+        except BackendError:
+            return {}
+        return {_name(entry): entry for entry in entries}
+
+    async def _facts(self, tags: list[Mapping[str, Any]]) -> Mapping[str, Shown]:
+        """What is shown for each key, asking only for those not known yet.  Kept as it comes, so that a probe cut short
+        is not in vain; forgotten with the model."""
+        kept = {key: self._shown[key] for key in map(_key, tags) if key in self._shown}
+        self._shown = kept
+        gate = asyncio.Semaphore(SHOW_CONCURRENCY)
+
+        async def ask(key: str, name: str) -> None:
+            async with gate:
+                answer = await self.maybe_json("/api/show", method="POST", body={"model": name})
+            if isinstance(answer, dict):
+                kept[key] = shown(answer)
+
+        missing = {_key(tag): _name(tag) for tag in tags if _key(tag) not in kept}
+        await asyncio.gather(*(ask(key, name) for key, name in list(missing.items())[:MAX_SHOWS]))
+        return kept
+
+
+def _name(entry: Mapping[str, Any]) -> str:
+    name = entry.get("name") or entry.get("model")
+    return name if isinstance(name, str) else ""
+
+
+def _key(tag: Mapping[str, Any]) -> str:
+    """What identifies a model's contents: its digest, else its name and age."""
+    return str(tag.get("digest") or f"{_name(tag)} {tag.get('modified_at')}")

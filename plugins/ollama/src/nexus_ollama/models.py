@@ -1,0 +1,87 @@
+"""What Ollama's answers say of a model: `/api/tags`, `/api/show` and `/api/ps` into a `Model`.  No I/O."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from nexus.api import Model, State
+from nexus.backends import count_of, within, words_of
+from nexus.model import CHAT, COMPLETION, EMBEDDING, JSON_SCHEMA, TOOLS, VISION
+
+SPEAKS = frozenset({("openai", "chat"), ("openai", "completion"), ("openai", "embedding")})
+_NUM_CTX = re.compile(r"^\s*num_ctx\s+(\d{1,12})\s*$", re.MULTILINE)
+_CLOUD_TAG = re.compile(r"[:-]cloud$")
+
+
+@attrs.frozen(kw_only=True)
+class Shown:
+    """What `/api/show` says of one digest: it never changes, so it is asked once.
+
+    `num_ctx` is what the model's own file sets, `context_max` what it was trained for, in tokens.
+    """
+
+    capabilities: frozenset[str] | None = None
+    num_ctx: int | None = None
+    context_max: int | None = None
+    remote: str = ""
+
+
+NOTHING_SHOWN = Shown()
+
+
+def shown(answer: Any) -> Shown:
+    """The facts in an answer of `/api/show`."""
+    parameters = within(answer, "parameters")
+    set_to = _NUM_CTX.findall(parameters) if isinstance(parameters, str) else []
+    return Shown(
+        capabilities=words_of(within(answer, "capabilities")),
+        num_ctx=count_of(set_to[-1]) if set_to else None,
+        context_max=_trained_for(within(answer, "model_info")),
+        remote=_remote(answer),
+    )
+
+
+def _trained_for(info: Any) -> int | None:
+    architecture = within(info, "general.architecture")
+    return count_of(within(info, f"{architecture}.context_length")) if isinstance(architecture, str) else None
+
+
+def model(tag: Mapping[str, Any], facts: Shown, loaded: Mapping[str, Any] | None) -> Model:
+    """One model.  `tag` is its entry in `/api/tags` with a `name`, `loaded` its entry in `/api/ps`, if it has one."""
+    name = str(tag["name"])
+    evidence = _remote(tag) or facts.remote or ("its tag says cloud" if _CLOUD_TAG.search(name) else "")
+    return Model(
+        id=name,
+        aliases=(name.removesuffix(":latest"),) if name.endswith(":latest") else (),
+        offers=_offers(facts.capabilities if facts.capabilities is not None else words_of(tag.get("capabilities"))),
+        # Unset, the server takes a length by free VRAM when it loads the model: not to be known before.
+        context=count_of(within(loaded, "context_length")) or facts.num_ctx,
+        context_max=facts.context_max,
+        state=State.READY if loaded is not None or evidence else State.ASLEEP,
+        remote=bool(evidence),
+        evidence=evidence,
+        speaks=SPEAKS,
+        takes_usage=True,
+    )
+
+
+def _remote(said: Any) -> str:
+    for key in ("remote_host", "remote_model"):
+        value = within(said, key)
+        if isinstance(value, str) and value:
+            return f"{key} is {value}"
+    return ""
+
+
+def _offers(capabilities: frozenset[str] | None) -> Mapping[str, bool]:
+    """Without `embedding` it may embed all the same: Ollama takes embeddings from models that chat, too."""
+    if capabilities is None:
+        return {}
+    writes = "completion" in capabilities
+    offers = dict.fromkeys((CHAT, COMPLETION, JSON_SCHEMA), writes)
+    offers |= {TOOLS: "tools" in capabilities, VISION: "vision" in capabilities}
+    return offers | {EMBEDDING: True} if "embedding" in capabilities else offers
