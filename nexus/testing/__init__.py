@@ -1,4 +1,66 @@
-"""The kit for plugin authors: scripted servers, builders, fixtures and contract classes.
+"""The kit for plugin authors: scripted servers, doubles of inference servers, builders, fixtures and contract classes.
 
-pytest is imported by `fixtures` and `contracts` only: the doubles of inference servers are also what `nexus demo` runs.
+pytest is imported by `fixtures` and `contracts` only: the doubles are also what `nexus demo` runs.
 """
+
+from nexus.testing.acts import (
+    Act,
+    CutAfter,
+    Dribble,
+    ErrorEventFirst,
+    Hang,
+    Held,
+    Malformed,
+    Respond,
+    Slow,
+    Stream,
+    Wire,
+    sse,
+)
+from nexus.testing.incoming import Received
+from nexus.testing.servers import (
+    FakeModel,
+    FakeServer,
+    Pace,
+    litellm_server,
+    llamacpp_server,
+    llamafile_server,
+    llamaswap_server,
+    localai_server,
+    ollama_server,
+    openai_server,
+    rayserve_server,
+    vllm_server,
+)
+from nexus.testing.upstream import ScriptedUpstream
+from nexus.testing.waits import until
+
+__all__ = [
+    "Act",
+    "CutAfter",
+    "Dribble",
+    "ErrorEventFirst",
+    "FakeModel",
+    "FakeServer",
+    "Hang",
+    "Held",
+    "Malformed",
+    "Pace",
+    "Received",
+    "Respond",
+    "ScriptedUpstream",
+    "Slow",
+    "Stream",
+    "Wire",
+    "litellm_server",
+    "llamacpp_server",
+    "llamafile_server",
+    "llamaswap_server",
+    "localai_server",
+    "ollama_server",
+    "openai_server",
+    "rayserve_server",
+    "sse",
+    "until",
+    "vllm_server",
+]

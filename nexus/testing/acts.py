@@ -85,12 +85,12 @@ class Respond(Act):
 
     status: int = 200
     body: bytes = attrs.field(default=b"", kw_only=True)
-    json: Any = attrs.field(default=attrs.NOTHING, kw_only=True)
+    json: Any = attrs.field(default=..., kw_only=True)
     headers: Headers = attrs.field(default=(), converter=_headers, kw_only=True)
     framing: str = attrs.field(default="length", validator=attrs.validators.in_(("length", "chunked", "close")), kw_only=True)
 
     async def play(self, wire: Wire) -> None:
-        is_json = self.json is not attrs.NOTHING
+        is_json = self.json is not ...
         body = json.dumps(self.json).encode() if is_json else self.body
         kind = ("Content-Type", "application/json" if is_json else "text/plain; charset=utf-8")
         head = _head(self.status, _with_defaults(self.headers, kind, *self._frame(body)))

@@ -1,0 +1,36 @@
+"""Doubles of inference servers on real sockets, for tests and for `nexus demo`.  No pytest here."""
+
+from nexus.testing.servers.base import FakeModel, FakeServer, Knobs, Pace
+from nexus.testing.servers.llamacpp import LlamaCppServer, llamacpp_server
+from nexus.testing.servers.ollama import OllamaServer, ollama_server
+from nexus.testing.servers.openai import OpenAIServer, openai_server
+from nexus.testing.servers.others import (
+    LiteLLMServer,
+    litellm_server,
+    llamafile_server,
+    llamaswap_server,
+    localai_server,
+    rayserve_server,
+)
+from nexus.testing.servers.vllm import VLLMServer, vllm_server
+
+__all__ = [
+    "FakeModel",
+    "FakeServer",
+    "Knobs",
+    "LiteLLMServer",
+    "LlamaCppServer",
+    "OllamaServer",
+    "OpenAIServer",
+    "Pace",
+    "VLLMServer",
+    "litellm_server",
+    "llamacpp_server",
+    "llamafile_server",
+    "llamaswap_server",
+    "localai_server",
+    "ollama_server",
+    "openai_server",
+    "rayserve_server",
+    "vllm_server",
+]

@@ -1,0 +1,83 @@
+"""Small doubles of servers that speak OpenAI's API and are told apart by an endpoint or two of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Unpack
+
+from nexus.testing.acts import Act, Respond
+from nexus.testing.incoming import Received
+from nexus.testing.servers.base import FakeModel, Knobs
+from nexus.testing.servers.openai import OpenAIServer
+
+Models = Iterable[str | FakeModel]
+
+
+def localai_server(models: Models = ("tiny",), **knobs: Unpack[Knobs]) -> OpenAIServer:
+    """LocalAI.  It answers Ollama's `/api/version` and `/` too, which is why it must be asked about first."""
+    server = OpenAIServer(models, **knobs)
+    loaded = lambda _: Respond(json={"backends": ["llama-cpp"], "loaded_models": [{"id": name} for name in server.loaded]})  # noqa: E731 - read at request time
+    server.on("/.well-known/localai.json", Respond(json={"version": "v3.7.0", "endpoints": {"models": "/v1/models"}}))
+    server.on("/healthz", Respond(body=b"OK")).on("/readyz", Respond(body=b"OK"))
+    server.on("/version", Respond(json={"version": "v3.7.0"})).on("/system", loaded)
+    return server.on("/api/version", Respond(json={"version": "0.13.5"})).on("/", Respond(body=b"Ollama is running"))
+
+
+def llamaswap_server(models: Models = ("tiny",), **knobs: Unpack[Knobs]) -> OpenAIServer:
+    """llama-swap: `/health` says OK whatever the models do; `/running` says which are loaded."""
+    server = OpenAIServer(models, **knobs)
+
+    def running(received: Received) -> Act:
+        return Respond(json={"running": [{"model": name, "state": "ready", "ttl": 0} for name in server.loaded]})
+
+    def unload(received: Received) -> Act:
+        server.loaded.clear()
+        return Respond(body=b"OK")
+
+    server.on("/health", Respond(body=b"OK")).on("/running", running, method="GET")
+    return server.on("/api/models/unload", unload, method="POST")
+
+
+def llamafile_server(models: Models = ("LLaMA_CPP",), **knobs: Unpack[Knobs]) -> OpenAIServer:
+    """llamafile: one model per process, whatever the request names, one request at a time."""
+    server = OpenAIServer(models, **({"any_model": True, "capacity": 1} | knobs))
+    server.owner = "llamafile"
+    return server.on("/health", Respond(json={"status": "ok", "slots_idle": 1, "slots_processing": 0}), method="GET")
+
+
+class LiteLLMServer(OpenAIServer):
+    """LiteLLM's proxy.  `billed` counts calls of `/health`, which makes real completions: a probe must leave it at 0."""
+
+    owner = "openai"
+    open_paths = frozenset({"/health/liveliness", "/health/liveness", "/"})
+
+    def __init__(self, models: Models = ("tiny",), **knobs: Unpack[Knobs]) -> None:
+        super().__init__(models, **knobs)
+        self.billed = 0
+        for path in ("/health/liveliness", "/health/liveness"):
+            self.on(path, Respond(json="I'm alive!"), method="GET")
+        self.on("/health", self.health, method="GET").on("/model/info", self.info, method="GET")
+
+    def health(self, received: Received) -> Act:
+        self.billed += 1
+        return Respond(json={"healthy_endpoints": [{"model": name} for name in self.models], "unhealthy_endpoints": []})
+
+    def info(self, received: Received) -> Act:
+        return Respond(json={"data": [self._info(model) for model in self.models.values()]})
+
+    def _info(self, model: FakeModel) -> dict[str, Any]:
+        mode = "embedding" if model.embedding else "chat"
+        facts = {"max_input_tokens": model.context, "supports_vision": model.vision, "mode": mode}
+        return {"model_name": model.name, "litellm_params": {"model": f"openai/{model.name}"}, "model_info": facts}
+
+
+def litellm_server(models: Models = ("tiny",), **knobs: Unpack[Knobs]) -> LiteLLMServer:
+    """LiteLLM's proxy."""
+    return LiteLLMServer(models, **knobs)
+
+
+def rayserve_server(models: Models = ("tiny",), **knobs: Unpack[Knobs]) -> OpenAIServer:
+    """Ray Serve LLM."""
+    server = OpenAIServer(models, **knobs)
+    server.on("/-/healthz", Respond(body=b"success"), method="GET")
+    return server.on("/-/routes", Respond(json={"/": "llm-app"}), method="GET")
