@@ -1,0 +1,190 @@
+"""One connection: bytes out, bytes in to the current answer, its deadlines.  Which connection serves whom is the pool's."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import NamedTuple, Protocol, cast
+
+from nexus.errors import BackendError
+from nexus.upstream.answer import Answer, Limits, Malformed
+from nexus.upstream.request import Address
+
+_JOIN_BELOW = 65536
+
+
+class Deadlines(NamedTuple):
+    """`first_byte_by` and `answer_by` are moments of the clock, `idle_timeout` is seconds between two pieces of the body."""
+
+    first_byte_by: float | None
+    answer_by: float | None
+    idle_timeout: float | None
+
+
+class Keeper(Protocol):
+    """What a connection needs of its pool.  `scratch` is where all connections receive: it is parsed before the next one does."""
+
+    scratch: memoryview
+    limits: Limits
+
+    def clock(self) -> float: ...
+    def opened(self, connection: Connection) -> None: ...
+    def released(self, connection: Connection) -> None: ...
+    def stale(self, connection: Connection) -> None: ...
+    def lost(self, connection: Connection) -> None: ...
+
+
+class Connection(asyncio.BufferedProtocol):
+    """At most one answer at a time; without one it is idle, and anything that arrives then ends it.
+
+    asyncio itself sets TCP_NODELAY.
+    """
+
+    __slots__ = ("_keeper", "_last", "_paused", "_transport", "address", "answer", "deadlines", "idle_since", "reused")
+
+    def __init__(self, keeper: Keeper, address: Address) -> None:
+        self._keeper = keeper
+        self._last = 0.0
+        self._paused = False
+        self._transport: asyncio.Transport | None = None
+        self.address = address
+        self.answer: Answer | None = None
+        self.deadlines: Deadlines | None = None
+        self.idle_since = 0.0
+        self.reused = False
+
+    @property
+    def closing(self) -> bool:
+        return self._transport is None or self._transport.is_closing()
+
+    @property
+    def paused(self) -> bool:
+        """Whether the peer is held back because too much lies unread."""
+        return self._paused
+
+    # ---- what the pool and the exchange call
+
+    def send(self, answer: Answer, head: bytes, body: bytes, deadlines: Deadlines) -> None:
+        """Write the request; from now on what arrives belongs to `answer`.
+
+        A small body leaves with the head in one packet.  A large one is written by itself, for joining would copy it; an
+        early answer is seen while it still drains.
+        """
+        assert self._transport is not None
+        answer.begin()
+        self.answer = answer
+        self.deadlines = deadlines
+        if len(body) < _JOIN_BELOW:
+            self._transport.write(head + body)
+        else:
+            self._transport.write(head)
+            self._transport.write(body)
+
+    def resume(self) -> None:
+        """What lay unread was taken."""
+        self._paused = False
+        self._last = self._keeper.clock()
+        if not self.closing:
+            cast(asyncio.Transport, self._transport).resume_reading()
+
+    def drop(self) -> None:
+        """Close at once; whatever was not yet sent is thrown away."""
+        answer, self.answer = self.answer, None
+        if answer is not None:
+            answer.finish()
+        if self._transport is not None:
+            self._transport.abort()
+
+    def fail(self, code: str, what: str) -> None:
+        """End the current answer with an error, and the connection with it.  `what` completes a sentence about the peer."""
+        answer = self.answer
+        if answer is not None:
+            reused = self.reused and code == "reset"
+            answer.fail(BackendError(code, f"{self.address} {what}", reused=reused, sent=True))
+        self.drop()
+
+    def check(self, now: float) -> None:
+        """Fail the current answer if it is overdue."""
+        answer, deadlines = self.answer, self.deadlines
+        if answer is None or deadlines is None:
+            return
+        if deadlines.answer_by is not None and now >= deadlines.answer_by:
+            self.fail("answer_timeout", "did not finish its answer in time")
+        elif not answer.received and deadlines.first_byte_by is not None:
+            if now >= deadlines.first_byte_by:
+                self.fail("first_byte_timeout", "did not begin to answer in time")
+        elif answer.head_done and deadlines.idle_timeout is not None:
+            self._check_idle(answer, deadlines.idle_timeout, now)
+
+    def _check_idle(self, answer: Answer, timeout: float, now: float) -> None:
+        """A slow reader is not an idle peer: time counts only while nothing lies unread."""
+        if answer.buffered:
+            self._last = now
+        elif now - self._last >= timeout:
+            self.fail("idle_timeout", f"sent nothing for {timeout:g} s in the middle of its answer")
+
+    # ---- what asyncio calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._keeper.opened(self)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._keeper.scratch
+
+    def buffer_updated(self, nbytes: int) -> None:
+        answer = self.answer
+        if answer is None:
+            self.drop()
+            return
+        try:
+            answer.feed(self._keeper.scratch[:nbytes])
+        except Malformed as problem:
+            self.fail("malformed", str(problem))
+            return
+        if answer.done:
+            self._completed(answer)
+        elif answer.head_done:
+            self._progressed(answer)
+
+    def _progressed(self, answer: Answer) -> None:
+        if self.deadlines is not None and self.deadlines.idle_timeout is not None:
+            self._last = self._keeper.clock()
+        if answer.buffered > self._keeper.limits.read_ahead_bytes and not self._paused:
+            self._paused = True
+            cast(asyncio.Transport, self._transport).pause_reading()
+        answer.wake()
+
+    def _completed(self, answer: Answer) -> None:
+        """The answer is whole: the connection is free even before the body is read, if nothing speaks against using it again."""
+        transport = cast(asyncio.Transport, self._transport)
+        self.answer = None
+        answer.finish()
+        if not answer.keep_alive or answer.surplus or transport.get_write_buffer_size():
+            transport.abort()
+        else:
+            if self._paused:
+                self.resume()
+            self._keeper.released(self)
+        answer.wake()
+
+    def eof_received(self) -> None:
+        answer = self.answer
+        if answer is not None and answer.close():
+            answer.keep_alive = False
+            self._completed(answer)
+        else:
+            self._broken("closed the connection")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._broken("broke the connection")
+        self._transport = None
+        self._keeper.lost(self)
+
+    def _broken(self, what: str) -> None:
+        answer = self.answer
+        if answer is not None and not answer.started and self.reused:
+            self._keeper.stale(self)
+        if answer is not None and answer.started:
+            self.fail("cut", f"{what} in the middle of its answer")
+        else:
+            self.fail("reset", f"{what} before it answered")

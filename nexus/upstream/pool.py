@@ -1,0 +1,269 @@
+"""Who uses which connection, and for how long one may be kept.  Bytes and parsing are the connection's and the answer's."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from collections.abc import Callable, Iterable
+from types import TracebackType
+
+from nexus.errors import BackendError
+from nexus.upstream import request
+from nexus.upstream.answer import Answer, Limits
+from nexus.upstream.connection import Connection, Deadlines
+from nexus.upstream.dial import dial
+
+_SCRATCH_BYTES = 65536
+_MAX_TARGETS = 1024
+
+
+class Pool:
+    """Connections to every backend, kept alive between exchanges; `nexus.api.Upstream`.
+
+    It belongs to the event loop that first uses it.  `sweep` must be called about once a second, by `run` or by somebody
+    else: it alone enforces deadlines, so they are kept to that precision.  All durations are in seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        connect_timeout: float = 5.0,
+        max_idle_per_origin: int = 64,
+        idle_seconds: float = 30.0,
+        max_header_bytes: int = 65536,
+        max_headers: int = 256,
+        read_ahead_bytes: int = 65536,
+        ssl_context: Callable[[], ssl.SSLContext] = ssl.create_default_context,
+    ) -> None:
+        self.clock = clock
+        self.limits = Limits(max_header_bytes=max_header_bytes, max_headers=max_headers, read_ahead_bytes=read_ahead_bytes)
+        self.scratch = memoryview(bytearray(_SCRATCH_BYTES))
+        self._connect_timeout = connect_timeout
+        self._max_idle = max_idle_per_origin
+        self._idle_seconds = idle_seconds
+        self._make_context = ssl_context
+        self._context: ssl.SSLContext | None = None
+        self._targets: dict[tuple[str, str], request.Target] = {}
+        self._idle: dict[request.Address, list[Connection]] = {}
+        self._connections: set[Connection] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed = False
+
+    @property
+    def open_connections(self) -> int:
+        """Connections whose socket is open, idle ones included."""
+        return len(self._connections)
+
+    @property
+    def idle_connections(self) -> int:
+        """Connections that wait to be used again."""
+        return sum(map(len, self._idle.values()))
+
+    def exchange(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Iterable[tuple[str, str]] = (),
+        body: bytes = b"",
+        first_byte_by: float | None = None,
+        answer_by: float | None = None,
+        idle_timeout: float | None = None,
+    ) -> Exchange:
+        """One exchange, begun when its context is entered; see `nexus.api.Upstream`.
+
+        `first_byte_by` holds until the first byte of the body, for servers send a head long before they have a token; from
+        then on, or without it, `idle_timeout` does.  Raises ValueError at once for a method, URL or header that cannot be sent.
+        """
+        target = self._targets.get((method, url)) or self._target(method, url)
+        head = request.render(target, headers, len(body))
+        return Exchange(self, target, head, body, Deadlines(first_byte_by, answer_by, idle_timeout))
+
+    def _target(self, method: str, url: str) -> request.Target:
+        if len(self._targets) >= _MAX_TARGETS:
+            self._targets.clear()
+        target = self._targets[method, url] = request.target(method, url)
+        return target
+
+    def sweep(self, now: float) -> None:
+        """Fail what is overdue, close what was idle for too long.  `now` is a moment of the pool's clock."""
+        for connection in tuple(self._connections):
+            if connection.answer is not None:
+                connection.check(now)
+            elif now - connection.idle_since >= self._idle_seconds:
+                connection.drop()
+                self._forget(connection)
+
+    async def run(self) -> None:
+        """Sweep once a second, for ever."""
+        while True:
+            await asyncio.sleep(1)
+            self.sweep(self.clock())
+
+    async def close(self) -> None:
+        """Close every connection, fail every open exchange, and wait until the sockets are closed."""
+        self._closed = True
+        for connection in tuple(self._connections):
+            connection.fail("cut", "was left because the gateway stops")
+        self._idle.clear()
+        while self._connections:  # noqa: ASYNC110 - an aborted transport is gone within a few turns of the loop
+            await asyncio.sleep(0)
+
+    # ---- for exchanges
+
+    def take(self, address: request.Address) -> Connection | None:
+        """The connection that was used last: the others may then grow old and be closed."""
+        idle = self._idle.get(address)
+        while idle:
+            connection = idle.pop()
+            if not connection.closing:
+                connection.reused = True
+                return connection
+        return None
+
+    async def connect(self, address: request.Address, deadlines: Deadlines) -> Connection:
+        """A new connection.  Raises BackendError, also where a deadline would pass before the connect timeout."""
+        timeout, early = self._patience(deadlines)
+        try:
+            connection = await dial(lambda: Connection(self, address), address, self._tls(address), timeout)
+        except BackendError as error:
+            if early is None or error.code != "connect_timeout":
+                raise
+            raise BackendError(early, error.hint) from None
+        if connection.closing or self._closed:
+            connection.drop()
+            raise BackendError("reset", f"{address} closed the connection before it was asked")
+        return connection
+
+    def _patience(self, deadlines: Deadlines) -> tuple[float, str | None]:
+        """How long to try to connect, and the code where it is a deadline that ends it."""
+        now = self.clock()
+        patience, code = self._connect_timeout, None
+        for by, name in ((deadlines.first_byte_by, "first_byte_timeout"), (deadlines.answer_by, "answer_timeout")):
+            if by is not None and by - now < patience:
+                patience, code = max(by - now, 0.0), name
+        return patience, code
+
+    def _tls(self, address: request.Address) -> ssl.SSLContext | None:
+        if not address.tls:
+            return None
+        if self._context is None:
+            self._context = self._make_context()
+        return self._context
+
+    def bind(self) -> asyncio.AbstractEventLoop:
+        """The running loop.  Raises RuntimeError on another than the first, whose connections would be of no use there."""
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            if self._loop is not None:
+                raise RuntimeError("a Pool belongs to the event loop that first used it: make one per loop")
+            self._loop = loop
+        if self._closed:
+            raise BackendError("connect_failed", "the gateway is stopping")
+        return loop
+
+    # ---- for connections
+
+    def opened(self, connection: Connection) -> None:
+        self._connections.add(connection)
+
+    def released(self, connection: Connection) -> None:
+        idle = self._idle.setdefault(connection.address, [])
+        if self._closed or len(idle) >= self._max_idle:
+            connection.drop()
+        else:
+            connection.idle_since = self.clock()
+            idle.append(connection)
+
+    def stale(self, connection: Connection) -> None:
+        """A kept connection had died: so have the others, most likely, and whoever asks again must not meet them one by one."""
+        for other in self._idle.pop(connection.address, ()):
+            other.drop()
+
+    def lost(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+        self._forget(connection)
+
+    def _forget(self, connection: Connection) -> None:
+        idle = self._idle.get(connection.address)
+        if idle and connection in idle:
+            idle.remove(connection)
+        if not idle:
+            self._idle.pop(connection.address, None)
+
+
+class Exchange:
+    """One exchange: `async with pool.exchange(...) as answer`, then `await answer.read()` until it gives b"".
+
+    A class, since a generator-based context manager would cost more than the rest of this room's own work.
+    """
+
+    __slots__ = ("_answer", "_body", "_connection", "_deadlines", "_head", "_pool", "_target")
+
+    def __init__(self, pool: Pool, target: request.Target, head: bytes, body: bytes, deadlines: Deadlines) -> None:
+        self._pool = pool
+        self._target = target
+        self._head = head
+        self._body = body
+        self._deadlines = deadlines
+        self._answer = Answer(pool.limits, target.method == "HEAD")
+        self._connection: Connection | None = None
+
+    @property
+    def status(self) -> int:
+        return self._answer.status
+
+    @property
+    def headers(self) -> tuple[tuple[str, str], ...]:
+        return self._answer.headers
+
+    async def __aenter__(self) -> Exchange:
+        loop = self._pool.bind()
+        address = self._target.address
+        connection = self._pool.take(address) or await self._pool.connect(address, self._deadlines)
+        self._connection = connection
+        answer = self._answer
+        connection.send(answer, self._head, self._body, self._deadlines)
+        self._head = self._body = b""
+        try:
+            while not answer.head_done:
+                if answer.error is not None:
+                    raise answer.error
+                answer.waiter = loop.create_future()
+                await answer.waiter
+        except BaseException:
+            self._leave()
+            raise
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._leave()
+
+    def _leave(self) -> None:
+        connection = self._connection
+        if connection is not None and connection.answer is self._answer:
+            connection.drop()
+        self._connection = None
+
+    async def read(self) -> bytes:
+        """The next bytes, as many as have arrived; b"" at the proper end.  Raises BackendError on any other end.
+
+        A read that was cancelled loses nothing: the next one goes on.
+        """
+        answer = self._answer
+        while True:
+            if data := answer.take():
+                connection = self._connection
+                if connection is not None and connection.paused and connection.answer is answer:
+                    connection.resume()
+                return data
+            if answer.done:
+                return b""
+            if answer.error is not None:
+                raise answer.error
+            if self._connection is None:
+                raise RuntimeError("the exchange was left: read within its context")
+            answer.waiter = asyncio.get_running_loop().create_future()
+            await answer.waiter
