@@ -92,6 +92,9 @@ class Usage:
     source: str = "unknown"
 
 
+NO_USAGE = Usage()
+
+
 @attrs.frozen(kw_only=True)
 class Request:
     """The facts of one request, without its body and without credentials.
@@ -197,7 +200,8 @@ class Candidate:
     `context` is what is served now, `context_max` the most the server would serve, in tokens.  `eta` is in seconds until
     `state` becomes ready.  `load` is what the server itself says is running plus waiting there, ours included.
     `speed` is measured output tokens per second, `first_byte` the measured seconds to the first byte of real requests.
-    `failures` is the share of recent exchanges that failed.  `paused_until` is in seconds of the gateway's clock.
+    `failures` is the share of recent exchanges that failed.  `paused_until` (a 429) and `ejected_until` (its traffic kept
+    failing) are in seconds of the gateway's clock, 0 where they do not hold.
     `speaks` are the (dialect, task) pairs the server takes; `takes_usage` whether it takes `stream_options`.
     """
 
@@ -226,6 +230,7 @@ class Candidate:
     seconds: float | None = None
     failures: float = 0.0
     paused_until: float = 0.0
+    ejected_until: float = 0.0
     speaks: frozenset[tuple[str, str]] = frozenset()
     takes_usage: bool = False
 
@@ -265,8 +270,9 @@ class Choice:
 
 @attrs.frozen(kw_only=True)
 class Plan:
-    """Choices, best first, and every objection.  It is the whole answer to "why not there?"."""
+    """Choices, best first, and every objection.  It is the whole answer to "why not there?".  `demand` is leg 0's."""
 
+    demand: Demand = NO_DEMAND
     choices: tuple[Choice, ...] = ()
     objections: tuple[Objection, ...] = ()
     legs: tuple[Leg, ...] = ()
@@ -378,7 +384,7 @@ class Finished(Event):
     sent: bool = False
     status: int | None = None
     code: str = ""
-    usage: Usage = Usage()
+    usage: Usage = NO_USAGE
     cost: float | None = None
     seconds: float = 0.0
     first_byte: float | None = None
@@ -386,13 +392,14 @@ class Finished(Event):
 
 @attrs.frozen(kw_only=True)
 class Attempt:
-    """One line of a request's story: which pair was tried, and how it ended."""
+    """One line of a request's story: which pair was tried, and how it ended.  `message` is what the backend said, for the client."""
 
     backend: str
     model: str
     outcome: str
     status: int | None = None
     code: str = ""
+    message: str = ""
     seconds: float = 0.0
 
 
@@ -413,7 +420,7 @@ class Answered(Event):
     reason: str = ""
     attempts: tuple[Attempt, ...] = ()
     plan: Plan | None = None
-    usage: Usage = Usage()
+    usage: Usage = NO_USAGE
     cost: float | None = None
     seconds: float = 0.0
     queue_seconds: float = 0.0

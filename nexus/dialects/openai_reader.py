@@ -1,0 +1,200 @@
+"""Reading one OpenAI reply as it passes: boundaries, usage, a first event that is an error, a proper end.
+
+On the pass-through path this is the only code that sees every chunk: byte searches, and JSON only on a hit.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import msgspec
+
+from nexus.api import Reader
+from nexus.dialects.sse import Splitter, data_of, events
+from nexus.errors import BackendError
+from nexus.model import Usage
+
+_USAGE = re.compile(rb'"usage"\s*:\s*\{')
+_FINISHED = re.compile(rb'"finish_reason"\s*:\s*"')
+_WHOLE_KEPT = 1024 * 1024
+_decoder = json.JSONDecoder()
+
+
+class _Answer(msgspec.Struct):
+    usage: msgspec.Raw | None = None
+    choices: list[msgspec.Raw] | None = None
+
+
+_answer = msgspec.json.Decoder(_Answer)
+
+
+class StreamReader(Reader):
+    """A stream of chunks.  Where no usage is reported, output tokens are counted as one for each event with content."""
+
+    __slots__ = ("_ended", "_estimate", "_events", "_hide", "_last", "_previous", "_split", "_usage", "begun", "error")
+
+    def __init__(self, estimate: int, *, hide_usage: bool) -> None:
+        self.begun = False
+        self.error: str | None = None
+        self._split = Splitter()
+        self._estimate = estimate
+        self._hide = hide_usage
+        self._usage: Usage | None = None
+        self._events = 0
+        self._previous = self._last = b""
+        self._ended = False
+
+    def feed(self, data: bytes) -> bytes:
+        ready = self._split.feed(data)
+        if not ready:
+            return ready
+        if not self.begun:
+            self._first(ready)
+        if b'"usage"' in ready and _USAGE.search(ready):
+            ready = self._take_usage(ready)
+        self._events += ready.count(b"data:")
+        self._previous, self._last = self._last, ready
+        return ready
+
+    def finish(self) -> bytes:
+        rest, self._split.held = self._split.held, b""
+        if rest.strip():
+            if not (b"[DONE]" in rest or _FINISHED.search(rest)):
+                raise BackendError("cut", "the stream ended in the middle of an event")
+            return rest + b"\n\n"
+        if b"[DONE]" in self._last or _FINISHED.search(self._last) or _FINISHED.search(self._previous):
+            return b""
+        for event in events(self._last):
+            if _error_in(data_of(event)):
+                raise BackendError("error_event", "the backend ended the stream with an error")
+        raise BackendError("cut", "the stream ended without its last event")
+
+    def usage(self) -> Usage:
+        if self._usage is not None:
+            return self._usage
+        if not self.begun:
+            return Usage()
+        return Usage(input_tokens=self._estimate, output_tokens=max(self._events - 2, 0), source="counted")
+
+    def _first(self, ready: bytes) -> None:
+        for event in events(ready):
+            data = data_of(event)
+            if data is None and event.startswith(b"error:"):  # older llama.cpp
+                data = event[6:]
+            if data is not None:
+                self.begun = True
+                self.error = _error_in(data)
+                return
+
+    def _take_usage(self, ready: bytes) -> bytes:
+        kept = []
+        for event in events(ready):
+            if _USAGE.search(event) and self._is_usage_event(event) and self._hide:
+                continue
+            kept.append(event)
+        return b"".join(kept)
+
+    def _is_usage_event(self, event: bytes) -> bool:
+        """Takes note of the event's usage; True where it carries nothing else."""
+        try:
+            answer = _answer.decode(data_of(event) or b"")
+            if answer.usage is None:
+                return False
+            self._usage = usage_of(msgspec.json.decode(answer.usage))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return False
+        return answer.choices == []
+
+
+class WholeReader(Reader):
+    """A whole JSON body."""
+
+    __slots__ = ("_estimate", "_kept", "_size", "_usage", "begun", "error")
+
+    def __init__(self, estimate: int) -> None:
+        self.begun = False
+        self.error: str | None = None
+        self._estimate = estimate
+        self._kept = b""
+        self._size = 0
+        self._usage: Usage | None = None
+
+    def feed(self, data: bytes) -> bytes:
+        self.begun = True
+        self._size += len(data)
+        self._kept = (self._kept + data)[-_WHOLE_KEPT:] if self._kept else data
+        return data
+
+    def finish(self) -> bytes:
+        self._usage = self._reported()
+        return b""
+
+    def usage(self) -> Usage:
+        if self._usage is not None:
+            return self._usage
+        if not self.begun:
+            return Usage()
+        return Usage(input_tokens=self._estimate, output_tokens=self._size // 8, source="counted")
+
+    def _reported(self) -> Usage | None:
+        if len(self._kept) < self._size:
+            return self._in_tail()
+        try:
+            usage = _answer.decode(self._kept).usage
+            return None if usage is None or bytes(usage) == b"null" else usage_of(msgspec.json.decode(usage))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            raise BackendError("malformed", "the answer is not a JSON object") from None
+
+    def _in_tail(self) -> Usage | None:
+        found = list(_USAGE.finditer(self._kept))
+        if not found:
+            return None
+        try:
+            usage, _ = _decoder.raw_decode(self._kept[found[-1].end() - 1 :].decode("utf-8", "replace"))
+        except (ValueError, RecursionError):
+            return None
+        return usage_of(usage)
+
+
+def usage_of(usage: Any) -> Usage | None:
+    """OpenAI's usage object.  Details are optional everywhere; what is no number counts as absent."""
+    if not isinstance(usage, dict):
+        return None
+    prompt = _count(usage.get("prompt_tokens"))
+    output = usage.get("completion_tokens")
+    if output is None and isinstance(usage.get("total_tokens"), int):
+        output = max(usage["total_tokens"] - prompt, 0)
+    return Usage(
+        input_tokens=prompt,
+        output_tokens=_count(output),
+        cached_tokens=_count(_dict(usage.get("prompt_tokens_details")).get("cached_tokens")),
+        reasoning_tokens=_count(_dict(usage.get("completion_tokens_details")).get("reasoning_tokens")),
+        source="reported",
+    )
+
+
+def _count(value: Any) -> int:
+    return int(value) if isinstance(value, int | float) and value > 0 else 0
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _error_in(data: bytes | None) -> str | None:
+    """The sentence of an event that is an error; None for any other event."""
+    if data is None or b'"error"' not in data:
+        return None if data is None or not data.lstrip().startswith(b'{"code"') else data[:300].decode("utf-8", "replace")
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(value, dict) or value.get("choices"):
+        return None
+    error = value.get("error") or (value if value.get("object") == "error" else None)
+    if not error:
+        return None
+    message = error.get("message") if isinstance(error, dict) else error
+    return str(message or "the backend answered with an error event")[:500]

@@ -1,0 +1,426 @@
+"""Who is there, how they are, who is busy: the only mutable state that routing reads.  Nothing here awaits, probes or decides."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Mapping
+from fnmatch import fnmatchcase
+
+import attrs
+
+from nexus.api import Backend
+from nexus.health import Limits, Pulse
+from nexus.model import (
+    EMPTY,
+    NO_USAGE,
+    Candidate,
+    Claimed,
+    Finished,
+    Health,
+    Joined,
+    Left,
+    Leg,
+    Listener,
+    Model,
+    Price,
+    Probed,
+    Report,
+    Request,
+    State,
+    Usage,
+    Zone,
+)
+
+SMOOTHING = 0.2
+FAILURE_SMOOTHING = 0.3
+DEFAULT_PAUSE_SECONDS = 5.0
+
+
+@attrs.frozen(kw_only=True)
+class Override:
+    """What the operator says of one model because the server does not, or says it wrongly."""
+
+    id: str
+    name: str | None = None
+    offers: Mapping[str, bool] = EMPTY
+    context: int | None = None
+    tier: int | None = None
+    price: Price | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Member:
+    """A backend as wiring knows it.  `zone` is already decided, `zone_evidence` says by what.
+
+    `capacity` is the operator's word, `default_capacity` the kind's.  `models` are globs of the ids that may be used.
+    """
+
+    name: str
+    kind: str
+    url: str
+    backend: Backend
+    source: str = "config"
+    zone: Zone = Zone.OPEN
+    zone_evidence: str = ""
+    cloud: bool = False
+    tier: int = 1
+    priority: int = 50
+    capacity: int | None = None
+    default_capacity: int | None = None
+    models: tuple[str, ...] | None = None
+    overrides: tuple[Override, ...] = ()
+
+
+class _Pair:
+    """One model on one backend, and what its traffic has shown."""
+
+    __slots__ = (
+        "claimed",
+        "failures",
+        "first_byte",
+        "model",
+        "name",
+        "paused_until",
+        "photo",
+        "photo_of",
+        "seconds",
+        "speed",
+        "tier",
+    )
+
+    def __init__(self, model: Model, name: str, tier: int) -> None:
+        self.model = model
+        self.name = name
+        self.tier = tier
+        self.claimed = 0
+        self.failures = 0.0
+        self.first_byte: float | None = None
+        self.seconds: float | None = None
+        self.speed: float | None = None
+        self.paused_until = 0.0
+        self.photo: Candidate | None = None
+        self.photo_of = -1
+
+
+class Standing:
+    """One backend in the fleet.  Read it; only the fleet writes it.
+
+    `version` counts its changes.  `report` is the last probe's, `problem` why it is not well, for people.
+    """
+
+    __slots__ = (
+        "capacity",
+        "in_flight",
+        "last_probe",
+        "load",
+        "member",
+        "pairs",
+        "problem",
+        "pulse",
+        "report",
+        "resident",
+        "version",
+    )
+
+    def __init__(self, member: Member, limits: Limits) -> None:
+        self.member = member
+        self.pulse = Pulse(limits)
+        self.pairs: dict[str, _Pair] = {}
+        self.report: Report | None = None
+        self.problem = ""
+        self.in_flight = 0
+        self.version = 0
+        self.capacity = member.capacity or member.default_capacity
+        self.load: int | None = None
+        self.resident: frozenset[str] = frozenset()
+        self.last_probe: float | None = None
+
+    def photo(self, pair: _Pair) -> Candidate:
+        if pair.photo is None or pair.photo_of != self.version:
+            pair.photo = _photograph(self, pair)
+            pair.photo_of = self.version
+        return pair.photo
+
+    def candidates(self) -> tuple[Candidate, ...]:
+        return tuple(self.photo(pair) for pair in self.pairs.values())
+
+
+class Claim:
+    """A held slot.  `finish` gives it back, once; later calls do nothing."""
+
+    __slots__ = ("_done", "_fleet", "candidate", "id", "pair", "request", "since", "standing")
+
+    def __init__(
+        self, fleet: Fleet, id: int, standing: Standing, pair: _Pair, candidate: Candidate, request: Request, since: float
+    ) -> None:
+        self._fleet = fleet
+        self._done = False
+        self.id = id
+        self.standing = standing
+        self.pair = pair
+        self.candidate = candidate
+        self.request = request
+        self.since = since
+
+    def finish(
+        self,
+        outcome: str,
+        *,
+        sent: bool = False,
+        status: int | None = None,
+        code: str = "",
+        usage: Usage = NO_USAGE,
+        cost: float | None = None,
+        first_byte: float | None = None,
+        retry_after: float | None = None,
+    ) -> Finished | None:
+        """End the claim.  `outcome` as in `Finished`; `first_byte` and `retry_after` in seconds."""
+        if self._done:
+            return None
+        self._done = True
+        now = self._fleet.now()
+        event = Finished(
+            at=now,
+            claim=self.id,
+            request=self.request,
+            candidate=self.candidate,
+            outcome=outcome,
+            sent=sent,
+            status=status,
+            code=code,
+            usage=usage,
+            cost=cost,
+            seconds=now - self.since,
+            first_byte=first_byte,
+        )
+        self._fleet._finished(self, event, retry_after)
+        return event
+
+
+class Fleet:
+    """All backends and their models.  `tell` hears every event; `freed` hears the name of a backend that may have room again."""
+
+    def __init__(self, now: Callable[[], float], tell: Listener, limits: Limits | None = None) -> None:
+        self.now = now
+        self.tell = tell
+        self.freed: Callable[[str], None] = lambda name: None
+        self.doubted: Callable[[str], None] = lambda name: None
+        self._limits = limits or Limits()
+        self._standings: dict[str, Standing] = {}
+        self._by_name: dict[str, list[tuple[Standing, _Pair]]] = {}
+        self._numbers = itertools.count(1)
+
+    # ------------------------------------------------------------ reading
+
+    @property
+    def standings(self) -> Mapping[str, Standing]:
+        return self._standings
+
+    def candidates(self, leg: Leg) -> tuple[Candidate, ...]:
+        """Every pair that may be meant by the leg, healthy or not.  Costs nothing for the rest of the fleet."""
+        if leg.any_model:
+            return tuple(c for standing in self._standings.values() for c in standing.candidates())
+        if len(leg.ids) == 1:
+            return tuple([standing.photo(pair) for standing, pair in self._by_name.get(leg.ids[0], ())])
+        found = {id(pair): standing.photo(pair) for name in leg.ids for standing, pair in self._by_name.get(name, ())}
+        return tuple(found.values())
+
+    def names(self) -> tuple[str, ...]:
+        """Every public name, in the order it was first seen."""
+        return tuple(dict.fromkeys(pair.name for standing in self._standings.values() for pair in standing.pairs.values()))
+
+    def knows(self, name: str) -> bool:
+        return name in self._by_name
+
+    def has_room(self, backend: str) -> bool:
+        standing = self._standings.get(backend)
+        return standing is not None and (standing.capacity is None or standing.in_flight < standing.capacity)
+
+    @property
+    def settled(self) -> bool:
+        """Whether every backend has been probed at least once."""
+        return all(standing.last_probe is not None for standing in self._standings.values())
+
+    # ------------------------------------------------------------ writing: who is there
+
+    def join(self, member: Member, models: Iterable[Model] = ()) -> None:
+        """A backend comes in; `models` are those it was last known to serve."""
+        standing = Standing(member, self._limits)
+        self._standings[member.name] = standing
+        self._set_models(standing, [attrs.evolve(m, state=State.UNKNOWN, eta=None) for m in models])
+        self.tell(Joined(at=self.now(), backend=member.name, kind=member.kind, url=member.url, source=member.source))
+        self.freed(member.name)
+
+    def leave(self, name: str) -> None:
+        """A backend is gone.  Claims on it stay valid until they finish."""
+        standing = self._standings.pop(name, None)
+        if standing is not None:
+            self._forget(standing)
+            self.tell(Left(at=self.now(), backend=name))
+            self.freed(name)
+
+    def report(self, name: str, report: Report, seconds: float) -> bool:
+        """A probe ended.  Returns whether the models are others than before."""
+        standing = self._standings.get(name)
+        if standing is None:
+            return False
+        before = standing.pulse.health
+        standing.last_probe = self.now()
+        standing.report = report
+        standing.problem = "" if report.ok else report.problem or report.code
+        standing.pulse.probed(report.ok)
+        standing.version += 1
+        standing.load = report.load
+        standing.capacity = standing.member.capacity or report.capacity or standing.member.default_capacity
+        changed = report.models is not None and self._set_models(standing, report.models)
+        health = standing.pulse.health
+        self.tell(
+            Probed(
+                at=standing.last_probe,
+                backend=name,
+                health=health,
+                seconds=seconds,
+                models=len(standing.pairs),
+                problem=standing.problem,
+                changed=changed or health is not before,
+            )
+        )
+        self.freed(name)
+        return changed
+
+    def blame(self, name: str, problem: str) -> None:
+        """Traffic has shown what is wrong with a backend (a key it refuses): its health says so until a probe says otherwise."""
+        standing = self._standings.get(name)
+        if standing is not None:
+            standing.problem = problem
+            standing.version += 1
+
+    # ------------------------------------------------------------ writing: who is busy
+
+    def claim(self, candidate: Candidate, request: Request) -> Claim:
+        """Take a slot of the pair, in the same tick as it was chosen."""
+        standing = self._standings[candidate.backend]
+        pair = standing.pairs[candidate.model]
+        standing.in_flight += 1
+        pair.claimed += 1
+        standing.version += 1
+        now = self.now()
+        claim = Claim(self, next(self._numbers), standing, pair, candidate, request, now)
+        self.tell(Claimed(at=now, claim=claim.id, request=request, candidate=candidate))
+        return claim
+
+    def _finished(self, claim: Claim, event: Finished, retry_after: float | None) -> None:
+        standing, pair = claim.standing, claim.pair
+        standing.in_flight -= 1
+        pair.claimed -= 1
+        standing.version += 1
+        if event.outcome in ("ok", "failed", "timeout"):
+            ok = event.outcome == "ok"
+            pair.failures += FAILURE_SMOOTHING * ((0.0 if ok else 1.0) - pair.failures)
+            standing.pulse.served(ok, event.at)
+            if ok:
+                self._measured(standing, pair, event)
+            else:
+                self.doubted(standing.member.name)
+        elif event.outcome == "rate":
+            pair.paused_until = event.at + (DEFAULT_PAUSE_SECONDS if retry_after is None else retry_after)
+        self.tell(event)
+        self.freed(standing.member.name)
+
+    def _measured(self, standing: Standing, pair: _Pair, event: Finished) -> None:
+        pair.seconds = _smooth(pair.seconds, event.seconds)
+        if event.first_byte is not None and event.request.stream:
+            pair.first_byte = _smooth(pair.first_byte, event.first_byte)
+            generating = event.seconds - event.first_byte
+            if event.usage.output_tokens > 1 and generating > 0:
+                pair.speed = _smooth(pair.speed, event.usage.output_tokens / generating)
+        if pair.model.state in (State.ASLEEP, State.LOADING):  # it has just answered
+            pair.model = attrs.evolve(pair.model, state=State.READY, eta=None)
+            standing.resident |= {pair.model.id}
+
+    # ------------------------------------------------------------ models
+
+    def _set_models(self, standing: Standing, models: Iterable[Model]) -> bool:
+        kept = [m for m in models if _allowed(m, standing.member.models)]
+        before = {pair.model.id: pair.model for pair in standing.pairs.values()}
+        effective = {m.id: _overridden(m, standing.member) for m in kept}
+        standing.resident = frozenset(m.id for m, _, _ in effective.values() if m.state is State.READY)
+        standing.version += 1
+        after = {id: model for id, (model, _, _) in effective.items()}
+        if after == before:
+            return False
+        self._forget(standing)
+        for model, name, tier in effective.values():
+            pair = standing.pairs.get(model.id) or _Pair(model, name, tier)
+            pair.model, pair.name, pair.tier = model, name, tier
+            standing.pairs[model.id] = pair
+            for known in dict.fromkeys((name, *(model.aliases if name == model.id else ()))):
+                self._by_name.setdefault(known, []).append((standing, pair))
+        for gone in [id for id in standing.pairs if id not in effective]:
+            del standing.pairs[gone]
+        return True
+
+    def _forget(self, standing: Standing) -> None:
+        for name in [n for n, pairs in self._by_name.items() if any(s is standing for s, _ in pairs)]:
+            left = [entry for entry in self._by_name[name] if entry[0] is not standing]
+            if left:
+                self._by_name[name] = left
+            else:
+                del self._by_name[name]
+
+
+def _allowed(model: Model, globs: tuple[str, ...] | None) -> bool:
+    return globs is None or any(fnmatchcase(id, glob) for glob in globs for id in (model.id, *model.aliases))
+
+
+def _overridden(model: Model, member: Member) -> tuple[Model, str, int]:
+    """The model, its public name and its tier, with what the operator wrote put over what the server said."""
+    override = next((o for o in member.overrides if o.id == model.id or o.id in model.aliases), None)
+    if override is None:
+        return model, model.id, member.tier
+    changed = attrs.evolve(
+        model,
+        offers={**model.offers, **override.offers},
+        context=override.context or model.context,
+        price=override.price or model.price,
+    )
+    return changed, override.name or model.id, override.tier or member.tier
+
+
+def _photograph(standing: Standing, pair: _Pair) -> Candidate:
+    member, model, pulse = standing.member, pair.model, standing.pulse
+    return Candidate(
+        backend=member.name,
+        kind=member.kind,
+        model=model.id,
+        name=pair.name,
+        # what the server itself forwards has left the machine, whatever was said of the machine
+        zone=Zone.OPEN if model.remote else member.zone,
+        cloud=member.cloud or model.remote,
+        tier=pair.tier,
+        priority=member.priority,
+        offers=model.offers,
+        context=model.context,
+        context_max=model.context_max,
+        price=model.price,
+        health=pulse.health,
+        state=model.state if pulse.health is not Health.UNHEALTHY else State.OFF,
+        eta=model.eta,
+        resident=standing.resident,
+        in_flight=pair.claimed,
+        backend_in_flight=standing.in_flight,
+        capacity=standing.capacity,
+        load=standing.load,
+        speed=pair.speed,
+        first_byte=pair.first_byte,
+        seconds=pair.seconds,
+        failures=pair.failures,
+        paused_until=pair.paused_until,
+        ejected_until=pulse.ejected_until,
+        speaks=model.speaks,
+        takes_usage=model.takes_usage,
+    )
+
+
+def _smooth(old: float | None, new: float) -> float:
+    return new if old is None else old + SMOOTHING * (new - old)

@@ -1,0 +1,65 @@
+"""The story of one request while it is under way.  Its one writer is the request's own task; nothing here acts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from nexus.api import Dialect, Endpoint, Facts
+from nexus.model import Attempt, Choice, Leg, Objection, Payload, Plan, Request
+
+
+class Journey:
+    """What has been tried, how long it took, what the last plan was.
+
+    `allowed` is the key's list of models, None where any may be used.  `objections` are those of `admit`.
+    """
+
+    __slots__ = (
+        "allowed",
+        "answer_by",
+        "attempts",
+        "choice",
+        "dialect",
+        "endpoint",
+        "facts",
+        "first_byte_by",
+        "legs",
+        "objections",
+        "payload",
+        "plan",
+        "queue_seconds",
+        "reason",
+        "request",
+        "retry_after",
+        "routing_seconds",
+        "tried",
+    )
+
+    def __init__(
+        self,
+        request: Request,
+        payload: Payload,
+        facts: Facts,
+        dialect: Dialect,
+        endpoint: Endpoint,
+        legs: tuple[Leg, ...],
+        allowed: Callable[[str], bool] | None = None,
+    ) -> None:
+        self.request = request
+        self.payload = payload
+        self.facts = facts
+        self.dialect = dialect
+        self.endpoint = endpoint
+        self.legs = legs
+        self.allowed = allowed
+        self.tried: frozenset[tuple[str, str]] = frozenset()
+        self.attempts: list[Attempt] = []
+        self.objections: list[Objection] = []
+        self.plan: Plan | None = None
+        self.choice: Choice | None = None
+        self.reason = ""
+        self.queue_seconds = 0.0
+        self.routing_seconds = 0.0
+        self.retry_after: float | None = None
+        self.first_byte_by: float | None = None
+        self.answer_by: float | None = None

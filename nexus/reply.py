@@ -1,0 +1,123 @@
+"""An answer that has begun: bytes for the client, the claim that pays for them, and the one way to end both.
+
+Which backend is asked, and what happens when it fails, is decided in `dispatch`; how bytes reach the client in `relay`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+
+from nexus.api import Reader, Reply
+from nexus.fleet import Claim
+from nexus.model import NO_USAGE, Candidate, Choice, Price, Usage
+
+PASSED_BACK = frozenset({"content-type", "retry-after"})
+PASSED_BACK_PREFIXES = ("x-ratelimit-",)
+
+
+class OpenReply:
+    """A committed reply.  `head` is what may go to the client at once; `whole` says that nothing follows it.
+
+    `close` gives the exchange and the claim back, however far it came.
+    """
+
+    __slots__ = (
+        "_exchange",
+        "_over",
+        "choice",
+        "claim",
+        "first_byte",
+        "head",
+        "headers",
+        "reader",
+        "reply",
+        "status",
+        "usage",
+        "whole",
+    )
+
+    def __init__(
+        self,
+        claim: Claim,
+        choice: Choice,
+        reply: Reply,
+        exchange: AbstractAsyncContextManager[Reply],
+        reader: Reader | None,
+        headers: tuple[tuple[str, str], ...],
+        head: bytes,
+        *,
+        whole: bool,
+        first_byte: float,
+    ) -> None:
+        self.claim = claim
+        self.choice = choice
+        self.reply = reply
+        self.status = reply.status
+        self.headers = headers
+        self.reader = reader
+        self.head = head
+        self.whole = whole
+        self.first_byte = first_byte
+        self.usage = NO_USAGE
+        self._exchange = exchange
+        self._over = whole
+
+    async def read(self) -> bytes:
+        """The next bytes for the client; b"" at the proper end.  Raises BackendError on any other end."""
+        while not self._over:
+            data = await self.reply.read()
+            if not data:
+                self._over = True
+                return self.reader.finish() if self.reader else b""
+            ready = self.reader.feed(data) if self.reader else data
+            if ready:
+                return ready
+        return b""
+
+    async def close(self, outcome: str, code: str = "") -> None:
+        """End it: `outcome` as in `nexus.model.Finished`."""
+        try:
+            await self._exchange.__aexit__(None, None, None)
+        finally:
+            self.finish(outcome, code)
+
+    def finish(self, outcome: str, code: str = "") -> None:
+        """Give the claim back and settle usage; once."""
+        if self.reply.usage is not None:
+            self.usage = self.reply.usage()
+        elif self.reader is not None:
+            self.usage = self.reader.usage()
+        self.claim.finish(
+            outcome,
+            sent=True,
+            status=self.status,
+            code=code,
+            usage=self.usage,
+            cost=cost_of(self.usage, self.claim.candidate),
+            first_byte=self.first_byte,
+        )
+
+    async def __aenter__(self) -> OpenReply:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.close("left" if error else "ok")
+
+
+def passed_back(headers: Iterable[tuple[str, str]], dialect_prefixes: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """The headers of a backend that the client may see."""
+    prefixes = PASSED_BACK_PREFIXES + dialect_prefixes
+    return tuple([(name, value) for name, value in headers if name in PASSED_BACK or name.startswith(prefixes)])
+
+
+def cost_of(usage: Usage, candidate: Candidate) -> float | None:
+    """US dollars; None where no price is known or nothing was counted."""
+    price: Price | None = candidate.price
+    if price is None or usage.source == "unknown":
+        return None
+    cached = min(usage.cached_tokens, usage.input_tokens)
+    cached_price = price.input if price.cached is None else price.cached
+    dollars = (usage.input_tokens - cached) * price.input + cached * cached_price + usage.output_tokens * price.output
+    return dollars / 1_000_000

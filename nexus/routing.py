@@ -1,0 +1,255 @@
+"""Ask and candidates become a plan.  Pure and synchronous: between reading the fleet and claiming a pair nothing may await."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import attrs
+
+from nexus.api import Stage
+from nexus.errors import StageError
+from nexus.model import (
+    NO_DEMAND,
+    Ask,
+    Call,
+    Candidate,
+    Choice,
+    Demand,
+    Event,
+    Finished,
+    Health,
+    Leg,
+    Objection,
+    Payload,
+    Plan,
+    Refusal,
+    RefusalKind,
+    Request,
+    State,
+)
+
+CORE = "core"
+WAITABLE = (RefusalKind.WAIT, RefusalKind.RATE)
+
+_DOWN = Refusal(kind=RefusalKind.POLICY, code="down")
+_OFF = Refusal(kind=RefusalKind.POLICY, code="off")
+_TRIED = Refusal(kind=RefusalKind.POLICY, code="tried")
+
+Verb = Callable[..., Any]
+
+
+class Pipeline:
+    """The active stages, resolved once into one tuple for each verb; a verb that a stage does not override is never called.
+
+    `deaf` names the stages that failed to learn a `Finished`: they have lost count and refuse everything.
+    """
+
+    __slots__ = ("admit", "deaf", "describe", "learn", "names", "prepare", "rank", "refuse", "tell")
+
+    def __init__(self, stages: Iterable[tuple[str, Stage]]) -> None:
+        listed = tuple(stages)
+
+        def having(verb: str) -> tuple[tuple[str, Verb], ...]:
+            return tuple((name, getattr(s, verb)) for name, s in listed if getattr(type(s), verb) is not getattr(Stage, verb))
+
+        self.names = tuple(name for name, _ in listed)
+        self.describe = having("describe")
+        self.refuse = having("refuse")
+        self.rank = having("rank")
+        self.prepare = having("prepare")
+        self.admit: tuple[tuple[str, Callable[[Call], Awaitable[None]]], ...] = having("admit")
+        self.tell = having("tell")
+        self.learn = having("learn")
+        self.deaf: set[str] = set()
+
+    def heard(self, event: Event) -> Iterator[StageError]:
+        """Tell the stages what happened; yields what went wrong.  One that fails to learn a `Finished` is deaf from then on."""
+        for name, learn in self.learn:
+            try:
+                learn(event)
+            except Exception as error:
+                if isinstance(event, Finished):
+                    self.deaf.add(name)
+                yield StageError(name, "learn", error)
+
+
+@attrs.frozen(kw_only=True)
+class Circumstances:
+    """What routing reads beside the request: the fleet's pairs for a leg, the moment, what was tried, the policies by name."""
+
+    candidates: Callable[[Leg], tuple[Candidate, ...]]
+    now: float
+    tried: frozenset[tuple[str, str]] = frozenset()
+    policy: Callable[[Iterable[str]], Demand] | None = None
+    allowed: Callable[[str], bool] | None = None
+
+
+def route(
+    pipeline: Pipeline, request: Request, payload: Payload, legs: tuple[Leg, ...], at: Circumstances, *, whole: bool = False
+) -> Plan:
+    """The first leg that has a free pair decides; `whole` looks at all legs, for people.
+
+    Raises StageError where a stage crashes.
+    """
+    objections: list[Objection] = []
+    choices: list[Choice] = []
+    base = Demand(zone=request.zone)
+    for leg in legs:
+        known = at.candidates(leg)
+        demand = base & leg.demand & _described(pipeline, request, leg, payload, known)
+        if leg.index == 0:
+            base = base & demand
+        choices.extend(_leg(pipeline, Ask(request=request, leg=leg, demand=demand), known, at, objections))
+        if choices and not whole:
+            break
+    return Plan(demand=base, choices=tuple(choices), objections=tuple(objections), legs=legs)
+
+
+def waitable(plan: Plan) -> tuple[Candidate, ...]:
+    """The pairs that are held back by nothing but what passes with time."""
+    held: dict[tuple[int, str, str], Candidate] = {}
+    lost = set()
+    for objection in plan.objections:
+        candidate = objection.candidate
+        place = (objection.leg, candidate.backend, candidate.model)
+        if objection.refusal.kind in WAITABLE:
+            held[place] = candidate
+        else:
+            lost.add(place)
+    return tuple(candidate for place, candidate in held.items() if place not in lost)
+
+
+def reason(plan: Plan, choice: Choice, *, failed_before: bool) -> str:
+    """The contract's `X-Nexus-Route-Reason`: the first that holds."""
+    if failed_before:
+        return "failover"
+    if choice.ask.leg.index:
+        return "fallback"
+    if choice.candidate.cloud and any(not c.cloud for c in waitable(plan)):
+        return "capacity-overflow"
+    if any(_first_but_for_zone(plan, objection, choice) for objection in plan.objections):
+        return "privacy-requirement"
+    return "capability-match"
+
+
+def _first_but_for_zone(plan: Plan, objection: Objection, choice: Choice) -> bool:
+    """Whether this pair would have come before the chosen one, had it not been for the zone alone."""
+    if objection.refusal.code != "zone":
+        return False
+    pair = (objection.candidate.backend, objection.candidate.model)
+    alone = not any((o.candidate.backend, o.candidate.model) == pair and o is not objection for o in plan.objections)
+    cloud, priority = objection.candidate.cloud, objection.candidate.priority
+    return alone and (cloud, priority) <= (choice.candidate.cloud, choice.candidate.priority)
+
+
+def _described(pipeline: Pipeline, request: Request, leg: Leg, payload: Payload, known: tuple[Candidate, ...]) -> Demand:
+    demand = NO_DEMAND
+    for name, describe in pipeline.describe:
+        try:
+            demand = demand & describe(request, leg, payload, known)
+        except Exception as error:
+            raise StageError(name, "describe", error) from error
+    return demand
+
+
+def _leg(
+    pipeline: Pipeline, ask: Ask, known: tuple[Candidate, ...], at: Circumstances, objections: list[Objection]
+) -> list[Choice]:
+    choices = []
+    for candidate in known:
+        own = _own(ask, candidate, at)
+        refusals = _refusals(pipeline, own, candidate, known, at)
+        if refusals:
+            objections.extend(
+                [Objection(stage=stage, candidate=candidate, leg=ask.leg.index, refusal=refusal) for stage, refusal in refusals]
+            )
+        else:
+            choices.append(_scored(pipeline, own, candidate))
+    choices.sort(key=_order)
+    return choices
+
+
+def _order(choice: Choice) -> tuple[bool, float]:
+    return choice.candidate.cloud, choice.score
+
+
+def _own(ask: Ask, candidate: Candidate, at: Circumstances) -> Ask:
+    """The ask for this pair: where it is reached by a name that is not on the leg's way, the policies of its own name bind too."""
+    if at.policy is None or candidate.name in ask.leg.trail:
+        return ask
+    demand = at.policy((candidate.name,))
+    return ask if demand is NO_DEMAND else attrs.evolve(ask, demand=ask.demand & demand)
+
+
+def _refusals(
+    pipeline: Pipeline, ask: Ask, candidate: Candidate, known: tuple[Candidate, ...], at: Circumstances
+) -> list[tuple[str, Refusal]]:
+    refusals = [(CORE, refusal) for refusal in _core(ask, candidate, known, at)]
+    for name, refuse in pipeline.refuse:
+        try:
+            refusal = refuse(ask, candidate)
+        except Exception as error:
+            raise StageError(name, "refuse", error) from error
+        if refusal is not None:
+            refusals.append((name, refusal))
+    if pipeline.deaf:
+        refusals += [(name, Refusal(kind=RefusalKind.POLICY, code="stage_lost_count")) for name in pipeline.deaf]
+    return refusals
+
+
+def _core(ask: Ask, candidate: Candidate, known: tuple[Candidate, ...], at: Circumstances) -> list[Refusal]:
+    """What nobody may switch off: keys, health, dialect, pauses, free slots."""
+    refusals = []
+    request = ask.request
+    if at.allowed is not None and ask.leg.any_model and not at.allowed(candidate.name):
+        refusals.append(Refusal(kind=RefusalKind.DENIED, code="key", data={"model": candidate.name}))
+    if (request.dialect, request.task) not in candidate.speaks and candidate.speaks:
+        refusals.append(Refusal(kind=RefusalKind.NEVER, code="dialect", data={"dialect": request.dialect, "task": request.task}))
+    if at.tried and (candidate.backend, candidate.model) in at.tried:
+        refusals.append(_TRIED)
+    if candidate.health is Health.UNHEALTHY:
+        refusals.append(_DOWN)
+        return refusals
+    if candidate.state is State.OFF:
+        refusals.append(_OFF)
+    elif candidate.state is State.LOADING:
+        refusals.append(Refusal(kind=RefusalKind.WAIT, code="loading", data=_eta(candidate)))
+    if candidate.paused_until > at.now:
+        refusals.append(Refusal(kind=RefusalKind.RATE, code="paused", retry_at=candidate.paused_until))
+    if candidate.ejected_until and _ejected(candidate, known, at.now):
+        refusals.append(Refusal(kind=RefusalKind.WAIT, code="ejected", retry_at=candidate.ejected_until))
+    if candidate.capacity is not None and candidate.backend_in_flight >= candidate.capacity:
+        refusals.append(
+            Refusal(
+                kind=RefusalKind.WAIT,
+                code="busy",
+                data={"in_flight": candidate.backend_in_flight, "capacity": candidate.capacity, "seconds": candidate.seconds},
+            )
+        )
+    return refusals
+
+
+def _eta(candidate: Candidate) -> Mapping[str, Any]:
+    return {"eta_seconds": candidate.eta} if candidate.eta is not None else {}
+
+
+def _ejected(candidate: Candidate, known: tuple[Candidate, ...], now: float) -> bool:
+    """Ejected by its traffic, unless it is the last one; after that time one exchange at a time may try it again."""
+    if not any(c.health is not Health.UNHEALTHY and not c.ejected_until for c in known if c.backend != candidate.backend):
+        return False
+    return now < candidate.ejected_until or candidate.backend_in_flight > 0
+
+
+def _scored(pipeline: Pipeline, ask: Ask, candidate: Candidate) -> Choice:
+    parts = []
+    total = 0.0
+    for name, rank in pipeline.rank:
+        try:
+            seconds = rank(ask, candidate)
+        except Exception as error:
+            raise StageError(name, "rank", error) from error
+        if seconds:
+            parts.append((name, seconds))
+            total += seconds
+    return Choice(ask=ask, candidate=candidate, score=total, parts=tuple(parts))

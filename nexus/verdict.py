@@ -1,0 +1,193 @@
+"""What the client is told when nobody can have its request.  Reads plans and attempts; decides nothing and sends nothing."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from nexus.errors import Problem
+from nexus.model import Attempt, Candidate, Objection, Plan, RefusalKind, Zone
+from nexus.routing import WAITABLE, waitable
+from nexus.sentences import hint, sentence
+
+LONGEST_RETRY_AFTER = 59  # Claude Code gives up at once above 60 s
+GUESSED_SECONDS = 5.0  # how long an exchange takes where none has been measured
+GUESSED_LOADING_SECONDS = 10.0
+REFUSALS_SHOWN = 50
+REASONS_HEADER_LENGTH = 1000
+
+
+def no_choice(plan: Plan, now: float, waiting: int = 0, code: str | None = None) -> Problem:
+    """No pair may or can have the request now (contract §7).  `waiting` is how many are queued, `code` why the wait is over."""
+    pairs = _by_pair(plan.objections)
+    kinds = [{o.refusal.kind for o in objections} for objections in pairs]
+    if kinds and all(RefusalKind.NEVER in k for k in kinds):
+        return _never(plan, pairs)
+    if kinds and all(RefusalKind.DENIED in k for k in kinds):
+        return _problem(plan, 403, "model_not_allowed", "this key may not use any model that could answer")
+    held = waitable(plan)
+    if held:
+        eta = min(_eta(plan, candidate, now, waiting) for candidate in held)
+        return _held(plan, held, eta, code)
+    return _unavailable(plan, pairs)
+
+
+def unknown_model(name: str, known: Sequence[str]) -> Problem:
+    """No backend serves the name, and all have been asked."""
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+    offer = f"; did you mean {' or '.join(map(repr, near))}?" if near else "; GET /v1/models lists what is served"
+    return Problem(404, "model_not_found", f"no backend serves the model {name!r}{offer}", param="model", context={"nearest": near})
+
+
+def not_ready(name: str, silent: Sequence[str]) -> Problem:
+    """The name is unknown, but not every backend has answered yet."""
+    waiting_for = ", ".join(silent)
+    return Problem(
+        503,
+        "backends_unavailable",
+        f"no backend that answers serves the model {name!r}, and these have not answered yet: {waiting_for}; see `nexus backends`",
+        param="model",
+        context={"available_backends": [], "silent_backends": list(silent)},
+    )
+
+
+def no_backends() -> Problem:
+    """There is nobody to route to."""
+    return Problem(
+        503,
+        "no_backends",
+        "no backend is connected: start a server such as Ollama or llama.cpp on this machine, or name one under [[backends]] in nexus.toml",
+        context={"available_backends": []},
+    )
+
+
+def all_failed(plan: Plan | None, attempts: Sequence[Attempt], retry_after: float | None) -> Problem:
+    """Every attempt failed: 504 if all timed out, 429 if all were 429, else 502; what each backend answered is in the message."""
+    story = "; ".join(f"{a.backend} ({a.model}): {a.message or a.code}" for a in attempts)
+    context = {
+        "attempts": [
+            {"backend": a.backend, "model": a.model, "status": a.status, "code": a.code, "message": a.message} for a in attempts
+        ],
+        **_context(plan, None),
+    }
+    if all(a.outcome == "timeout" for a in attempts):
+        return Problem(504, "all_attempts_timed_out", f"no backend answered in time: {story}", context=context)
+    if all(a.outcome == "rate" for a in attempts):
+        return Problem(
+            429, "rate_limited", f"every backend asks to slow down: {story}", context=context, retry_after=_seconds(retry_after)
+        )
+    return Problem(502, "all_attempts_failed", f"no backend answered: {story}", context=context)
+
+
+def reasons_header(plan: Plan) -> str:
+    """`X-Nexus-Rejection-Reasons`: `backend/model=stage:code`, a comma between them, cut at a whole entry."""
+    header = ""
+    for o in plan.objections:
+        entry = f"{o.candidate.backend}/{o.candidate.model}={o.stage}:{o.refusal.code}"
+        entry = entry.encode("ascii", "backslashreplace").decode("ascii").replace(",", "%2C")
+        if len(header) + len(entry) > REASONS_HEADER_LENGTH:
+            break
+        header += (", " if header else "") + entry
+    return "".join(c if c.isprintable() else "?" for c in header)
+
+
+def _never(plan: Plan, pairs: list[list[Objection]]) -> Problem:
+    impossible = [[o for o in objections if o.refusal.kind is RefusalKind.NEVER] for objections in pairs]
+    context = [next((o for o in objections if o.refusal.code == "context"), None) for objections in impossible]
+    if all(context):
+        best = max((o for o in context if o), key=lambda o: o.candidate.context or 0)
+        # these words are what Claude Code and others recognise, to compact the conversation
+        message = f"prompt is too long: at least {_tokens(best)} tokens > {best.candidate.context} maximum"
+        return _problem(plan, 400, "context_length_exceeded", message, param="messages")
+    missing = dict.fromkeys(sentence(o.refusal, o.candidate) for objections in impossible for o in objections)
+    return _problem(plan, 400, "capability_mismatch", "no backend can do what this request needs: " + "; ".join(missing))
+
+
+def _tokens(objection: Objection) -> Any:
+    return objection.refusal.data.get("needed_at_least", "?")
+
+
+def _held(plan: Plan, held: tuple[Candidate, ...], eta: float, code: str | None) -> Problem:
+    kinds = {o.refusal.kind for o in plan.objections if o.candidate in held}
+    names = ", ".join(dict.fromkeys(c.backend for c in held))
+    if kinds == {RefusalKind.RATE}:
+        return _problem(plan, 429, "rate_limited", f"every backend asks to slow down: {names}", eta=eta)
+    message = {
+        "queue_full": f"{names}: busy, and the queue is full",
+        "queue_timeout": f"{names}: still busy after the longest allowed wait",
+    }.get(code or "", f"{names}: busy")
+    return _problem(plan, 503, code or "busy", message + "; try again later", eta=eta)
+
+
+def _unavailable(plan: Plan, pairs: list[list[Objection]]) -> Problem:
+    codes = [{o.refusal.code for o in objections} for objections in pairs]
+    why = dict.fromkeys(f"{o.candidate.backend}: {sentence(o.refusal, o.candidate)}" for objections in pairs for o in objections)
+    message = "no backend may or can answer now: " + "; ".join(list(why)[:10])
+    code = "no_backend_available"
+    if any(c == {"zone"} for c in codes):
+        code = "privacy_zone"
+    elif any(c == {"tier"} for c in codes):
+        code = "tier"
+    elif codes and all(c & {"down", "off"} for c in codes):
+        code = "backends_unavailable"
+    return _problem(plan, 503, code, message)
+
+
+def _problem(plan: Plan, status: int, code: str, message: str, *, eta: float | None = None, param: str | None = None) -> Problem:
+    return Problem(status, code, message, param=param, context=_context(plan, eta), retry_after=_seconds(eta))
+
+
+def _context(plan: Plan | None, eta: float | None) -> dict[str, Any]:
+    if plan is None:
+        return {}
+    objections = plan.objections
+    down = {o.candidate.backend for o in objections if o.refusal.code in ("down", "off")}
+    tier = any(o.refusal.code == "tier" for o in objections)
+    return {
+        "available_backends": [b for b in dict.fromkeys(o.candidate.backend for o in objections) if b not in down],
+        "privacy_zone_required": plan.demand.zone.value if plan.demand.zone is Zone.RESTRICTED else None,
+        "required_tier": plan.demand.min_tier if tier else None,
+        "eta_seconds": _seconds(eta),
+        "refusals": [_refusal(o) for o in objections[:REFUSALS_SHOWN]],
+    }
+
+
+def _refusal(o: Objection) -> dict[str, Any]:
+    return {
+        "backend": o.candidate.backend,
+        "model": o.candidate.name,
+        "stage": o.stage,
+        "kind": o.refusal.kind.value,
+        "reason": o.refusal.code,
+        "hint": hint(o.refusal) or sentence(o.refusal, o.candidate),
+    }
+
+
+def _by_pair(objections: Iterable[Objection]) -> list[list[Objection]]:
+    pairs: dict[tuple[int, str, str], list[Objection]] = {}
+    for o in objections:
+        pairs.setdefault((o.leg, o.candidate.backend, o.candidate.model), []).append(o)
+    return list(pairs.values())
+
+
+def _eta(plan: Plan, candidate: Candidate, now: float, waiting: int) -> float:
+    """Seconds until this pair may be free: the longest of what holds it back."""
+    return max(
+        (_lasts(o, now, waiting) for o in plan.objections if o.candidate is candidate and o.refusal.kind in WAITABLE),
+        default=GUESSED_SECONDS,
+    )
+
+
+def _lasts(o: Objection, now: float, waiting: int) -> float:
+    if o.refusal.retry_at is not None:
+        return o.refusal.retry_at - now
+    if o.refusal.code == "loading":
+        return o.candidate.eta or GUESSED_LOADING_SECONDS
+    turn = (o.candidate.seconds or GUESSED_SECONDS) / (o.candidate.capacity or 1)
+    return turn * (waiting + 1)
+
+
+def _seconds(eta: float | None) -> int | None:
+    return None if eta is None else max(1, min(LONGEST_RETRY_AFTER, math.ceil(eta)))

@@ -1,0 +1,150 @@
+"""Who waits for a free pair, and who is woken next.  Waiting is routing again: this room holds turns, it decides nothing.
+
+A slot that becomes free is handed on in the same tick, to the first waiter that can use it.  So a newcomer that finds a
+free pair has found one that no waiter could have had, and nobody is overtaken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+import attrs
+
+from nexus.errors import NexusError
+from nexus.model import Lane, Listener, Queued, Request
+
+T = TypeVar("T")
+LANES = (Lane.HIGH, Lane.NORMAL, Lane.LOW)
+
+
+@attrs.frozen(kw_only=True)
+class Bounds:
+    """How much may wait, and how long (seconds)."""
+
+    max_requests: int = 100
+    max_bytes: int = 256 * 1024 * 1024
+    max_wait_seconds: float = 30.0
+
+
+class QueueFull(NexusError):
+    """No more may wait.  Caught by dispatch, which tells the client when to come back."""
+
+
+class WaitedTooLong(NexusError):
+    """The longest allowed wait is over.  Caught by dispatch."""
+
+
+class Waiter(Generic[T]):
+    """One waiting request.  `attempt` routes again: a claim, None for "still nothing", or an exception that ends the wait.
+
+    `watch` names the backends whose change may help; empty means any.
+    """
+
+    __slots__ = ("_timer", "attempt", "future", "lane", "request", "since", "size", "watch")
+
+    def __init__(self, request: Request, size: int, attempt: Callable[[], T | None], watch: frozenset[str], since: float) -> None:
+        self.request = request
+        self.lane = request.priority
+        self.size = size
+        self.attempt = attempt
+        self.watch = watch
+        self.since = since
+        self.future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def wake(self) -> bool:
+        """Try once.  Returns whether the wait is over."""
+        if self.future.done():
+            return True
+        try:
+            got = self.attempt()
+        except Exception as error:
+            self.future.set_exception(error)
+            return True
+        if got is None:
+            return False
+        self.future.set_result(got)
+        return True
+
+    def give_back(self, release: Callable[[T], object]) -> None:
+        """Release the turn that came too late to be used, if one came."""
+        if self.future.done() and not self.future.cancelled() and self.future.exception() is None:
+            release(self.future.result())
+
+    def again_at(self, when: float | None) -> None:
+        """Try again at a moment of the loop's clock, in place of any earlier such wish."""
+        self.cancel_timer()
+        if when is not None:
+            self._timer = asyncio.get_running_loop().call_at(when, self.wake)
+
+    def cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+class Waiting(Generic[T]):
+    """The queue: three lanes, bounded in number and bytes."""
+
+    def __init__(self, bounds: Bounds, now: Callable[[], float], tell: Listener) -> None:
+        self._bounds = bounds
+        self._now = now
+        self._tell = tell
+        self._lanes: dict[Lane, dict[int, Waiter[T]]] = {lane: {} for lane in LANES}
+        self.bytes = 0
+
+    def __len__(self) -> int:
+        return sum(len(lane) for lane in self._lanes.values())
+
+    def depth(self, lane: Lane) -> int:
+        return len(self._lanes[lane])
+
+    def waiters(self) -> tuple[Waiter[T], ...]:
+        """All waiters in the order in which they are woken."""
+        return tuple(w for lane in LANES for w in self._lanes[lane].values())
+
+    async def wait(self, waiter: Waiter[T], retry_at: float | None) -> T:
+        """Wait for a turn.  Raises QueueFull, WaitedTooLong, or what the attempt raised.
+
+        A caller that is cancelled in the very tick in which its turn came gives the turn back with `waiter.give_back`.
+        """
+        if len(self) >= self._bounds.max_requests or self.bytes + waiter.size > self._bounds.max_bytes:
+            raise QueueFull
+        deadline = waiter.since + self._bounds.max_wait_seconds
+        self._enter(waiter)
+        waiter.again_at(retry_at)
+        over = asyncio.get_running_loop().call_at(deadline, _expire, waiter)
+        try:
+            return await waiter.future
+        finally:
+            over.cancel()
+            waiter.cancel_timer()
+            self._leave(waiter)
+
+    def pump(self, backend: str | None = None, room: Callable[[], bool] | None = None) -> None:
+        """Something changed: at this backend, or anywhere.  Waiters try in order, as long as there is `room`."""
+        for waiter in self.waiters() if len(self) else ():
+            if room is not None and not room():
+                return
+            if backend is None or not waiter.watch or backend in waiter.watch:
+                waiter.wake()
+
+    def _enter(self, waiter: Waiter[T]) -> None:
+        self._lanes[waiter.lane][id(waiter)] = waiter
+        self.bytes += waiter.size
+        self._say(waiter, waiting=True)
+
+    def _leave(self, waiter: Waiter[T]) -> None:
+        del self._lanes[waiter.lane][id(waiter)]
+        self.bytes -= waiter.size
+        self._say(waiter, waiting=False)
+
+    def _say(self, waiter: Waiter[T], *, waiting: bool) -> None:
+        self._tell(Queued(at=self._now(), request=waiter.request, lane=waiter.lane, waiting=waiting, depth=self.depth(waiter.lane)))
+
+
+def _expire(waiter: Waiter[T]) -> None:
+    if not waiter.future.done():
+        waiter.future.set_exception(WaitedTooLong())
