@@ -1,6 +1,7 @@
 """Events and plans as JSON-able dictionaries, for people and for `/nexus/*`.  Nothing is kept here, and no route is served.
 
-Never in it: what was asked or answered, headers, keys (the name of a key is not a key).
+Never in it: what was asked or answered, headers, keys (the name of a key is not a key).  What a backend said of a failed attempt
+is in the full story of a request only, not in its line.
 """
 
 from __future__ import annotations

@@ -1,0 +1,373 @@
+"""History, live feed and totals, from events made by hand."""
+
+import asyncio
+import json
+
+import attrs
+import pytest
+
+from nexus.api import (
+    Answered,
+    Ask,
+    Attempt,
+    Candidate,
+    Choice,
+    Claimed,
+    Demand,
+    Event,
+    Finished,
+    Health,
+    Joined,
+    Lane,
+    Left,
+    Leg,
+    Objection,
+    Plan,
+    Probed,
+    Problem,
+    Queued,
+    Refusal,
+    RefusalKind,
+    Request,
+    Usage,
+    Zone,
+)
+from nexus.observers.feed import Feed
+from nexus.observers.history import OBJECTIONS_PER_ENTRY, History
+from nexus.observers.render import answered_json, event_json
+from nexus.observers.stats import Stats
+
+
+class SetClock:
+    """Monotonic time is 100 s, and wall time one second after the epoch."""
+
+    def __init__(self) -> None:
+        self.seconds = 100.0
+
+    def now(self) -> float:
+        return self.seconds
+
+    def time(self) -> float:
+        return self.seconds - 99.0
+
+
+CLOCK = SetClock()
+REQUEST = Request(
+    id="req-1", dialect="openai", task="chat", model="gpt-4o", headers={"x-secret": "sk-very-secret"}, needs=frozenset({"tools"})
+)
+LEG = Leg(index=0, name="llama3", ids=("llama3",), trail=("gpt-4o", "llama3"))
+GPU = Candidate(backend="gpu", kind="ollama", model="llama3:70b", name="llama3", zone=Zone.RESTRICTED)
+CLOUD = Candidate(backend="cloud", kind="openai", model="llama3", name="llama3", cloud=True)
+OBJECTION = Objection(
+    stage="privacy",
+    candidate=CLOUD,
+    leg=0,
+    refusal=Refusal(kind=RefusalKind.POLICY, code="zone", data={"required": Zone.RESTRICTED, "has": Zone.OPEN}),
+)
+PLAN = Plan(
+    choices=(Choice(ask=Ask(request=REQUEST, leg=LEG, demand=Demand()), candidate=GPU, score=-0.5, parts=(("balance", -0.5),)),),
+    objections=(OBJECTION,),
+    legs=(LEG,),
+)
+ANSWERED = Answered(
+    at=100.0,
+    request=REQUEST,
+    status=200,
+    outcome="ok",
+    candidate=GPU,
+    leg=LEG,
+    reason="privacy-requirement",
+    attempts=(Attempt(backend="gpu", model="llama3", outcome="ok", status=200, seconds=1.5),),
+    plan=PLAN,
+    usage=Usage(input_tokens=12, output_tokens=34, cached_tokens=5, reasoning_tokens=7, source="reported"),
+    cost=0.25,
+    seconds=1.5,
+    queue_seconds=0.25,
+    routing_seconds=0.00004,
+    first_byte=0.5,
+)
+
+
+def answered(id: str, **changes: object) -> Answered:
+    return attrs.evolve(ANSWERED, request=attrs.evolve(REQUEST, id=id), **changes)
+
+
+def claimed(claim: int, candidate: Candidate = GPU) -> Claimed:
+    return Claimed(at=100.0, claim=claim, request=REQUEST, candidate=candidate)
+
+
+def finished(claim: int, outcome: str = "ok") -> Finished:
+    return Finished(at=101.0, claim=claim, request=REQUEST, candidate=GPU, outcome=outcome, seconds=0.5, status=200)
+
+
+# ---------------------------------------------------------------- render
+
+
+def test_an_answer_is_told_whole():
+    told = answered_json(ANSWERED, CLOCK)
+    assert told["time"] == "1970-01-01T00:00:01.000Z"
+    assert told["request"]["id"] == "req-1"
+    assert told["request"]["needs"] == ["tools"]
+    assert (told["status"], told["outcome"], told["reason"], told["code"]) == (200, "ok", "privacy-requirement", None)
+    assert told["answered_by"]["backend"] == "gpu"
+    assert told["leg"] == {"index": 0, "name": "llama3", "trail": ["gpt-4o", "llama3"]}
+    (attempt,) = told["attempts"]
+    assert (attempt["backend"], attempt["outcome"], attempt["status"], attempt["seconds"]) == ("gpu", "ok", 200, 1.5)
+    assert told["choices"][0]["parts"] == {"balance": -0.5}
+    assert told["timings"] == {"queue_ms": 250.0, "routing_ms": 0.04, "first_byte_ms": 500.0, "total_ms": 1500.0}
+    assert told["usage"]["source"] == "reported"
+    assert told["cost_usd"] == 0.25
+
+
+def test_a_refusal_is_told_with_stage_kind_reason_and_sentence():
+    (refusal,) = answered_json(ANSWERED)["refusals"]
+    assert refusal.pop("hint")
+    assert refusal == {
+        "backend": "cloud",
+        "model": "llama3",
+        "leg": 0,
+        "stage": "privacy",
+        "kind": "policy",
+        "reason": "zone",
+        "sentence": "cloud (llama3) is in the zone open, and the request must stay restricted.",
+        "data": {"required": "restricted", "has": "open"},
+    }
+
+
+def test_an_answer_without_a_plan_is_told_too():
+    told = answered_json(Answered(at=1.0, request=REQUEST, status=401, outcome="refused", code="invalid_api_key"))
+    assert (told["time"], told["answered_by"], told["leg"], told["choices"], told["refusals"]) == (None, None, None, [], [])
+
+
+def test_what_a_stage_puts_into_its_data_is_always_json():
+    data = {"set": {2, 1}, "nested": {"a": (1, object)}, "price": 1.5}
+    odd = attrs.evolve(OBJECTION, refusal=Refusal(kind=RefusalKind.NEVER, code="odd", data=data))
+    told = answered_json(attrs.evolve(ANSWERED, plan=Plan(objections=(odd,))), CLOCK)
+    assert json.loads(json.dumps(told))["refusals"][0]["data"]["set"] == ["1", "2"]
+
+
+def test_headers_are_never_told():
+    assert "sk-very-secret" not in json.dumps(answered_json(ANSWERED, CLOCK))
+    assert "sk-very-secret" not in json.dumps(event_json(ANSWERED, CLOCK))
+
+
+# ---------------------------------------------------------------- history
+
+
+def test_a_request_is_found_by_its_id():
+    history = History(CLOCK)
+    history.see(ANSWERED)
+    assert history.get("req-1") == answered_json(ANSWERED, CLOCK)
+    assert history.event("req-1") is ANSWERED
+    assert history.get("req-2") is None
+    assert history.event("req-2") is None
+
+
+def test_the_newest_come_first_and_the_oldest_go():
+    history = History(CLOCK, size=3)
+    for number in range(5):
+        history.see(answered(f"req-{number}"))
+    assert [entry["request"]["id"] for entry in history.recent(2)] == ["req-4", "req-3"]
+    assert [entry["request"]["id"] for entry in history.recent()] == ["req-4", "req-3", "req-2"]
+    assert history.recent(0) == []
+    assert len(history) == 3
+
+
+def test_of_two_requests_with_one_id_the_later_is_kept_as_the_newest():
+    history = History(CLOCK, size=2)
+    history.see(answered("a"))
+    history.see(answered("b"))
+    history.see(answered("a", status=503))
+    assert [(e["request"]["id"], e["status"]) for e in history.recent()] == [("a", 503), ("b", 200)]
+
+
+def test_plans_of_a_large_fleet_do_not_fill_the_memory():
+    history = History(CLOCK, size=10)
+    heavy = Plan(objections=(OBJECTION,) * (5 * OBJECTIONS_PER_ENTRY))
+    for number in range(10):
+        history.see(answered(f"req-{number}", plan=heavy))
+    assert len(history) == 2
+    for number in range(10):
+        history.see(answered(f"light-{number}", plan=None))
+    assert len(history) == 10
+
+
+def test_the_last_request_is_kept_however_large_its_plan():
+    history = History(CLOCK, size=2)
+    history.see(answered("huge", plan=Plan(objections=(OBJECTION,) * 1000)))
+    assert history.get("huge") is not None
+
+
+def test_other_events_leave_the_history_alone():
+    history = History(CLOCK)
+    history.see(claimed(1))
+    assert history.recent() == []
+
+
+# ---------------------------------------------------------------- feed
+
+
+@pytest.mark.parametrize(
+    ("event", "facts"),
+    [
+        (claimed(7), {"type": "claimed", "id": "req-1", "claim": 7, "backend": "gpu", "model": "llama3"}),
+        (finished(7, "timeout"), {"type": "finished", "claim": 7, "outcome": "timeout", "total_ms": 500.0}),
+        (ANSWERED, {"type": "answered", "id": "req-1", "status": 200, "backend": "gpu", "input_tokens": 12}),
+        (Queued(at=1.0, request=REQUEST, lane=Lane.HIGH, waiting=True, depth=3), {"type": "queued", "lane": "high", "depth": 3}),
+        (Joined(at=1.0, backend="gpu", kind="ollama", url="http://h", source="loopback"), {"type": "joined", "kind": "ollama"}),
+        (Left(at=1.0, backend="gpu"), {"type": "left", "backend": "gpu"}),
+        (Probed(at=1.0, backend="gpu", health=Health.HEALTHY, seconds=0.1, models=2), {"type": "probed", "health": "healthy"}),
+    ],
+)
+async def test_a_subscriber_gets_every_event(event, facts):
+    feed = Feed(CLOCK)
+    with feed.subscribe() as events:
+        feed.see(event)
+        told = await anext(events)
+    assert facts.items() <= told.items()
+    assert json.loads(json.dumps(told)) == told
+
+
+async def test_an_event_of_somebody_elses_kind_is_told_by_type_and_time():
+    class Warmed(Event):
+        pass
+
+    assert event_json(Warmed(at=100.0), CLOCK) == {"type": "warmed", "time": "1970-01-01T00:00:01.000Z"}
+
+
+async def test_a_subscriber_waits_for_what_comes():
+    feed = Feed(CLOCK)
+    order = []
+
+    async def happen() -> None:
+        order.append("happened")
+        feed.see(claimed(1))
+
+    async def read(events) -> dict:
+        told = await anext(events)
+        order.append("read")
+        return told
+
+    with feed.subscribe() as events:
+        told, _ = await asyncio.gather(read(events), happen())
+    assert told["claim"] == 1
+    assert order == ["happened", "read"]
+
+
+async def test_a_slow_subscriber_loses_the_oldest_and_is_told():
+    feed = Feed(CLOCK, queue=2)
+    with feed.subscribe() as slow, feed.subscribe() as quick:
+        for number in range(5):
+            feed.see(claimed(number))
+            assert (await anext(quick))["claim"] == number
+        assert await anext(slow) == {"type": "dropped", "count": 3}
+        assert [(await anext(slow))["claim"] for _ in range(2)] == [3, 4]
+        assert (slow.dropped, quick.dropped) == (3, 0)
+
+
+async def test_losses_are_told_once():
+    feed = Feed(CLOCK, queue=1)
+    with feed.subscribe() as events:
+        for number in range(3):
+            feed.see(claimed(number))
+        assert [(await anext(events))["type"] for _ in range(2)] == ["dropped", "claimed"]
+        feed.see(claimed(3))
+        assert (await anext(events))["claim"] == 3
+
+
+def test_without_subscribers_nothing_is_made():
+    class NoClock(SetClock):
+        def time(self) -> float:
+            raise AssertionError("an event was told")
+
+    Feed(NoClock()).see(ANSWERED)
+
+
+async def test_leaving_the_block_ends_the_subscription():
+    feed = Feed(CLOCK)
+    with pytest.raises(RuntimeError, match="reader"), feed.subscribe():
+        raise RuntimeError("the reader broke")
+    assert len(feed) == 0
+
+
+async def test_closing_ends_the_readers_once_they_have_read():
+    feed = Feed(CLOCK)
+
+    async def read(events) -> list[int]:
+        return [entry["claim"] async for entry in events]
+
+    async def happen() -> None:
+        feed.see(claimed(1))
+        await asyncio.sleep(0)
+        feed.see(claimed(2))
+        feed.close()
+
+    with feed.subscribe() as one, feed.subscribe() as other:
+        assert await asyncio.gather(read(one), read(other), happen()) == [[1, 2], [1, 2], None]
+    with feed.subscribe() as late:
+        assert await read(late) == []
+
+
+async def test_there_is_a_bound_on_subscribers():
+    feed = Feed(CLOCK, subscribers=1)
+    with feed.subscribe():
+        with pytest.raises(Problem) as refused, feed.subscribe():
+            pass
+        assert (refused.value.status, refused.value.code) == (503, "too_many_subscribers")
+    with feed.subscribe():
+        assert len(feed) == 1
+
+
+# ---------------------------------------------------------------- totals
+
+
+def test_totals_are_those_of_all_rows():
+    stats = Stats(CLOCK)
+    stats.see(ANSWERED)
+    stats.see(answered("b", candidate=CLOUD, outcome="broken"))
+    stats.see(Answered(at=1.0, request=REQUEST, status=404, outcome="refused"))
+    told = stats.snapshot()
+    assert told["requests"] == 3
+    assert told["outcomes"] == {"ok": 1, "broken": 1, "refused": 1}
+    assert [told[f"{kind}_tokens"] for kind in ("input", "output", "cached", "reasoning")] == [24, 68, 10, 14]
+    assert told["cost_usd"] == 0.5
+    assert {name: row["requests"] for name, row in told["backends"].items()} == {"gpu": 1, "cloud": 1}
+    assert told["backends"]["cloud"]["outcomes"] == {"broken": 1}
+    assert told["models"]["llama3"]["output_tokens"] == 68
+    assert json.loads(json.dumps(told)) == told
+
+
+def test_in_flight_counts_claims_that_have_not_finished():
+    stats = Stats(CLOCK)
+    for number in range(3):
+        stats.see(claimed(number))
+    stats.see(finished(0))
+    stats.see(finished(0))
+    stats.see(finished(99, "left"))
+    told = stats.snapshot()
+    assert told["in_flight"] == {"total": 2, "backends": {"gpu": 2}}
+    assert told["attempts"] == {"ok": 2, "left": 1}
+
+
+def test_the_queue_is_as_deep_as_last_told():
+    stats = Stats(CLOCK)
+    for lane, depth in ((Lane.HIGH, 1), (Lane.LOW, 5), (Lane.LOW, 4)):
+        stats.see(Queued(at=1.0, request=REQUEST, lane=lane, waiting=True, depth=depth))
+    assert stats.snapshot()["queue"] == {"total": 5, "lanes": {"high": 1, "normal": 0, "low": 4}}
+
+
+def test_uptime_counts_from_the_start():
+    clock = SetClock()
+    stats = Stats(clock)
+    clock.seconds += 12.5
+    assert stats.snapshot()["uptime_seconds"] == 12.5
+
+
+def test_rows_are_bounded_and_those_used_last_stay():
+    stats = Stats(CLOCK, rows=2)
+    for name in ("a", "b", "a", "c"):
+        stats.see(answered("x", candidate=attrs.evolve(GPU, backend=name, name=f"model-{name}")))
+    told = stats.snapshot()
+    assert set(told["backends"]) == {"a", "c"}
+    assert set(told["models"]) == {"model-a", "model-c"}
+    assert told["requests"] == 4

@@ -1,0 +1,197 @@
+"""The request log: what a line says, what it never says, and that nobody can forge one."""
+
+import io
+import json
+import logging
+
+import attrs
+import pytest
+
+from nexus.api import Answered, Attempt, Candidate, Claimed, Request, Usage, Zone
+from nexus.observers import log
+from nexus.observers.format import HANDLER, clip, plain, setup_logging
+from nexus.observers.log import RequestLog
+
+REQUEST = Request(id="req-1", dialect="openai", task="chat", model="gpt-4o", key="laptop", headers={"x-secret": "sk-very-secret"})
+GPU = Candidate(backend="gpu", kind="ollama", model="llama3:70b", name="llama3", zone=Zone.RESTRICTED)
+ANSWERED = Answered(
+    at=1.0,
+    request=REQUEST,
+    status=200,
+    outcome="ok",
+    candidate=GPU,
+    reason="failover",
+    attempts=(Attempt(backend="old", model="llama3", outcome="failed"), Attempt(backend="gpu", model="llama3", outcome="ok")),
+    usage=Usage(input_tokens=12, output_tokens=34, source="reported"),
+    cost=0.0042,
+    seconds=1.5,
+    queue_seconds=0.25,
+    first_byte=0.5,
+)
+INJECTION = 'evil"\n{"level": "error"}\r\x1b[31m red \u2028 \u202e \ud800'
+
+
+@pytest.fixture
+def out():
+    """A stream, and every logger as it was afterwards."""
+    root, nexus, requests = logging.getLogger(), logging.getLogger("nexus"), logging.getLogger("nexus.request")
+    levels = root.level, nexus.level, requests.level
+    yield io.StringIO()
+    for handler in [handler for handler in root.handlers if handler.name == HANDLER]:
+        root.removeHandler(handler)
+    for logger, level in zip((root, nexus, requests), levels, strict=True):
+        logger.setLevel(level)
+
+
+def seen(out, format, *events, level="info"):
+    setup_logging(format, level, out)
+    observer = RequestLog()
+    for event in events:
+        observer.see(event)
+    return out.getvalue()
+
+
+def test_a_json_line_has_every_fact(out):
+    entry = json.loads(seen(out, "json", ANSWERED))
+    assert entry.pop("time").endswith("Z")
+    assert entry == {
+        "level": "info",
+        "logger": "nexus.request",
+        "id": "req-1",
+        "key": "laptop",
+        "dialect": "openai",
+        "task": "chat",
+        "model": "gpt-4o",
+        "answered_model": "llama3",
+        "backend": "gpu",
+        "zone": "restricted",
+        "status": 200,
+        "code": None,
+        "outcome": "ok",
+        "reason": "failover",
+        "attempts": 2,
+        "queue_ms": 250.0,
+        "first_byte_ms": 500.0,
+        "total_ms": 1500.0,
+        "input_tokens": 12,
+        "output_tokens": 34,
+        "tokens_source": "reported",
+        "cost_usd": 0.0042,
+    }
+
+
+def test_a_pretty_line_reads_well(out):
+    line = seen(out, "pretty", ANSWERED)
+    assert line.endswith(
+        "INFO    nexus.request: 200 ok openai/chat gpt-4o → llama3 on gpu (restricted) failover 2 attempts "
+        "queued 250 ms, first byte 500 ms, total 1500 ms 12+34 tokens reported, $0.0042 key laptop [req-1]\n"
+    )
+
+
+def test_a_request_that_found_no_backend_has_a_line_too(out):
+    refused = Answered(at=1.0, request=attrs.evolve(REQUEST, key=None), status=404, outcome="refused", code="model_not_found")
+    assert json.loads(seen(out, "json", refused))["backend"] is None
+    out.truncate(0)
+    assert seen(out, "pretty", refused).endswith("404 refused model_not_found openai/chat gpt-4o total 0 ms [req-1]\n")
+
+
+@pytest.mark.parametrize("format", ["json", "pretty"])
+def test_what_a_client_says_stays_on_its_line(out, format):
+    forged = attrs.evolve(ANSWERED, request=attrs.evolve(REQUEST, id=INJECTION, model=INJECTION))
+    text = seen(out, format, forged)
+    assert text.count("\n") == 1
+    assert text[:-1].isprintable()
+    text.encode()
+
+
+def test_json_keeps_what_a_client_said_as_it_was(out):
+    forged = attrs.evolve(ANSWERED, request=attrs.evolve(REQUEST, model=INJECTION))
+    assert json.loads(seen(out, "json", forged))["model"] == INJECTION
+
+
+@pytest.mark.parametrize("format", ["json", "pretty"])
+def test_a_name_longer_than_any_is_cut(out, format):
+    endless = attrs.evolve(ANSWERED, request=attrs.evolve(REQUEST, model="m" * 100_000))
+    assert len(seen(out, format, endless)) < 1000
+
+
+@pytest.mark.parametrize("format", ["json", "pretty"])
+def test_headers_are_never_in_it(out, format):
+    text = seen(out, format, ANSWERED)
+    assert "gpt-4o" in text
+    assert "sk-very-secret" not in text
+
+
+def test_only_answers_have_a_line(out):
+    assert seen(out, "json", Claimed(at=1.0, claim=1, request=REQUEST, candidate=GPU)) == ""
+
+
+@pytest.mark.parametrize(("format", "level"), [("json", "warning"), ("none", "debug")])
+def test_where_nobody_listens_nothing_is_made(out, monkeypatch, format, level):
+    def never(event):
+        raise AssertionError("a line was made")
+
+    monkeypatch.setattr(log, "line_json", never)
+    assert seen(out, format, ANSWERED, level=level) == ""
+
+
+def test_none_leaves_warnings(out):
+    setup_logging("none", "info", out)
+    logging.getLogger("nexus.fleet").warning("gpu is down")
+    assert out.getvalue().endswith("WARNING nexus.fleet: gpu is down\n")
+
+
+def test_other_records_are_json_too_with_their_exception(out):
+    setup_logging("json", "info", out)
+    try:
+        raise ValueError("bad\nnews")
+    except ValueError:
+        logging.getLogger("nexus.fleet").exception("it %s", "broke")
+    entry = json.loads(out.getvalue())
+    assert (entry["level"], entry["logger"], entry["message"]) == ("error", "nexus.fleet", "it broke")
+    assert "ValueError: bad\nnews" in entry["exception"]
+
+
+def test_pretty_indents_further_lines_so_that_none_passes_for_a_record(out):
+    setup_logging("pretty", "info", out)
+    logging.getLogger("nexus.fleet").warning("first\n2030-01-01T00:00:00.000Z ERROR   nexus: forged \x1b[31m")
+    first, second = out.getvalue().splitlines()
+    assert first.endswith("nexus.fleet: first")
+    assert second == "    2030-01-01T00:00:00.000Z ERROR   nexus: forged \\x1b[31m"
+
+
+def test_an_exception_is_indented_below_its_record(out):
+    setup_logging("pretty", "info", out)
+    try:
+        raise ValueError("bad news")
+    except ValueError:
+        logging.getLogger("nexus.fleet").exception("it broke")
+    head, *rest = out.getvalue().splitlines()
+    assert head.endswith("ERROR   nexus.fleet: it broke")
+    assert all(line.startswith("    ") for line in rest)
+    assert rest[-1] == "    ValueError: bad news"
+
+
+def test_setting_up_again_replaces_the_former_handler(out):
+    setup_logging("pretty", "info", io.StringIO())
+    seen(out, "json", ANSWERED)
+    assert [handler.name for handler in logging.getLogger().handlers].count(HANDLER) == 1
+    assert json.loads(out.getvalue())["id"] == "req-1"
+
+
+def test_after_none_the_requests_can_be_logged_again(out):
+    setup_logging("none", "info", out)
+    assert json.loads(seen(out, "json", ANSWERED))["id"] == "req-1"
+
+
+@pytest.mark.parametrize(("format", "level"), [("xml", "info"), ("json", "loud")])
+def test_what_is_unknown_is_refused_with_the_known(out, format, level):
+    with pytest.raises(ValueError, match=r"unknown log .* use "):
+        setup_logging(format, level, out)
+
+
+def test_plain_and_clip_leave_honest_names_alone():
+    assert plain("mistral-nemo:12b é 模型") == "mistral-nemo:12b é 模型"
+    assert plain("a\nb\x1b") == "a\\nb\\x1b"
+    assert clip("short") == "short"
+    assert clip("x" * 201) == "x" * 200 + "…"
