@@ -14,7 +14,7 @@ from urllib.parse import quote
 import attrs
 
 from nexus.api import BackendError, Model, Report, State
-from nexus.backends import HTTPBackend, count_of, metric_sum, objects, within, words_of
+from nexus.backends import HTTPBackend, WrongStatus, count_of, metric_sum, objects, within, words_of
 from nexus.model import CHAT, COMPLETION, JSON_SCHEMA, TOOLS, VISION
 
 SPEAKS = frozenset({("openai", "chat"), ("openai", "completion"), ("openai", "embedding")})
@@ -58,7 +58,8 @@ class LlamaCpp(HTTPBackend):
         return Report(ok=True, models=tuple(attrs.evolve(model, state=State.LOADING) for model in known))
 
     async def _single(self, entries: list[Mapping[str, Any]]) -> Report:
-        props, metrics = await asyncio.gather(self.maybe_json("/props"), self.maybe_text("/metrics"))
+        props = await self._props()
+        metrics = await self.maybe_text("/metrics")
         state = State.ASLEEP if within(props, "is_sleeping") is True else State.READY
         self._models = tuple(model for entry in entries if (model := _model(entry, props, state)))
         return Report(
@@ -68,6 +69,17 @@ class LlamaCpp(HTTPBackend):
             capacity=count_of(within(props, "total_slots")),
             load=metric_sum(metrics, *LOAD) if metrics else None,
         )
+
+    async def _props(self) -> Any:
+        """Some versions list their models to everybody: whether the key is good is seen here."""
+        try:
+            return await self.get_json("/props")
+        except WrongStatus as error:
+            if error.status in (401, 403):
+                raise
+        except BackendError:
+            pass
+        return None
 
     async def _router(self, entries: list[Mapping[str, Any]]) -> Report:
         """Props are asked only of what is loaded, and with `autoload=false`, so that asking loads nothing."""
@@ -79,7 +91,8 @@ class LlamaCpp(HTTPBackend):
             async with gate:
                 return await self.maybe_json(f"/props?model={quote(str(entry.get('id')), safe='')}&autoload=false")
 
-        props, *several = await asyncio.gather(self.maybe_json("/props"), *map(props_of, entries))
+        props = await self._props()
+        several = await asyncio.gather(*map(props_of, entries))
         found = zip(entries, several, strict=True)
         self._models = tuple(m for entry, own in found if (m := _model(entry, own, _router_state(entry))))
         return Report(ok=True, models=self._models, version=_text(within(props, "build_info")))

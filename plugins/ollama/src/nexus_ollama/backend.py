@@ -15,7 +15,7 @@ SHOW_CONCURRENCY = 4
 
 
 class Ollama(HTTPBackend):
-    """One Ollama server.  A steady probe costs three small GETs: what a model is, is asked once per digest."""
+    """One Ollama server.  A steady probe costs three small GETs: what a model is, is asked once per name and digest."""
 
     _shown: Mapping[str, Shown] = {}
 
@@ -60,5 +60,5 @@ def _name(entry: Mapping[str, Any]) -> str:
 
 
 def _key(tag: Mapping[str, Any]) -> str:
-    """What identifies a model's contents: its digest, else its name and age."""
-    return str(tag.get("digest") or f"{_name(tag)} {tag.get('modified_at')}")
+    """What identifies a model's contents: its name with its digest, or with its age where the list has no digests."""
+    return f"{_name(tag)} {tag.get('digest') or tag.get('modified_at')}"

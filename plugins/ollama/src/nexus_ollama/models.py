@@ -19,7 +19,7 @@ _CLOUD_TAG = re.compile(r"[:-]cloud$")
 
 @attrs.frozen(kw_only=True)
 class Shown:
-    """What `/api/show` says of one digest: it never changes, so it is asked once.
+    """What `/api/show` says of one name and digest: it never changes, so it is asked once.
 
     `num_ctx` is what the model's own file sets, `context_max` what it was trained for, in tokens.
     """

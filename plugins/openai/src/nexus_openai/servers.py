@@ -69,7 +69,7 @@ class LlamaSwap(Compatible):
     """llama-swap starts a server per model on demand; `/running` has those that run.  Its `/health` says nothing of models."""
 
     async def look(self) -> Report:
-        models, running = await asyncio.gather(self.listed(), self.get_json("/running"))
+        models, running = await self.listed(), await self.get_json("/running")
         states = {entry.get("model"): str(entry.get("state")) for entry in objects(running, "running")}
         return Report(
             ok=True,
@@ -101,7 +101,7 @@ class LiteLLM(Compatible):
     async def look(self) -> Report:
         if wrong := await self.alive("/health/liveliness"):
             return wrong
-        models, info = await asyncio.gather(self.listed(), self.maybe_json("/model/info"))
+        models, info = await self.listed(), await self.maybe_json("/model/info")
         known = {e.get("model_name"): e["model_info"] for e in _entries(info, "data") if isinstance(e.get("model_info"), dict)}
         return Report(ok=True, models=tuple(_informed(m, known[m.id]) if m.id in known else m for m in models))
 
