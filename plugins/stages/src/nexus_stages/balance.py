@@ -8,6 +8,7 @@ rank in seconds, because the core adds the other stages' seconds up with theirs.
 from __future__ import annotations
 
 import random
+from typing import Literal, get_args
 
 import attrs
 
@@ -52,7 +53,9 @@ class Random(Stage):
         return self._random.random()
 
 
-STRATEGIES: dict[str, type[Turns] | type[Random]] = {
+Strategy = Literal["smart", "round_robin", "priority", "random", "least_busy"]
+
+STRATEGIES: dict[Strategy, type[Turns] | type[Random]] = {
     "smart": Smart,
     "round_robin": RoundRobin,
     "priority": Priority,
@@ -61,19 +64,18 @@ STRATEGIES: dict[str, type[Turns] | type[Random]] = {
 }
 
 
-def _check_strategy(options: object, attribute: attrs.Attribute[str], value: str) -> None:
+def _check_strategy(options: object, attribute: attrs.Attribute[Strategy], value: str) -> None:
     if value not in STRATEGIES:
-        raise ValueError(f"strategy is {value!r}; it must be one of {', '.join(STRATEGIES)}")
+        raise ValueError(f"strategy is {value!r}; it must be one of {', '.join(get_args(Strategy))}")
 
 
 @attrs.frozen(kw_only=True)
 class BalanceOptions:
-    """The `[balance]` table.
+    """The `[balance]` table.  Raises ValueError for a strategy that there is not."""
 
-    `strategy` is smart, round_robin, priority, random or least_busy.  Raises ValueError for any other word.
-    """
-
-    strategy: str = attrs.field(default="smart", validator=_check_strategy)
+    strategy: Strategy = attrs.field(
+        default="smart", validator=_check_strategy, metadata={"meaning": "how to choose among the pairs that may have a request"}
+    )
 
 
 def make_balance(options: BalanceOptions, scope: Scope) -> Stage:

@@ -24,7 +24,9 @@ def _not_yet(options: BudgetOptions, attribute: attrs.Attribute[Any], value: obj
 class BudgetOptions:
     """The `[budget]` table.  Raises ValueError, with what to do, for any limit: none can be kept yet."""
 
-    limit_usd: float | None = attrs.field(default=None, validator=_not_yet)
+    limit_usd: float | None = attrs.field(
+        default=None, validator=_not_yet, metadata={"meaning": "not available yet: setting it stops startup"}
+    )
 
 
 class Budget(Stage):

@@ -60,7 +60,11 @@ class CapabilityOptions:
     `remember_seconds` is how long a pair is refused what its backend said it cannot do.  Raises ValueError outside 0..86400.
     """
 
-    remember_seconds: float = attrs.field(default=600.0, validator=_check_seconds)
+    remember_seconds: float = attrs.field(
+        default=600.0,
+        validator=_check_seconds,
+        metadata={"meaning": "how long a pair is refused what its server said it cannot do; 0 turns it off"},
+    )
 
 
 class Capability(Stage):

@@ -31,6 +31,8 @@ from nexus_stages.fairness import Turns, fill
 
 ANSWER_TOKENS = 256
 UNMEASURED_SECONDS = 1.0
+# A stalled stream can leave a measured speed next to nothing; a score must stay a number that can be compared and shown.
+LONGEST_WORK_SECONDS = 3600.0
 STATE_SECONDS = {State.UNKNOWN: 0.5, State.LOADING: 10.0, State.ASLEEP: 20.0, State.OFF: 60.0}
 SWAP_SECONDS = 60.0
 FAILURE_SECONDS = 30.0
@@ -100,7 +102,7 @@ def _work(request: Request, candidate: Candidate) -> float:
     if candidate.speed and request.task != EMBEDDING:
         asked = request.max_output_tokens
         tokens = ANSWER_TOKENS if asked is None or asked > ANSWER_TOKENS else asked
-        return (candidate.first_byte or 0.0) + tokens / candidate.speed
+        return min((candidate.first_byte or 0.0) + tokens / candidate.speed, LONGEST_WORK_SECONDS)
     if candidate.seconds is not None:
         return candidate.seconds
     return UNMEASURED_SECONDS if candidate.first_byte is None else candidate.first_byte
