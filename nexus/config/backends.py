@@ -1,0 +1,122 @@
+"""`[[backends]]`: one server's table, its type's own keys, its key from the environment.  What is true between backends is in `checks`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from nexus.api import BackendKind, Secret
+from nexus.catalog import Catalog
+from nexus.config.fields import VARIABLE
+from nexus.config.installed import missing
+from nexus.config.mistakes import Mistakes, given, join
+from nexus.config.strict import build, keys
+from nexus.config.tables import BackendConfig, ModelConfig
+
+AUTO = "auto"
+LITERAL_KEYS = ("api_key", "apikey", "key", "token", "api_token")
+
+
+def backend(raw: Any, place: str, env: Mapping[str, str], catalog: Catalog, mistakes: Mistakes) -> BackendConfig | None:
+    """One backend, or None where too much is wrong to make one."""
+    if not isinstance(raw, Mapping):
+        mistakes.add(place, f"expected a table, got {given(raw)}")
+        return None
+    raw = {key: value for key, value in raw.items() if not _literal_key(key, place, mistakes)}
+    kind = _kind(raw.get("type", AUTO), place, catalog, mistakes)
+    own, rest, overrides = _split(raw, place, kind, mistakes)
+    options = None
+    if kind:
+        options = build(kind.options, rest, place, mistakes)
+    made = build(BackendConfig, own, place, mistakes)
+    if made is None:
+        return None
+    url = made.url or (kind.default_url if kind else None)
+    if url is None and "url" not in raw and (kind or made.type == AUTO):
+        mistakes.add(join(place, "url"), "is missing" if kind is None else f"is missing, and the type {made.type} has no usual one")
+    key = _key(made.api_key_env, join(place, "api_key_env"), env, mistakes)
+    return attrs.evolve(made, url=url, key=key, overrides=overrides, options=options)
+
+
+def _literal_key(key: str, place: str, mistakes: Mistakes) -> bool:
+    if key not in LITERAL_KEYS:
+        return False
+    mistakes.add(join(place, key), "a key is never written here: put it into an environment variable and name it in api_key_env")
+    return True
+
+
+def _kind(name: Any, place: str, catalog: Catalog, mistakes: Mistakes) -> BackendKind | None:
+    """The kind, or None where it is not known (yet).  Another value than a text is reported with the table."""
+    if not isinstance(name, str) or not name.strip() or name == AUTO:
+        return None
+    kind = catalog.backends.get(name)
+    if kind is None:
+        missing(join(place, "type"), "backend type", name, (*catalog.backends, AUTO), catalog, mistakes)
+    return kind
+
+
+def _split(
+    raw: Mapping[str, Any], place: str, kind: BackendKind | None, mistakes: Mistakes
+) -> tuple[dict[str, Any], dict[str, Any], tuple[ModelConfig, ...]]:
+    """The keys of every backend, the keys of the type, and the tables among `models`.
+
+    A word that neither knows goes where the nearest known word may be either's.  Where the type is unknown, so are its keys.
+    """
+    known = keys(BackendConfig)
+    own = {key: value for key, value in raw.items() if key in known}
+    theirs = _option_keys(kind)
+    for key in raw:
+        if key not in known and key not in theirs and (kind or raw.get("type", AUTO) == AUTO):
+            mistakes.unknown(place, str(key), (*known, *theirs))
+    rest = {key: raw[key] for key in theirs if key in raw}
+    overrides = _models(own, place, mistakes)
+    return own, rest, overrides
+
+
+def _option_keys(kind: BackendKind | None) -> tuple[str, ...]:
+    try:
+        return tuple(keys(kind.options)) if kind else ()
+    except Exception:  # reported by `build`, with its reason
+        return ()
+
+
+def _models(own: dict[str, Any], place: str, mistakes: Mistakes) -> tuple[ModelConfig, ...]:
+    """Takes the tables out of `models`, so that what is left is the allow-list.  TOML has one key for both."""
+    models = own.get("models")
+    if not isinstance(models, (list, tuple)):
+        return ()
+    where = join(place, "models")
+    if not models:
+        mistakes.add(where, "an empty list would leave no model: leave it out to use all")
+    made = [build(ModelConfig, m, f"{where}[{i}]", mistakes) for i, m in enumerate(models) if isinstance(m, Mapping)]
+    _odd(models, where, mistakes)
+    own["models"] = [m for m in models if isinstance(m, str)]
+    if not own["models"]:
+        del own["models"]
+    ids = [m.id for m in made if m]
+    for twice in sorted({i for i in ids if ids.count(i) > 1}):
+        mistakes.add(where, f"the model {twice!r} has two tables")
+    return tuple(m for m in made if m)
+
+
+def _odd(models: Any, where: str, mistakes: Mistakes) -> None:
+    for index, model in enumerate(models):
+        if not isinstance(model, (str, Mapping)):
+            mistakes.add(f"{where}[{index}]", f"expected a glob or a table, got {given(model)}")
+
+
+def _key(variable: str | None, place: str, env: Mapping[str, str], mistakes: Mistakes) -> Secret | None:
+    """The key itself.  A name that could be a key is not repeated."""
+    if variable is None:
+        return None
+    text = env.get(variable, "").strip()
+    if not text:
+        called = f"the variable {variable}" if VARIABLE.fullmatch(variable) else "the variable named here"
+        mistakes.add(place, f"{called} is {'empty' if variable in env else 'not set'}")
+        return None
+    if not text.isascii() or not text.isprintable() or " " in text:
+        mistakes.add(place, f"what {variable} holds cannot be a key: only printable ASCII without spaces can be sent")
+        return None
+    return Secret(text)

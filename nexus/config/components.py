@@ -1,0 +1,85 @@
+"""Which components are active, and the options of each from the table that carries its name.  Backends have their own table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+from nexus.api import NoOptions
+from nexus.catalog import Catalog
+from nexus.config.installed import PUBLISHED, missing
+from nexus.config.mistakes import Mistakes, given, nearest, quoted, shown
+from nexus.config.strict import build
+from nexus.config.tables import OWN
+
+
+def options(
+    raw: Mapping[str, Any], stages: Sequence[str], sources: Sequence[str], catalog: Catalog, mistakes: Mistakes
+) -> dict[str, object]:
+    """The options of every active component; a table that serves no active component is a mistake."""
+    _all_there("routing.stages", "stage", stages, catalog.stages, catalog, mistakes)
+    _all_there("discovery.sources", "source", sources, catalog.sources, catalog, mistakes)
+    classes = _active(stages, sources, catalog)
+    tables = {name: value for name, value in raw.items() if name not in OWN}
+    made = {}
+    for name, cls in classes.items():
+        made[name] = _one(name, cls, tables, mistakes)
+    for name, value in tables.items():
+        _misplaced(name, value, classes, stages, catalog, mistakes)
+    return {name: value for name, value in made.items() if value is not None}
+
+
+def _all_there(
+    place: str, what: str, names: Sequence[str], known: Mapping[str, object], catalog: Catalog, mistakes: Mistakes
+) -> None:
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            mistakes.add(f"{place}[{index}]", f"{shown(name)} is there twice")
+        elif name not in known:
+            missing(f"{place}[{index}]", what, name, known, catalog, mistakes)
+
+
+def _active(stages: Sequence[str], sources: Sequence[str], catalog: Catalog) -> dict[str, type]:
+    """The options class of every active component.  Those of one name share it; the catalog saw to that."""
+    kinds: Iterator[Any] = chain(
+        (catalog.stages[n] for n in stages if n in catalog.stages),
+        (catalog.sources[n] for n in sources if n in catalog.sources),
+        catalog.observers.values(),
+        catalog.dialects.values(),
+        catalog.routes.values(),
+    )
+    classes: dict[str, type] = {}
+    for kind in kinds:
+        if kind.options is not NoOptions or kind.name not in classes:
+            classes[kind.name] = kind.options
+    return classes
+
+
+def _one(name: str, cls: type, tables: Mapping[str, Any], mistakes: Mistakes) -> object | None:
+    if name in tables:
+        return build(cls, tables[name], name, mistakes)
+    before = len(mistakes.found)
+    made: object | None = build(cls, {}, name, mistakes)
+    if len(mistakes.found) > before:
+        mistakes.add(name, f"is installed and needs a table [{name}]; `disabled` names packages not to use")
+    return made
+
+
+def _misplaced(
+    name: str, value: Any, active: Mapping[str, type], stages: Sequence[str], catalog: Catalog, mistakes: Mistakes
+) -> None:
+    """What is wrong with a table, or key, at the top of the file that is not the core's own."""
+    if name in catalog.stages and name not in stages:
+        mistakes.add(name, f"configures a stage that is not active: add {name!r} to stages in [routing]")
+    elif name in active:
+        return
+    elif name in catalog.sources:
+        mistakes.add(name, f"configures a source that is not active: add {name!r} to sources in [discovery]")
+    elif name in catalog.backends:
+        mistakes.add(name, f"{name} is a backend type: its keys are written in a [[backends]] table with type = {name!r}")
+    elif name in PUBLISHED or catalog.package(name):
+        missing(name, "component", name, active, catalog, mistakes)
+    else:
+        what = "table" if isinstance(value, (Mapping, list)) else f"key (it holds {given(value)})"
+        mistakes.add(quoted(name), f"there is no such {what}", nearest(name, (*OWN, *active)))

@@ -1,0 +1,77 @@
+"""Words of the file that stand for installed things: backend types, stages, sources.  Says what to install or mend where one is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+from nexus.catalog import LOCAL, Catalog, Package
+from nexus.config.mistakes import Mistakes, nearest, shown
+
+# What the project itself publishes, so that a missing word can be answered with what to install.
+STAGES = "nexus-proxy-stages"
+SERVERS = "nexus-proxy-openai"
+PUBLISHED = {
+    "privacy": STAGES,
+    "budget": STAGES,
+    "tier": STAGES,
+    "capability": STAGES,
+    "balance": STAGES,
+    "metrics": "nexus-proxy-metrics",
+    "ollama": "nexus-proxy-ollama",
+    "llamacpp": "nexus-proxy-llamacpp",
+    "vllm": "nexus-proxy-vllm",
+    "openai": SERVERS,
+    "openai-compatible": SERVERS,
+    "localai": SERVERS,
+    "llamafile": SERVERS,
+    "llamaswap": SERVERS,
+    "litellm": SERVERS,
+    "rayserve": SERVERS,
+}
+
+
+def missing(place: str, what: str, name: str, known: Collection[str], catalog: Catalog, mistakes: Mistakes) -> None:
+    """`name` is no installed `what`.  Says the most likely reason first."""
+    package = _home(name, catalog)
+    if package and package.disabled:
+        mistakes.add(place, f"{what} {shown(name)} belongs to {_title(package)}, which is in `disabled`")
+    elif package and package.problem:
+        mistakes.add(place, f"{what} {shown(name)} belongs to {_title(package)}, which cannot be used: {package.problem}")
+    elif name in PUBLISHED and not package:
+        mistakes.add(place, f"{what} {shown(name)} is not installed: pip install {PUBLISHED[name]}")
+    else:
+        near = nearest(name, {*known, *_published(what)})
+        broken = "" if near else "".join(f"; {_title(p)} cannot be used: {p.problem}" for p in _suspects(catalog))
+        mistakes.add(place, f"there is no {what} {shown(name)}{broken}", near)
+
+
+def check_packages(plugins: Collection[str], disabled: Collection[str], catalog: Catalog, mistakes: Mistakes) -> None:
+    """Local modules named in the file must be sound; `disabled` must name packages that are there."""
+    for index, name in enumerate(plugins):
+        package = next((p for p in catalog.packages if p.name == name and p.origin == LOCAL), None)
+        if package and package.problem:
+            mistakes.add(f"plugins[{index}]", f"{shown(name)} cannot be used: {package.problem}")
+    for index, name in enumerate(disabled):
+        if not any(p.disabled and p.called(name) for p in catalog.packages):
+            names = [n for p in catalog.packages if p.distribution for n in (p.name, p.distribution)]
+            mistakes.add(f"disabled[{index}]", f"no plugin package {shown(name)} is installed", nearest(name, names))
+
+
+def _home(name: str, catalog: Catalog) -> Package | None:
+    """The package that would give `name`, going by names."""
+    wanted = PUBLISHED.get(name, name)
+    return catalog.package(wanted) or catalog.package(name)
+
+
+def _suspects(catalog: Catalog) -> Iterator[Package]:
+    """Packages that gave nothing: what is missing may be theirs."""
+    return (p for p in catalog.broken if not p.provides)
+
+
+def _published(what: str) -> set[str]:
+    staged = {name for name, home in PUBLISHED.items() if home == STAGES}
+    return staged if what == "stage" else set(PUBLISHED) - staged - {"metrics"} if what == "backend type" else set()
+
+
+def _title(package: Package) -> str:
+    return f"the package {package.distribution or package.name}"

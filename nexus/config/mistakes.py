@@ -1,0 +1,96 @@
+"""Mistakes while they are collected: places, nearest words, and what of a value may be shown.  No table is known here."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from nexus.errors import Mistake
+
+BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
+# How the usual keys begin, and any long run of letters and digits mixed: showing less is never wrong.
+KEY_PREFIX = re.compile(r"(?i)(sk|nx|pk|xai|rk|key)-|(hf|gsk|ghp|gho|sk|key|github_pat)_|AIza|AKIA|eyJ|xox[a-z]-|bearer ")
+LONG_RUN = re.compile(r"(?=[^\s.:/]*\d)(?=[^\s.:/]*[A-Za-z])[A-Za-z0-9_+=~-]{20,}")
+MAX_SHOWN = 60
+
+
+class Wrong(ValueError):
+    """One value's mistakes, with places relative to that value: "" for the value itself, `[2]` or `name` inside it."""
+
+    def __init__(self, mistakes: Sequence[Mistake]) -> None:
+        super().__init__("; ".join(m.message for m in mistakes))
+        self.mistakes = tuple(mistakes)
+
+
+def wrong(message: str, nearest: str | None = None, *, place: str = "") -> Wrong:
+    return Wrong([Mistake(place=place, message=message, nearest=nearest)])
+
+
+class Mistakes:
+    """Collects mistakes, so that the reader hears of all at once."""
+
+    def __init__(self, found: Iterable[Mistake] = ()) -> None:
+        self.found = list(found)
+
+    def add(self, place: str, message: str, nearest: str | None = None) -> None:
+        self.found.append(Mistake(place=place, message=message, nearest=nearest))
+
+    def include(self, place: str, error: Wrong) -> None:
+        """The mistakes of the value at `place`."""
+        for mistake in error.mistakes:
+            self.add(join(place, mistake.place), mistake.message, mistake.nearest)
+
+    def unknown(self, place: str, key: str, known: Iterable[str], what: str = "key") -> None:
+        """A word that is none of the known ones."""
+        self.add(join(place, quoted(key)), f"there is no such {what}", nearest(key, known))
+
+
+def join(place: str, rest: str) -> str:
+    """`server` and `port` make `server.port`; `plugins` and `[0]` make `plugins[0]`."""
+    if not place or not rest or rest.startswith("["):
+        return place + rest
+    return f"{place}.{rest}"
+
+
+def quoted(key: str) -> str:
+    """A key as one writes it in a path: quoted where it is no bare word, and never a whole secret."""
+    if BARE_KEY.fullmatch(key) and not secretive(key):
+        return key
+    return f'"{key}"' if not secretive(key) and len(key) <= MAX_SHOWN and key.isprintable() else shown(key)
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known word that was probably meant."""
+    found = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=0.6)
+    return found[0] if found else None
+
+
+def secretive(text: str) -> bool:
+    """Whether a text looks like a key."""
+    return bool(KEY_PREFIX.match(text) or LONG_RUN.search(text))
+
+
+def shown(text: str) -> str:
+    """A text for a message; its length alone where it might be a secret."""
+    return repr(text) if len(text) <= MAX_SHOWN and not secretive(text) else f"a text of {len(text)} characters"
+
+
+def given(value: object) -> str:
+    """What somebody wrote, in words."""
+    match value:
+        case None:
+            return "nothing"
+        case bool():
+            return str(value).lower()
+        case int() | float():
+            return f"the number {value}" if isinstance(value, int) or math.isfinite(value) else str(value)
+        case str():
+            return f"the text {shown(value)}" if shown(value)[0] in "'\"" else shown(value)
+        case Mapping():
+            return "a table"
+        case list() | tuple() | set() | frozenset():
+            return "a list"
+        case _:
+            return f"a {type(value).__name__}"

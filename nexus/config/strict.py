@@ -1,0 +1,262 @@
+"""Plain values into frozen classes, strictly: nothing is guessed or converted, and every mistake is found.  Only home of cattrs.
+
+It knows no table by name; a plugin's options class goes through here too.
+"""
+
+from __future__ import annotations
+
+import enum
+import functools
+import math
+import os
+import types
+from collections.abc import Collection, Mapping, MutableMapping, MutableSequence, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin
+
+import attrs
+
+from nexus.config.mistakes import Mistakes, Wrong, given, join, nearest, quoted, secretive, shown, wrong
+
+if TYPE_CHECKING:
+    import cattrs
+
+T = TypeVar("T")
+LISTS = (tuple, list, set, frozenset, Sequence, MutableSequence)
+TABLES = (dict, Mapping, MutableMapping)
+WORDS: Mapping[Any, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    Path: "a path",
+    type(None): "nothing",
+}
+
+
+def structure(value: Any, wanted: Any) -> Any:
+    """`value` as a `wanted`, which is any type an options class may name.  Raises Wrong."""
+    try:
+        return _converter().structure(value, wanted)
+    except Exception as error:
+        raise _as_wrong(error, value) from None
+
+
+def keys(cls: type) -> dict[str, attrs.Attribute[Any]]:
+    """The keys that a table of this class may have, with their attributes, types resolved.  Raises NameError for a type
+    that only a type checker can see."""
+    fields = attrs.fields(attrs.resolve_types(cls))
+    return {f.alias or f.name: f for f in fields if f.init and f.metadata.get("toml", True)}
+
+
+def build(cls: type[T], raw: Any, place: str, mistakes: Mistakes) -> T | None:
+    """An instance from a table, or None where that is impossible.  A wrong value is reported, and replaced by its default so
+    that the rest can still be looked at; whoever goes on must ask `mistakes` first."""
+    if not isinstance(raw, Mapping):
+        mistakes.add(place, f"expected a table, got {given(raw)}")
+        return None
+    before = len(mistakes.found)
+    try:
+        fields = keys(cls)
+    except Exception as error:
+        mistakes.add(place, f"the options class {cls.__name__} cannot be read: {type(error).__name__}: {error}")
+        return None
+    for key in raw:
+        if key not in fields:
+            mistakes.unknown(place, str(key), fields)
+    values = {key: value for key, field in fields.items() for value in _read(field, key, raw, place, mistakes)}
+    return _instance(cls, values, place, mistakes, quiet=len(mistakes.found) > before)
+
+
+def _read(field: attrs.Attribute[Any], key: str, raw: Mapping[str, Any], place: str, mistakes: Mistakes) -> list[Any]:
+    """The value of one key, or nothing where its default is to be taken."""
+    where = join(place, quoted(key))
+    if key not in raw:
+        if field.default is attrs.NOTHING:
+            mistakes.add(where, "is missing")
+        return []
+    try:
+        value = structure(raw[key], field.type if field.type is not None else Any)
+        _validate(field, value)
+    except Wrong as error:
+        mistakes.include(where, error)
+        return []
+    return [value]
+
+
+def _validate(field: attrs.Attribute[Any], value: Any) -> None:
+    """What the class itself would say of the value.  A check that looks at other attributes waits for the instance."""
+    if field.validator is None or field.converter is not None:
+        return
+    try:
+        field.validator(None, field, value)
+    except AttributeError:
+        return
+    except Exception as error:
+        raise _as_wrong(error, value) from None
+
+
+def _instance(cls: type[T], values: Mapping[str, Any], place: str, mistakes: Mistakes, *, quiet: bool) -> T | None:
+    try:
+        return cls(**values)
+    except Exception as error:
+        # With a mistake already reported, what the class says of the rest may only be its echo.
+        if not quiet:
+            mistakes.include(place, _as_wrong(error, None))
+        return None
+
+
+def _as_wrong(error: Exception, value: Any) -> Wrong:
+    """What a class, a validator or cattrs raised, in our words and without a secret."""
+    if isinstance(error, Wrong):
+        return error
+    if isinstance(error, ExceptionGroup):
+        return Wrong([m for e in error.exceptions for m in _as_wrong(e, value).mistakes])
+    message = str((error.args and error.args[0]) or error or type(error).__name__)
+    if isinstance(value, str) and value and (secretive(value) or secretive(message)):
+        message = message.replace(value, "***")
+    return wrong(message)
+
+
+# ---------------------------------------------------------------- hooks
+
+
+@functools.cache
+def _converter() -> cattrs.Converter:
+    """Made on first use: importing cattrs takes longer than anything else here."""
+    import cattrs
+
+    converter = cattrs.Converter(forbid_extra_keys=True)
+    # cattrs asks hooks of classes, by inheritance, before it asks those of predicates.
+    for plain in (bool, int, str):
+        converter.register_structure_hook(plain, _plain)
+    for words in (enum.Enum, enum.StrEnum, enum.IntEnum):
+        converter.register_structure_hook(words, _word)
+    converter.register_structure_hook(float, _number)
+    converter.register_structure_hook(Path, _path)
+    converter.register_structure_hook_func(lambda t: t is object, lambda value, _: value)
+    converter.register_structure_hook_func(lambda t: _origin(t) is Literal, _literal)
+    converter.register_structure_hook_func(lambda t: _origin(t) in LISTS, _list)
+    converter.register_structure_hook_func(lambda t: _origin(t) in TABLES, _table)
+    converter.register_structure_hook_func(lambda t: _origin(t) in (Union, types.UnionType), _either)
+    converter.register_structure_hook_func(lambda t: isinstance(t, type) and attrs.has(t), _nested)
+    return converter
+
+
+def _plain(value: Any, wanted: type) -> Any:
+    if issubclass(wanted, enum.Enum):  # class Word(str, Enum)
+        return _word(value, wanted)
+    if type(value) is not wanted:
+        raise wrong(f"expected {WORDS[wanted]}, got {given(value)}")
+    return value
+
+
+def _number(value: Any, wanted: Any) -> float:
+    if type(value) not in (int, float) or not math.isfinite(value):
+        raise wrong(f"expected a number, got {given(value)}")
+    return float(value)
+
+
+def _path(value: Any, wanted: Any) -> Path:
+    if isinstance(value, os.PathLike):
+        return Path(value)
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise wrong(f"expected a path, got {given(value)}")
+    return Path(value).expanduser()
+
+
+def _word(value: Any, wanted: type[enum.Enum]) -> enum.Enum:
+    for member in wanted:
+        if value == member.value:
+            return member
+    raise _none_of(value, [m.value for m in wanted])
+
+
+def _literal(value: Any, wanted: Any) -> Any:
+    for word in get_args(wanted):
+        if value == word and type(value) is type(word):
+            return value
+    raise _none_of(value, get_args(wanted))
+
+
+def _none_of(value: Any, words: Collection[Any]) -> Wrong:
+    texts = [str(w) for w in words]
+    return wrong(
+        f"expected one of {', '.join(texts)}, got {given(value)}", nearest(value, texts) if isinstance(value, str) else None
+    )
+
+
+def _list(value: Any, wanted: Any) -> Any:
+    if not isinstance(value, (list, tuple, set, frozenset)):
+        raise wrong(f"expected a list, got {given(value)}")
+    origin, arguments = _origin(wanted), [a for a in get_args(wanted) if a is not Ellipsis]
+    if origin is tuple and Ellipsis not in get_args(wanted):
+        if len(arguments) != len(value):
+            raise wrong(f"expected a list of {len(arguments)}, got {len(value)}")
+    else:
+        arguments = arguments * len(value)
+    items = _all([(f"[{i}]", item, kind) for i, (item, kind) in enumerate(zip(value, arguments, strict=True))])
+    return (origin if origin in (set, frozenset, list) else tuple)(items)
+
+
+def _table(value: Any, wanted: Any) -> Any:
+    if not isinstance(value, Mapping):
+        raise wrong(f"expected a table, got {given(value)}")
+    kind = get_args(wanted)[1]
+    return dict(zip(value, _all([(quoted(str(key)), item, kind) for key, item in value.items()]), strict=True))
+
+
+def _all(items: Sequence[tuple[str, Any, Any]]) -> list[Any]:
+    """Every (place, value, type) structured; all that is wrong with them at once."""
+    mistakes, values = Mistakes(), []
+    for place, item, kind in items:
+        try:
+            values.append(structure(item, kind))
+        except Wrong as error:
+            mistakes.include(place, error)
+    if mistakes.found:
+        raise Wrong(mistakes.found)
+    return values
+
+
+def _either(value: Any, wanted: Any) -> Any:
+    """The first arm that takes the value.  With one real arm, its own words say what is wrong."""
+    arms = [a for a in get_args(wanted) if a is not type(None)]
+    if value is None and len(arms) < len(get_args(wanted)):
+        return None
+    if len(arms) == 1:
+        return structure(value, arms[0])
+    for arm in arms:
+        try:
+            return structure(value, arm)
+        except Wrong:
+            continue
+    raise wrong(f"expected {' or '.join(expected(a) for a in arms)}, got {given(value)}")
+
+
+def _nested(value: Any, wanted: type[Any]) -> Any:
+    mistakes = Mistakes()
+    made = build(wanted, value, "", mistakes)
+    if mistakes.found or made is None:
+        raise Wrong(mistakes.found)
+    return made
+
+
+def _origin(wanted: Any) -> Any:
+    return get_origin(wanted)
+
+
+def expected(wanted: Any) -> str:
+    """A type, in words."""
+    if wanted in WORDS:
+        return WORDS[wanted]
+    origin = _origin(wanted)
+    if origin in LISTS:
+        return "a list"
+    if origin in (Union, types.UnionType):
+        return " or ".join(expected(a) for a in get_args(wanted) if a is not type(None))
+    if origin is Literal:
+        return " or ".join(str(a) for a in get_args(wanted))
+    if isinstance(wanted, type) and issubclass(wanted, enum.Enum):
+        return " or ".join(str(m.value) for m in wanted)
+    return "a table" if origin in TABLES or (isinstance(wanted, type) and attrs.has(wanted)) else shown(str(wanted))
