@@ -187,7 +187,7 @@ Mark = Callable[[], None]
 
 
 def saturated(
-    port: int, *, batch: int, seconds: float, mark: Mark, streams: int = 16, events: int = 4096, exact: bool = True
+    port: int, *, batch: int, seconds: float, mark: Mark, streams: int = 64, events: int = 4096, exact: bool = True
 ) -> float:
     """Events per second over all streams, `batch` events in each write of the upstream.
 

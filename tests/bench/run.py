@@ -193,6 +193,7 @@ def main() -> int:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     facts, samples, groups = machine(), report.Samples(), chosen(options)
+    samples |= {name: {} for group in groups for name in group}
     os.sched_setaffinity(0, {contenders.LOAD_CORE})
     with tempfile.TemporaryDirectory(prefix="nexus-bench-") as name:
         directory = Path(name)

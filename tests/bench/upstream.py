@@ -126,7 +126,7 @@ class Connection(asyncio.Protocol):
             self._held()
 
     def _burst(self) -> None:
-        """One block, then the other streams' turn."""
+        """One write, then the other streams' turn."""
         if not self.streaming or not self.ready:
             return
         if self.sent >= self.events:
