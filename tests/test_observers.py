@@ -113,6 +113,7 @@ def test_an_answer_is_told_whole():
     assert told["leg"] == {"index": 0, "name": "llama3", "trail": ["gpt-4o", "llama3"]}
     (attempt,) = told["attempts"]
     assert (attempt["backend"], attempt["outcome"], attempt["status"], attempt["seconds"]) == ("gpu", "ok", 200, 1.5)
+    assert told["demand"] == {"zone": "open", "min_tier": 0, "needs": [], "context": 0}
     assert told["choices"][0]["parts"] == {"balance": -0.5}
     assert told["timings"] == {"queue_ms": 250.0, "routing_ms": 0.04, "first_byte_ms": 500.0, "total_ms": 1500.0}
     assert told["usage"]["source"] == "reported"

@@ -18,6 +18,7 @@ from nexus.model import (
     Candidate,
     Choice,
     Claimed,
+    Demand,
     Event,
     Finished,
     Joined,
@@ -63,7 +64,7 @@ def answered_json(event: Answered, clock: Clock | None = None) -> Json:
         "answered_by": _pair(event.candidate) if event.candidate else None,
         "leg": {"index": event.leg.index, "name": event.leg.name, "trail": list(event.leg.trail)} if event.leg else None,
         "attempts": [attrs.asdict(attempt) for attempt in event.attempts],
-        **(plan_json(event.plan) if event.plan else {"choices": [], "refusals": []}),
+        **(plan_json(event.plan) if event.plan else {"demand": None, "choices": [], "refusals": []}),
         "timings": timings_json(event),
         "usage": usage_json(event.usage),
         "cost_usd": event.cost,
@@ -108,10 +109,20 @@ def usage_json(usage: Usage) -> Json:
 
 
 def plan_json(plan: Plan) -> Json:
-    """Who may have the request, best first, and every objection with its reason in words."""
+    """What was demanded, who may have the request, best first, and every objection with its reason in words."""
     return {
+        "demand": demand_json(plan.demand),
         "choices": [choice_json(choice) for choice in plan.choices],
         "refusals": [objection_json(objection) for objection in plan.objections],
+    }
+
+
+def demand_json(demand: Demand) -> Json:
+    return {
+        "zone": demand.zone.value,
+        "min_tier": demand.min_tier,
+        "needs": sorted(demand.needs),
+        "context": demand.context,
     }
 
 
