@@ -48,7 +48,7 @@ async def a_scope(
             name=name,
             log=logging.getLogger(f"nexus.{name}"),
             clock=clock,
-            upstream=upstream or await stack.enter_async_context(_pool(clock)),
+            upstream=upstream if upstream is not None else await stack.enter_async_context(_pool(clock)),
             session=await stack.enter_async_context(_session()),
             spawn=await stack.enter_async_context(_tasks()),
             changed=changed,
