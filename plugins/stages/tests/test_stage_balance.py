@@ -58,7 +58,7 @@ def test_another_word_is_a_mistake_that_names_all_strategies(word: Any) -> None:
     with pytest.raises((ValueError, TypeError)) as caught:
         BalanceOptions(strategy=word)
     if isinstance(word, str):
-        assert f"strategy is {word!r}; it must be one of smart, round_robin, priority, random, least_busy" in str(caught.value)
+        assert f"must be one of smart, round_robin, priority, random, least_busy, not {word!r}" in str(caught.value)
 
 
 @pytest.mark.parametrize("strategy", TAKE_TURNS)
@@ -149,9 +149,9 @@ def test_a_backend_that_left_and_came_back_is_new(make: Any) -> None:
 def test_remembered_turns_are_bounded(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fairness, "MAX_TURNS", 2)
     stage = make.stage("balance", strategy="round_robin")
-    for name in "abc":
+    for name in "abac":
         stage.learn(make.claimed(make.pair(name)))
-    assert [stage.rank(make.ask(), make.pair(name)) > 0 for name in "abc"] == [False, True, True]
+    assert [stage.rank(make.ask(), make.pair(name)) > 0 for name in "abc"] == [True, False, True]
 
 
 @pytest.mark.parametrize("strategy", list(STRATEGIES))

@@ -198,9 +198,18 @@ def test_the_word_is_forgotten_with_the_server_that_said_it(make: Any, event: An
 def test_what_is_remembered_is_bounded_and_the_oldest_goes_first(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(capability, "MAX_REMEMBERED", 3)
     stage = make.stage("capability")
-    for name in "abcd":
+    for name in "abcad":
         stage.learn(make.finished(make.pair(name), "rejected", code="no_tools", needs=TOOLS))
-    assert [verdict(make, stage, make.pair(name), needs=TOOLS) for name in "abcd"] == [None, "no_tools", "no_tools", "no_tools"]
+    assert [verdict(make, stage, make.pair(name), needs=TOOLS) for name in "abcd"] == ["no_tools", None, "no_tools", "no_tools"]
+
+
+def test_what_has_expired_takes_no_memory(make: Any) -> None:
+    stage = make.stage("capability", remember_seconds=10)
+    for name in "ab":
+        stage.learn(make.finished(make.pair(name), "rejected", code="no_tools", needs=TOOLS))
+    make.clock.at += 10
+    stage.learn(make.finished(make.pair("c")))
+    assert len(stage._said) == 0
 
 
 def test_a_repeated_word_counts_from_the_last_time(make: Any) -> None:
@@ -217,5 +226,5 @@ def test_a_repeated_word_counts_from_the_last_time(make: Any) -> None:
 
 @pytest.mark.parametrize("seconds_", [-1, 86401, float("inf"), float("nan")])
 def test_a_time_that_makes_no_sense_is_a_clear_mistake(make: Any, seconds_: float) -> None:
-    with pytest.raises(ValueError, match=r"remember_seconds is .*from 0 .* to 86400 seconds"):
+    with pytest.raises(ValueError, match=r"must be between 0 .* and 86400 seconds, not "):
         make.stage("capability", remember_seconds=seconds_)

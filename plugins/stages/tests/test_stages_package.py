@@ -17,6 +17,7 @@ import pytest
 
 from nexus.api import RefusalKind, Stage, StageKind
 from nexus.model import CHAT, COMPLETION, EMBEDDING, JSON_SCHEMA, TOOLS, VISION
+from nexus.sentences import WORDS
 
 PACKAGE = Path(__file__).parents[1]
 ROOT = PACKAGE.parents[1]
@@ -103,6 +104,10 @@ def test_every_need_has_its_code_on_the_page(make: Any, need: str) -> None:
     row = page()[refusal.code]
     assert (row["stage"], row["kind"]) == ("capability", refusal.kind.value)
     assert all(f"`{key}`" in row["data"] for key in refusal.data)
+
+
+def test_the_page_lists_just_the_codes_that_have_words_for_people() -> None:
+    assert set(page()) == set(WORDS)
 
 
 def test_every_kind_is_explained() -> None:

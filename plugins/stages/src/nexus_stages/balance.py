@@ -66,7 +66,7 @@ STRATEGIES: dict[Strategy, type[Turns] | type[Random]] = {
 
 def _check_strategy(options: object, attribute: attrs.Attribute[Strategy], value: str) -> None:
     if value not in STRATEGIES:
-        raise ValueError(f"strategy is {value!r}; it must be one of {', '.join(get_args(Strategy))}")
+        raise ValueError(f"must be one of {', '.join(get_args(Strategy))}, not {value!r}")
 
 
 @attrs.frozen(kw_only=True)

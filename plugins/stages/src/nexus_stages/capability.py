@@ -50,7 +50,7 @@ LEARNT = {f"no_{need}": need for need in (VISION, TOOLS, JSON_SCHEMA)}
 
 def _check_seconds(options: object, attribute: attrs.Attribute[float], value: float) -> None:
     if not 0 <= value <= 86400:
-        raise ValueError(f"{attribute.name} is {value:g}; it must be from 0 (never remember) to 86400 seconds")
+        raise ValueError(f"must be between 0 (never remember) and 86400 seconds, not {value:g}")
 
 
 @attrs.frozen(kw_only=True)
