@@ -34,7 +34,7 @@ from nexus.api import (
 )
 from nexus.observers.feed import Feed
 from nexus.observers.history import OBJECTIONS_PER_ENTRY, History
-from nexus.observers.render import answered_json, event_json
+from nexus.observers.render import answered_json, event_json, iso
 from nexus.observers.stats import Stats
 
 
@@ -152,6 +152,18 @@ def test_headers_are_never_told():
     assert "sk-very-secret" not in json.dumps(event_json(ANSWERED, CLOCK))
 
 
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (0.0, "1970-01-01T00:00:00.000Z"),
+        (1893499200.0625, "2030-01-01T12:00:00.062Z"),
+        (1893499199.9996, "2030-01-01T12:00:00.000Z"),
+    ],
+)
+def test_time_is_told_to_the_millisecond(seconds, said):
+    assert iso(seconds) == said
+
+
 # ---------------------------------------------------------------- history
 
 
@@ -191,6 +203,12 @@ def test_plans_of_a_large_fleet_do_not_fill_the_memory():
     for number in range(10):
         history.see(answered(f"light-{number}", plan=None))
     assert len(history) == 10
+
+
+def test_a_history_of_nothing_keeps_nothing():
+    history = History(CLOCK, size=0)
+    history.see(ANSWERED)
+    assert history.recent() == []
 
 
 def test_the_last_request_is_kept_however_large_its_plan():

@@ -17,6 +17,9 @@ FORMATS = ("json", "pretty", "none")
 HANDLER = "nexus"
 LONGEST = 200
 
+# ASCII only: what JSON escapes can neither end the line nor reach a terminal.
+_encode = json.JSONEncoder(default=str).encode
+
 
 def setup_logging(format: str, level: str, stream: TextIO) -> logging.Handler:
     """Send the log of this process to `stream`: for the command line, not for an application that embeds Nexus.
@@ -54,8 +57,7 @@ class JsonFormatter(logging.Formatter):
             entry["message"] = record.getMessage()
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
-        # ASCII only: what JSON escapes can neither end the line nor reach a terminal.
-        return json.dumps(entry, default=str)
+        return _encode(entry)
 
 
 class PrettyFormatter(logging.Formatter):
