@@ -93,8 +93,7 @@ async def test_a_full_backlog_is_not_the_end():
                 await asyncio.wait_for(sighting(), 1.5)
 
 
-async def test_knocking_on_many_closed_ports_finds_nothing():
-    """Connecting to a free ephemeral port often enough meets itself; that is nobody."""
+async def test_a_port_that_is_taken_but_not_listening_is_nobody():
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         async with watching(held.getsockname()[1], interval=0.05) as sighting:

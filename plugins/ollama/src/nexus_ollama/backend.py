@@ -8,7 +8,7 @@ from typing import Any
 
 from nexus.api import BackendError, Report
 from nexus.backends import HTTPBackend, objects, within
-from nexus_ollama.models import NOTHING_SHOWN, Shown, model, shown
+from nexus_ollama.models import NOTHING_SHOWN, Shown, model, name_of, shown
 
 MAX_SHOWS = 100  # per probe; the rest is asked by the next
 SHOW_CONCURRENCY = 4
@@ -21,11 +21,11 @@ class Ollama(HTTPBackend):
 
     async def look(self) -> Report:
         version = within(await self.get_json("/api/version"), "version")
-        tags = [tag for tag in objects(await self.get_json("/api/tags"), "models") if _name(tag)]
+        tags = [tag for tag in objects(await self.get_json("/api/tags"), "models") if name_of(tag)]
         loaded, facts = await asyncio.gather(self._loaded(), self._facts(tags))
         return Report(
             ok=True,
-            models=tuple(model(tag, facts.get(_key(tag), NOTHING_SHOWN), loaded.get(_name(tag))) for tag in tags),
+            models=tuple(model(tag, facts.get(_key(tag), NOTHING_SHOWN), loaded.get(name_of(tag))) for tag in tags),
             version=version if isinstance(version, str) else "",
         )
 
@@ -34,7 +34,7 @@ class Ollama(HTTPBackend):
             entries = objects(await self.get_json("/api/ps"), "models")
         except BackendError:
             return {}
-        return {_name(entry): entry for entry in entries}
+        return {name_of(entry): entry for entry in entries}
 
     async def _facts(self, tags: list[Mapping[str, Any]]) -> Mapping[str, Shown]:
         """What is shown for each key, asking only for those not known yet.  Kept as it comes, so that a probe cut short
@@ -49,16 +49,11 @@ class Ollama(HTTPBackend):
             if isinstance(answer, dict):
                 kept[key] = shown(answer)
 
-        missing = {_key(tag): _name(tag) for tag in tags if _key(tag) not in kept}
+        missing = {_key(tag): name_of(tag) for tag in tags if _key(tag) not in kept}
         await asyncio.gather(*(ask(key, name) for key, name in list(missing.items())[:MAX_SHOWS]))
         return kept
 
 
-def _name(entry: Mapping[str, Any]) -> str:
-    name = entry.get("name") or entry.get("model")
-    return name if isinstance(name, str) else ""
-
-
 def _key(tag: Mapping[str, Any]) -> str:
     """What identifies a model's contents: its name with its digest, or with its age where the list has no digests."""
-    return f"{_name(tag)} {tag.get('digest') or tag.get('modified_at')}"
+    return f"{name_of(tag)} {tag.get('digest') or tag.get('modified_at')}"

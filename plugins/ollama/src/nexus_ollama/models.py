@@ -50,9 +50,15 @@ def _trained_for(info: Any) -> int | None:
     return count_of(within(info, f"{architecture}.context_length")) if isinstance(architecture, str) else None
 
 
+def name_of(entry: Mapping[str, Any]) -> str:
+    """The id of an entry in `/api/tags` or `/api/ps`; "" where it has none."""
+    name = entry.get("name") or entry.get("model")
+    return name if isinstance(name, str) else ""
+
+
 def model(tag: Mapping[str, Any], facts: Shown, loaded: Mapping[str, Any] | None) -> Model:
-    """One model.  `tag` is its entry in `/api/tags` with a `name`, `loaded` its entry in `/api/ps`, if it has one."""
-    name = str(tag["name"])
+    """One model.  `tag` is its entry in `/api/tags`, `loaded` its entry in `/api/ps`, if it has one."""
+    name = name_of(tag)
     evidence = _remote(tag) or facts.remote or ("its tag says cloud" if _CLOUD_TAG.search(name) else "")
     return Model(
         id=name,
