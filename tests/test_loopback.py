@@ -6,9 +6,10 @@ import socket
 
 import pytest
 
-from nexus.api import Check, Fingerprint, Sighting
+from nexus.api import Check, Fingerprint, Sighting, SourceKind, opens
 from nexus.loopback import Loopback, LoopbackOptions
 from nexus.testing import ScriptedUpstream
+from nexus.testing.contracts import SourceContract
 from nexus.testing.scope import a_scope
 
 
@@ -109,3 +110,13 @@ def test_options_that_make_no_sense(options):
 
 def test_defaults():
     assert LoopbackOptions() == LoopbackOptions(interval_seconds=2.0, ports=())
+
+
+class TestContract(SourceContract):
+    kind = SourceKind(name="loopback", open=opens(Loopback), options=LoopbackOptions)
+
+    @contextlib.asynccontextmanager
+    async def world(self):
+        async with ScriptedUpstream() as server:
+            self.options = LoopbackOptions(interval_seconds=0.05, ports=(server.port,))
+            yield {server.url}

@@ -1,0 +1,14 @@
+"""The promises of a backend, for llama.cpp."""
+
+import nexus_llamacpp
+
+from nexus.testing import llamacpp_server
+from nexus.testing.contracts import BackendContract
+
+
+class TestLlamaCpp(BackendContract):
+    kind = nexus_llamacpp.KIND
+    models = ("tiny",)
+
+    def server(self):
+        return llamacpp_server(models=self.models)
