@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping
-from fnmatch import fnmatchcase
 
 import attrs
 
-from nexus.api import Backend
-from nexus.health import Limits, Pulse
+from nexus.health import Limits
 from nexus.model import (
-    EMPTY,
     NO_USAGE,
     Candidate,
     Claimed,
     Finished,
-    Health,
     Joined,
     Left,
     Leg,
     Listener,
     Model,
-    Price,
     Probed,
     Report,
     Request,
@@ -30,119 +25,13 @@ from nexus.model import (
     Usage,
     Zone,
 )
+from nexus.pairs import Member, Override, Pair, Standing, allowed, overridden
+
+__all__ = ["Claim", "Fleet", "Limits", "Member", "Override", "Standing"]
 
 SMOOTHING = 0.2
 FAILURE_SMOOTHING = 0.3
 DEFAULT_PAUSE_SECONDS = 5.0
-
-
-@attrs.frozen(kw_only=True)
-class Override:
-    """What the operator says of one model because the server does not, or says it wrongly."""
-
-    id: str
-    name: str | None = None
-    offers: Mapping[str, bool] = EMPTY
-    context: int | None = None
-    tier: int | None = None
-    price: Price | None = None
-
-
-@attrs.frozen(kw_only=True)
-class Member:
-    """A backend as wiring knows it.  `zone` is already decided, `zone_evidence` says by what.
-
-    `capacity` is the operator's word, `default_capacity` the kind's.  `models` are globs of the ids that may be used.
-    """
-
-    name: str
-    kind: str
-    url: str
-    backend: Backend
-    source: str = "config"
-    zone: Zone = Zone.OPEN
-    zone_evidence: str = ""
-    cloud: bool = False
-    tier: int = 1
-    priority: int = 50
-    capacity: int | None = None
-    default_capacity: int | None = None
-    models: tuple[str, ...] | None = None
-    overrides: tuple[Override, ...] = ()
-
-
-class _Pair:
-    """One model on one backend, and what its traffic has shown."""
-
-    __slots__ = (
-        "claimed",
-        "failures",
-        "first_byte",
-        "model",
-        "name",
-        "paused_until",
-        "photo",
-        "photo_of",
-        "seconds",
-        "speed",
-        "tier",
-    )
-
-    def __init__(self, model: Model, name: str, tier: int) -> None:
-        self.model = model
-        self.name = name
-        self.tier = tier
-        self.claimed = 0
-        self.failures = 0.0
-        self.first_byte: float | None = None
-        self.seconds: float | None = None
-        self.speed: float | None = None
-        self.paused_until = 0.0
-        self.photo: Candidate | None = None
-        self.photo_of = -1
-
-
-class Standing:
-    """One backend in the fleet.  Read it; only the fleet writes it.
-
-    `version` counts its changes.  `report` is the last probe's, `problem` why it is not well, for people.
-    """
-
-    __slots__ = (
-        "capacity",
-        "in_flight",
-        "last_probe",
-        "load",
-        "member",
-        "pairs",
-        "problem",
-        "pulse",
-        "report",
-        "resident",
-        "version",
-    )
-
-    def __init__(self, member: Member, limits: Limits) -> None:
-        self.member = member
-        self.pulse = Pulse(limits)
-        self.pairs: dict[str, _Pair] = {}
-        self.report: Report | None = None
-        self.problem = ""
-        self.in_flight = 0
-        self.version = 0
-        self.capacity = member.capacity or member.default_capacity
-        self.load: int | None = None
-        self.resident: frozenset[str] = frozenset()
-        self.last_probe: float | None = None
-
-    def photo(self, pair: _Pair) -> Candidate:
-        if pair.photo is None or pair.photo_of != self.version:
-            pair.photo = _photograph(self, pair)
-            pair.photo_of = self.version
-        return pair.photo
-
-    def candidates(self) -> tuple[Candidate, ...]:
-        return tuple(self.photo(pair) for pair in self.pairs.values())
 
 
 class Claim:
@@ -151,7 +40,7 @@ class Claim:
     __slots__ = ("_done", "_fleet", "candidate", "id", "pair", "request", "since", "standing")
 
     def __init__(
-        self, fleet: Fleet, id: int, standing: Standing, pair: _Pair, candidate: Candidate, request: Request, since: float
+        self, fleet: Fleet, id: int, standing: Standing, pair: Pair, candidate: Candidate, request: Request, since: float
     ) -> None:
         self._fleet = fleet
         self._done = False
@@ -207,7 +96,7 @@ class Fleet:
         self.doubted: Callable[[str], None] = lambda name: None
         self._limits = limits or Limits()
         self._standings: dict[str, Standing] = {}
-        self._by_name: dict[str, list[tuple[Standing, _Pair]]] = {}
+        self._by_name: dict[str, list[tuple[Standing, Pair]]] = {}
         self._numbers = itertools.count(1)
 
     # ------------------------------------------------------------ reading
@@ -288,6 +177,14 @@ class Fleet:
         self.freed(name)
         return changed
 
+    def place(self, name: str, zone: Zone, evidence: str) -> None:
+        """The zone of a backend, once its address is known."""
+        standing = self._standings.get(name)
+        if standing is not None:
+            standing.member = attrs.evolve(standing.member, zone=zone, zone_evidence=evidence)
+            standing.version += 1
+            self.freed(name)
+
     def blame(self, name: str, problem: str) -> None:
         """Traffic has shown what is wrong with a backend (a key it refuses): its health says so until a probe says otherwise."""
         standing = self._standings.get(name)
@@ -327,7 +224,7 @@ class Fleet:
         self.tell(event)
         self.freed(standing.member.name)
 
-    def _measured(self, standing: Standing, pair: _Pair, event: Finished) -> None:
+    def _measured(self, standing: Standing, pair: Pair, event: Finished) -> None:
         pair.seconds = _smooth(pair.seconds, event.seconds)
         if event.first_byte is not None and event.request.stream:
             pair.first_byte = _smooth(pair.first_byte, event.first_byte)
@@ -341,18 +238,18 @@ class Fleet:
     # ------------------------------------------------------------ models
 
     def _set_models(self, standing: Standing, models: Iterable[Model]) -> bool:
-        kept = [m for m in models if _allowed(m, standing.member.models)]
+        kept = [m for m in models if allowed(m, standing.member.models)]
         before = {pair.model.id: pair.model for pair in standing.pairs.values()}
-        effective = {m.id: _overridden(m, standing.member) for m in kept}
+        effective = {m.id: overridden(m, standing.member) for m in kept}
         standing.resident = frozenset(m.id for m, _, _ in effective.values() if m.state is State.READY)
         standing.version += 1
         after = {id: model for id, (model, _, _) in effective.items()}
         if after == before:
             return False
         self._forget(standing)
-        for model, name, tier in effective.values():
-            pair = standing.pairs.get(model.id) or _Pair(model, name, tier)
-            pair.model, pair.name, pair.tier = model, name, tier
+        for model, name, written in effective.values():
+            pair = standing.pairs.get(model.id) or Pair(model, name, written)
+            pair.model, pair.name, pair.written = model, name, written
             standing.pairs[model.id] = pair
             for known in dict.fromkeys((name, *(model.aliases if name == model.id else ()))):
                 self._by_name.setdefault(known, []).append((standing, pair))
@@ -367,59 +264,6 @@ class Fleet:
                 self._by_name[name] = left
             else:
                 del self._by_name[name]
-
-
-def _allowed(model: Model, globs: tuple[str, ...] | None) -> bool:
-    return globs is None or any(fnmatchcase(id, glob) for glob in globs for id in (model.id, *model.aliases))
-
-
-def _overridden(model: Model, member: Member) -> tuple[Model, str, int]:
-    """The model, its public name and its tier, with what the operator wrote put over what the server said."""
-    override = next((o for o in member.overrides if o.id == model.id or o.id in model.aliases), None)
-    if override is None:
-        return model, model.id, member.tier
-    changed = attrs.evolve(
-        model,
-        offers={**model.offers, **override.offers},
-        context=override.context or model.context,
-        price=override.price or model.price,
-    )
-    return changed, override.name or model.id, override.tier or member.tier
-
-
-def _photograph(standing: Standing, pair: _Pair) -> Candidate:
-    member, model, pulse = standing.member, pair.model, standing.pulse
-    return Candidate(
-        backend=member.name,
-        kind=member.kind,
-        model=model.id,
-        name=pair.name,
-        # what the server itself forwards has left the machine, whatever was said of the machine
-        zone=Zone.OPEN if model.remote else member.zone,
-        cloud=member.cloud or model.remote,
-        tier=pair.tier,
-        priority=member.priority,
-        offers=model.offers,
-        context=model.context,
-        context_max=model.context_max,
-        price=model.price,
-        health=pulse.health,
-        state=model.state if pulse.health is not Health.UNHEALTHY else State.OFF,
-        eta=model.eta,
-        resident=standing.resident,
-        in_flight=pair.claimed,
-        backend_in_flight=standing.in_flight,
-        capacity=standing.capacity,
-        load=standing.load,
-        speed=pair.speed,
-        first_byte=pair.first_byte,
-        seconds=pair.seconds,
-        failures=pair.failures,
-        paused_until=pair.paused_until,
-        ejected_until=pulse.ejected_until,
-        speaks=model.speaks,
-        takes_usage=model.takes_usage,
-    )
 
 
 def _smooth(old: float | None, new: float) -> float:

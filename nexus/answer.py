@@ -1,0 +1,217 @@
+"""One request of a dialect, from its body to its last byte.  Which pair serves it is dispatch's to say, how bytes leave relay's."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import re
+import uuid
+from collections.abc import Mapping
+
+from aiohttp import web
+
+from nexus.api import Dialect, Endpoint
+from nexus.body import Bodies
+from nexus.config import KeyConfig
+from nexus.errors import Problem, StageError
+from nexus.gateway import Gateway
+from nexus.journey import Journey
+from nexus.keys import CREDENTIAL_HEADERS
+from nexus.model import Answered, Lane, Payload, Request, Zone
+from nexus.names import matcher
+from nexus.relay import Told, relay, send_problem
+from nexus.visit import Visit, Watch
+
+LOG = logging.getLogger("nexus")
+REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
+_LANES = tuple(Lane)
+_YES = ("true", "1", "yes")
+
+
+class Answerer:
+    """Answers the endpoints of all dialects."""
+
+    def __init__(self, gateway: Gateway, watch: Watch, bodies: Bodies) -> None:
+        self._gateway = gateway
+        self._watch = watch
+        self._bodies = bodies
+        self._now = gateway.clock.now
+
+    async def answer(
+        self, http: web.BaseRequest, dialect: Dialect, endpoint: Endpoint, key: KeyConfig | None
+    ) -> web.StreamResponse:
+        """The whole answer, sent.  Emits exactly one `Answered`, whatever happens."""
+        accepted = self._now()
+        task = asyncio.current_task()
+        assert task is not None
+        visit = Visit(http, task, self._now)
+        headers = headers_of(http)
+        told = Told(request_id(headers), dialect)
+        body = b""
+        journey: Journey | None = None
+        self._watch.add(visit)
+        try:
+            body = await self._bodies.read(http)
+            journey = journey_of(
+                self._gateway, headers, Payload(body), dialect, endpoint, key, told.request_id, accepted, http.remote or ""
+            )
+            visit.headers = {"X-Nexus-Request-Id": told.request_id}
+            visit.keepalive = dialect.keepalive
+            visit.streaming = journey.facts.stream
+            return await self._served(visit, journey, told)
+        except Problem as problem:
+            return await send_problem(visit, told, problem, journey)
+        except StageError as error:
+            LOG.error("%s", error, exc_info=error.__cause__)
+            problem = Problem(
+                500, "stage_failed", f"the stage {error.stage!r} failed in {error.verb!r}; the request was not sent on"
+            )
+            return await send_problem(visit, told, problem, journey)
+        except (ConnectionError, web.PayloadAccessError):
+            told.left()
+            raise
+        except asyncio.CancelledError:
+            told.left()
+            raise
+        except Exception as error:
+            LOG.exception("request %s failed inside Nexus", told.request_id)
+            problem = Problem(500, "internal_error", f"Nexus itself failed ({type(error).__name__}); its log says more")
+            return await send_problem(visit, told, problem, journey)
+        finally:
+            self._watch.remove(visit)
+            self._bodies.release(body)
+            self._answered(told, journey, dialect, endpoint, accepted)
+
+    async def _served(self, visit: Visit, journey: Journey, told: Told) -> web.StreamResponse:
+        dispatcher = self._gateway.runtime.dispatcher
+        opened = await dispatcher.open(journey)
+        try:
+            extra = dispatcher.tell(opened.choice)
+            response = await relay(visit, opened, journey, told, extra)
+        except BaseException as error:
+            await opened.close(
+                "left" if isinstance(error, asyncio.CancelledError | ConnectionError) else "failed", type(error).__name__
+            )
+            raise
+        await opened.close(told.attempt_outcome, told.code)
+        told.usage = opened.usage
+        told.first_byte = opened.claim.since + opened.first_byte
+        return response
+
+    def _answered(self, told: Told, journey: Journey | None, dialect: Dialect, endpoint: Endpoint, accepted: float) -> None:
+        now = self._now()
+        request = (
+            journey.request
+            if journey
+            else Request(id=told.request_id, dialect=dialect.name, task=endpoint.task, model="", accepted=accepted)
+        )
+        choice = told.choice
+        self._gateway.tell(
+            Answered(
+                at=now,
+                request=request,
+                status=told.status,
+                outcome=told.outcome,
+                code=told.code,
+                candidate=choice.candidate if choice else None,
+                leg=choice.ask.leg if choice else None,
+                reason=journey.reason if journey and choice else "",
+                attempts=tuple(journey.attempts) + told.last_attempt(journey) if journey else (),
+                plan=journey.plan if journey else None,
+                usage=told.usage,
+                cost=told.cost,
+                seconds=now - accepted,
+                queue_seconds=journey.queue_seconds if journey else 0.0,
+                routing_seconds=journey.routing_seconds if journey else 0.0,
+                first_byte=told.first_byte - accepted if told.first_byte is not None else None,
+            )
+        )
+
+
+def journey_of(
+    gateway: Gateway,
+    headers: Mapping[str, str],
+    payload: Payload,
+    dialect: Dialect,
+    endpoint: Endpoint,
+    key: KeyConfig | None,
+    request_id: str,
+    accepted: float,
+    peer: str,
+) -> Journey:
+    """Headers and body become a request and its legs.  Raises Problem: 400 for what is malformed, 403 for a model the key may not use."""
+    facts = dialect.decode(endpoint, payload)
+    request = Request(
+        id=request_id,
+        dialect=dialect.name,
+        task=endpoint.task,
+        model=facts.model,
+        stream=facts.stream,
+        needs=facts.needs,
+        tokens_low=facts.tokens_low,
+        tokens_high=facts.tokens_high,
+        max_output_tokens=facts.max_output_tokens,
+        n=facts.n,
+        headers=headers,
+        peer=peer,
+        key=key.name if key else None,
+        priority=_priority(headers, key),
+        session=_session(headers),
+        strict=_flag(headers, "x-nexus-strict"),
+        flexible=_flag(headers, "x-nexus-flexible"),
+        zone=_zone(headers),
+        accepted=accepted,
+    )
+    allowed = None if key is None or "*" in key.models else matcher(key.models)
+    if allowed is not None and not allowed(facts.model):
+        raise Problem(403, "model_not_allowed", f"the key {request.key!r} may not use the model {facts.model!r}", param="model")
+    legs = gateway.runtime.names.legs(facts.model, strict=request.strict, flexible=request.flexible)
+    return Journey(request, payload, facts, dialect, endpoint, legs, allowed)
+
+
+def headers_of(http: web.BaseRequest) -> dict[str, str]:
+    """Lower-case names, credentials removed; of a repeated header the last."""
+    headers = {name.lower(): value for name, value in http.headers.items()}
+    for name in CREDENTIAL_HEADERS:
+        headers.pop(name, None)
+    return headers
+
+
+def request_id(headers: Mapping[str, str]) -> str:
+    """The client's `X-Request-Id` if it is short and printable, else a new one."""
+    given = headers.get("x-request-id")
+    return given if given and REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+
+
+def _flag(headers: Mapping[str, str], name: str) -> bool:
+    return headers.get(name, "").strip().lower() in _YES
+
+
+def _zone(headers: Mapping[str, str]) -> Zone:
+    """A header can only tighten, so a word that is not understood is an error: it may have meant to."""
+    value = headers.get("x-nexus-zone")
+    if value is None:
+        return Zone.OPEN
+    try:
+        return Zone(value.strip().lower())
+    except ValueError:
+        raise Problem(400, "invalid_request", "X-Nexus-Zone must be 'restricted' or 'open'", param="X-Nexus-Zone") from None
+
+
+def _priority(headers: Mapping[str, str], key: KeyConfig | None) -> Lane:
+    """What is asked for, at most what the key allows; without keys nobody is kept from `high`."""
+    value = headers.get("x-nexus-priority")
+    if value is None:
+        return Lane.NORMAL if key is None else max(Lane.NORMAL, key.priority, key=_LANES.index)
+    try:
+        asked = Lane(value.strip().lower())
+    except ValueError:
+        raise Problem(400, "invalid_request", "X-Nexus-Priority must be high, normal or low", param="X-Nexus-Priority") from None
+    return asked if key is None else max(asked, key.priority, key=_LANES.index)
+
+
+def _session(headers: Mapping[str, str]) -> str | None:
+    """A hash of the client's session id: stages need to recognise it, nobody needs to read it."""
+    value = headers.get("x-nexus-session")
+    return hashlib.blake2b(value.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest() if value else None

@@ -1,0 +1,117 @@
+"""Opening components: each once, with a scope of its own, closed in reverse order.  What they are for is not known here."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any, Protocol
+
+import aiohttp
+import attrs
+
+from nexus.api import Backend, BackendKind, Clock, Fingerprint, Open, Scope, Server, Upstream
+from nexus.errors import StartupError
+from nexus.tasks import Tasks
+
+LOG = logging.getLogger("nexus")
+
+
+class Kind(Protocol):
+    @property
+    def name(self) -> str: ...
+    @property
+    def open(self) -> Open[Any]: ...
+    @property
+    def options(self) -> type: ...
+
+
+class Sessions:
+    """One shared `aiohttp.ClientSession`, made when somebody first asks for it.  The only place that makes one."""
+
+    def __init__(self) -> None:
+        self._session: aiohttp.ClientSession | None = None
+
+    def __call__(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=100, limit_per_host=4),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trust_env=False,  # a proxy variable must not send probes of home servers elsewhere
+            )
+        return self._session
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+
+@attrs.frozen(kw_only=True)
+class Ground:
+    """What every scope is made from."""
+
+    clock: Clock
+    upstream: Upstream
+    session: Callable[[], aiohttp.ClientSession]
+    changed: Callable[[], None]
+    state_dir: Callable[[], Path]
+    fingerprints: tuple[Fingerprint, ...] = ()
+
+    def scope(self, name: str, spawn: Callable[[Coroutine[Any, Any, None], str], None]) -> Scope:
+        def own_dir() -> Path:
+            directory = self.state_dir() / name
+            try:
+                directory.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise StartupError(f"the state directory {directory} cannot be made: {error}") from None
+            return directory
+
+        return Scope(
+            name=name,
+            log=LOG.getChild(name),
+            clock=self.clock,
+            upstream=self.upstream,
+            session=self.session,
+            spawn=spawn,
+            changed=self.changed,
+            state_dir=own_dir,
+            fingerprints=self.fingerprints,
+        )
+
+
+class Components:
+    """The opened components of one gateway.  Descriptors that share one `open` are opened once."""
+
+    def __init__(self, ground: Ground, options: Mapping[str, object], stack: AsyncExitStack) -> None:
+        self._ground = ground
+        self._options = options
+        self._stack = stack
+        self._opened: dict[Open[Any], Any] = {}
+
+    async def open(self, kind: Kind) -> Any:
+        """The component of a descriptor.  Raises StartupError where it cannot be opened."""
+        if kind.open not in self._opened:
+            tasks = await self._stack.enter_async_context(Tasks(LOG.getChild(kind.name)))
+            options = self._options.get(kind.name)
+            scope = self._ground.scope(kind.name, tasks.spawn)
+            component = kind.open(kind.options() if options is None else options, scope)
+            try:
+                self._opened[kind.open] = await self._stack.enter_async_context(component)
+            except StartupError:
+                raise
+            except Exception as error:
+                raise StartupError(f"{kind.name} could not be opened: {type(error).__name__}: {error}") from error
+        return self._opened[kind.open]
+
+
+async def open_backend(ground: Ground, kind: BackendKind, server: Server, options: object, stack: AsyncExitStack) -> Backend:
+    """The component of one server, closed with `stack`.  Raises StartupError where it cannot be opened."""
+    tasks = await stack.enter_async_context(Tasks(LOG.getChild(server.name)))
+    scope = ground.scope(server.name, tasks.spawn)
+    try:
+        return await stack.enter_async_context(kind.open(server, kind.options() if options is None else options, scope))
+    except StartupError:
+        raise
+    except Exception as error:
+        raise StartupError(f"the backend {server.name!r} could not be opened: {type(error).__name__}: {error}") from error

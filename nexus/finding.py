@@ -1,0 +1,225 @@
+"""Servers become members of the fleet: those of the configuration, and those that sources find.  Found thrice, one is one.
+
+How a server is recognised is in `discovery`, which zone it gets in `trust`, how it is probed in `probing`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import AsyncExitStack
+from urllib.parse import urlsplit
+
+import attrs
+
+from nexus.api import BackendKind, Server, Sighting, Source
+from nexus.catalog import Catalog
+from nexus.components import Ground, open_backend
+from nexus.config import BackendConfig, Config, ModelConfig
+from nexus.discovery import identity, is_address, is_private, recognise
+from nexus.errors import StartupError
+from nexus.fleet import Fleet, Member, Override
+from nexus.probing import Prober
+from nexus.state import Store
+from nexus.tasks import Tasks
+from nexus.trust import trusts, zone_of
+
+AGAIN_SECONDS = 2.0  # until something that listens but was not recognised is asked again
+RESOLVE_SECONDS = 10.0  # until a name that did not resolve is tried again
+
+Identity = tuple[str, int]
+
+
+class Found:
+    """A server that a source saw: recognised or not, its own stack and tasks."""
+
+    def __init__(self, log: logging.Logger) -> None:
+        self.stack = AsyncExitStack()
+        self.tasks = Tasks(log)
+        self.name: str | None = None
+
+
+class Finder:
+    """Brings backends in and lets them go.  `open` those configured, then `follow` every source."""
+
+    def __init__(
+        self, config: Config, catalog: Catalog, ground: Ground, fleet: Fleet, prober: Prober, store: Store | None, tasks: Tasks
+    ) -> None:
+        self._config = config
+        self._catalog = catalog
+        self._ground = ground
+        self._fleet = fleet
+        self._prober = prober
+        self._store = store
+        self._tasks = tasks
+        self._log = logging.getLogger("nexus.discovery")
+        self._configured: dict[Identity, str] = {}
+        self._found: dict[Identity, Found] = {}
+        self._fingerprints = tuple((kind.name, print_) for kind in catalog.backends.values() for print_ in kind.fingerprints)
+
+    # ------------------------------------------------------------ configured
+
+    async def open(self, stack: AsyncExitStack) -> None:
+        """Every configured backend joins; one of type `auto` as soon as it is recognised."""
+        places = await asyncio.gather(*(self._place(b) for b in self._config.backends))
+        for backend, place in zip(self._config.backends, places, strict=True):
+            self._configured.setdefault(place, backend.name)
+            if backend.type == "auto":
+                self._tasks.spawn(self._recognised_later(backend, place, stack), f"recognise {backend.name}")
+            else:
+                await self._admit(backend, self._catalog.backends[backend.type], place, stack)
+
+    async def _place(self, backend: BackendConfig) -> Identity:
+        url = backend.url or self._catalog.backends[backend.type].default_url or ""
+        return await _identity(url)
+
+    async def _recognised_later(self, backend: BackendConfig, place: Identity, stack: AsyncExitStack) -> None:
+        while True:
+            seen = await recognise(backend.url or "", self._fingerprints, self._ground.session(), key=backend.key)
+            if seen is not None:
+                self._log.info("%s is of type %s: %s", backend.name, seen.kind, seen.evidence)
+                await self._admit(backend, self._catalog.backends[seen.kind], place, stack)
+                return
+            await asyncio.sleep(AGAIN_SECONDS)
+
+    async def _admit(self, backend: BackendConfig, kind: BackendKind, place: Identity, stack: AsyncExitStack) -> None:
+        url = backend.url or kind.default_url or ""
+        server = Server(name=backend.name, url=url.rstrip("/"), key=backend.key)
+        component = await open_backend(self._ground, kind, server, backend.options, stack)
+        address = place[0] if is_address(place[0]) else None
+        zone, evidence = zone_of(
+            written=backend.zone,
+            address=address,
+            vouched="the configuration names it",
+            kind=kind.name,
+            runs_models=kind.runs_models,
+        )
+        member = Member(
+            name=backend.name,
+            kind=kind.name,
+            url=server.url,
+            backend=component,
+            zone=zone,
+            zone_evidence=evidence,
+            cloud=kind.cloud,
+            tier=backend.tier or 1,
+            priority=backend.priority,
+            capacity=backend.max_concurrent,
+            default_capacity=kind.capacity,
+            models=backend.models,
+            overrides=tuple(_override(m) for m in backend.overrides),
+        )
+        self._join(member, self._tasks)
+        if address is None and backend.zone is None and kind.runs_models:
+            self._tasks.spawn(self._resolve_later(member, kind), f"resolve {backend.name}")
+
+    async def _resolve_later(self, member: Member, kind: BackendKind) -> None:
+        while True:
+            await asyncio.sleep(RESOLVE_SECONDS)
+            place = await _identity(member.url)
+            if is_address(place[0]):
+                self._configured.setdefault(place, member.name)
+                zone, evidence = zone_of(
+                    written=None,
+                    address=place[0],
+                    vouched="the configuration names it",
+                    kind=kind.name,
+                    runs_models=kind.runs_models,
+                )
+                self._fleet.place(member.name, zone, evidence)
+                return
+
+    def _join(self, member: Member, tasks: Tasks) -> None:
+        self._fleet.join(member, self._store.models(member.url) if self._store else ())
+        tasks.spawn(self._prober.run(member), f"probe {member.name}")
+
+    # ------------------------------------------------------------ found
+
+    async def follow(self, name: str, source: Source) -> None:
+        """Act on a source's sightings until it ends.  A crash ends the source, not what it has found."""
+        try:
+            async for sighting in source.watch():
+                await self._seen(attrs.evolve(sighting, source=sighting.source or name))
+        except Exception:
+            self._log.exception("the source %s crashed; what it has found stays", name)
+
+    async def _seen(self, sighting: Sighting) -> None:
+        place = await _identity(sighting.url)
+        if place in self._configured:
+            self._prober.doubt(self._configured[place])
+        elif sighting.found and place not in self._found:
+            found = self._found[place] = Found(self._log)
+            self._tasks.spawn(self._welcome(found, sighting, place), f"recognise {sighting.url}")
+        elif not sighting.found and place in self._found:
+            await self._lost(place)
+
+    async def _welcome(self, found: Found, sighting: Sighting, place: Identity) -> None:
+        """Ask until the server says what it is, or is lost."""
+        while self._found.get(place) is found:
+            kind, evidence = sighting.kind, sighting.evidence
+            if kind is None:
+                seen = await recognise(sighting.url, self._fingerprints, self._ground.session())
+                kind, evidence = (seen.kind, seen.evidence) if seen else (None, "")
+            if kind is not None and kind in self._catalog.backends and self._found.get(place) is found:
+                await self._welcomed(found, sighting, place, self._catalog.backends[kind], evidence)
+                return
+            await asyncio.sleep(AGAIN_SECONDS)
+
+    async def _welcomed(self, found: Found, sighting: Sighting, place: Identity, kind: BackendKind, evidence: str) -> None:
+        host = urlsplit(sighting.url).hostname or ""
+        by_loopback = sighting.source == "loopback" and is_private(place[0])
+        trusted = trusts(self._config.discovery.trusted, host, place[0])
+        vouched = "found on loopback" if by_loopback else "the configuration trusts it" if trusted else None
+        zone, why = zone_of(written=None, address=place[0], vouched=vouched, kind=kind.name, runs_models=kind.runs_models)
+        name = self._free_name(sighting.name or kind.name, place)
+        server = Server(name=name, url=sighting.url.rstrip("/"))
+        try:
+            component = await open_backend(self._ground, kind, server, None, found.stack)
+        except StartupError as error:
+            self._log.warning("found %s at %s, but: %s", kind.name, sighting.url, error)
+            return
+        found.name = name
+        self._log.info("found %s at %s: %s", kind.name, sighting.url, evidence)
+        member = Member(
+            name=name,
+            kind=kind.name,
+            url=server.url,
+            backend=component,
+            source=sighting.source,
+            zone=zone,
+            zone_evidence=why,
+            cloud=kind.cloud,
+            default_capacity=kind.capacity,
+        )
+        self._join(member, found.tasks)
+
+    def _free_name(self, wanted: str, place: Identity) -> str:
+        taken = {b.name for b in self._config.backends} | set(self._fleet.standings)
+        for name in (wanted, f"{wanted}-{place[1]}", f"{wanted}-{place[0]}-{place[1]}"):
+            if name not in taken:
+                return name
+        return f"{wanted}-{len(taken)}"
+
+    async def _lost(self, place: Identity) -> None:
+        found = self._found.pop(place)
+        if found.name is not None:
+            self._log.info("%s is gone", found.name)
+            self._fleet.leave(found.name)
+        await found.tasks.close()
+        await found.stack.aclose()
+
+    async def close(self) -> None:
+        for place in tuple(self._found):
+            await self._lost(place)
+
+
+async def _identity(url: str) -> Identity:
+    parts = urlsplit(url)
+    return await identity(parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
+
+
+def _override(model: ModelConfig) -> Override:
+    offers = None if model.capabilities is None else dict.fromkeys(model.capabilities, True)
+    return Override(
+        id=model.id, name=model.name, offers=offers, context=model.context, tier=model.tier, zone=model.zone, price=model.price
+    )

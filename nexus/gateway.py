@@ -1,0 +1,192 @@
+"""Puts a gateway together: opens everything in order, closes it in reverse.  No HTTP comes in here, no request is judged."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from nexus import dispatch, waiting
+from nexus.api import Clock, Dialect, Observer, Routes
+from nexus.catalog import Catalog
+from nexus.clock import LoopClock
+from nexus.components import Components, Ground, Sessions
+from nexus.config import Config, PolicyConfig
+from nexus.dispatch import Dispatcher, Turn
+from nexus.finding import Finder
+from nexus.fleet import Fleet
+from nexus.health import Limits as HealthLimits
+from nexus.keys import Keyring
+from nexus.model import Demand, Event, Zone
+from nexus.names import Names, Policy
+from nexus.probing import Pace, Prober
+from nexus.routing import Pipeline
+from nexus.state import Store, default_dir
+from nexus.tasks import Tasks
+from nexus.upstream import Pool
+from nexus.waiting import Waiting
+
+LOG = logging.getLogger("nexus")
+
+
+@attrs.frozen(kw_only=True)
+class Runtime:
+    """What a request reads of the configuration: one value, read once, so that a request sees one configuration only."""
+
+    config: Config
+    pipeline: Pipeline
+    names: Names
+    dispatcher: Dispatcher
+    keyring: Keyring
+    dialects: Mapping[str, Dialect]
+
+
+class Gateway:
+    """A running gateway.  `components` are the opened stages, dialects, sources, observers and routes by name."""
+
+    def __init__(self, config: Config, catalog: Catalog) -> None:
+        self.config = config
+        self.catalog = catalog
+        self.clock: Clock = LoopClock()
+        self.started = self.clock.now()
+        self.observers: tuple[tuple[str, Observer], ...] = ()
+        self.pipeline = Pipeline(())
+        self.fleet = Fleet(self.clock.now, self.tell, _health(config))
+        self.waiting: Waiting[Turn] = Waiting(_bounds(config), self.clock.now, self.tell)
+        self.fleet.freed = self._freed
+        self.components: dict[str, Any] = {}
+        self.routes: tuple[Routes, ...] = ()
+        self.upstream = Pool(clock=self.clock.now, connect_timeout=config.upstream.connect_timeout_seconds)
+        self.runtime: Runtime
+        self.draining = False
+
+    def tell(self, event: Event) -> None:
+        """Every event goes to every stage that learns and to every observer.  A failing witness changes nothing."""
+        if self.pipeline.learn:
+            for error in self.pipeline.heard(event):
+                LOG.error("%s: it refuses every request from now on", error, exc_info=error.__cause__)
+        for name, observer in self.observers:
+            try:
+                observer.see(event)
+            except Exception:
+                LOG.exception("the observer %s failed", name)
+
+    def _freed(self, backend: str) -> None:
+        if len(self.waiting):
+            self.waiting.pump(backend, lambda: backend not in self.fleet.standings or self.fleet.has_room(backend))
+
+    @property
+    def ready(self) -> bool:
+        """Whether every backend has been asked once and one of them can serve."""
+        return not self.draining and self.fleet.settled and any(s.pulse.health == "healthy" for s in self.fleet.standings.values())
+
+
+@asynccontextmanager
+async def open_gateway(config: Config, catalog: Catalog) -> AsyncIterator[Gateway]:
+    """A running gateway; leaving the context closes all of it.  Raises StartupError with one clear sentence."""
+    async with AsyncExitStack() as stack:
+        gateway = Gateway(config, catalog)
+        store = Store(config.server.state_dir or default_dir())
+        stack.callback(store.close)
+        tasks = Tasks(LOG)
+        sessions = Sessions()
+        stack.push_async_callback(sessions.close)
+        stack.push_async_callback(gateway.upstream.close)
+        ground = Ground(
+            clock=gateway.clock,
+            upstream=gateway.upstream,
+            session=sessions,
+            changed=gateway.waiting.pump,
+            state_dir=_dir(store),
+            fingerprints=tuple(print_ for kind in catalog.backends.values() for print_ in kind.fingerprints),
+        )
+        await _open_components(gateway, Components(ground, config.options, stack))
+        gateway.runtime = await _runtime(gateway)
+        prober = Prober(gateway.fleet, _pace(config), gateway.clock, store, LOG)
+        gateway.fleet.doubted = prober.doubt
+        finder = Finder(config, catalog, ground, gateway.fleet, prober, store, tasks)
+        await finder.open(stack)
+        stack.push_async_callback(finder.close)
+        await stack.enter_async_context(tasks)
+        tasks.spawn(gateway.upstream.run(), "sweep upstream connections")
+        for name in _sources(config, catalog):
+            tasks.spawn(finder.follow(name, gateway.components[name]), f"source {name}")
+        yield gateway
+
+
+async def _open_components(gateway: Gateway, components: Components) -> None:
+    config, catalog, opened = gateway.config, gateway.catalog, gateway.components
+    stages = [(name, await components.open(catalog.stages[name])) for name in config.routing.stages]
+    gateway.pipeline = Pipeline(stages)
+    opened.update(stages)
+    for name in (*catalog.dialects, *_sources(config, catalog)):
+        opened[name] = await components.open(catalog.dialects.get(name) or catalog.sources[name])
+    witnesses = [(name, await components.open(kind)) for name, kind in catalog.observers.items()]
+    routes = [(name, await components.open(kind)) for name, kind in catalog.routes.items()]
+    opened.update(witnesses)
+    opened.update(routes)
+    gateway.observers = tuple(witnesses)
+    gateway.routes = tuple(component for _, component in routes)
+
+
+async def _runtime(gateway: Gateway) -> Runtime:
+    config = gateway.config
+    names = Names(config.routing.aliases, config.routing.fallbacks, [_policy(p) for p in config.policies])
+    dispatcher = Dispatcher(gateway.fleet, gateway.pipeline, names, gateway.waiting, gateway.clock, _limits(config))
+    return Runtime(
+        config=config,
+        pipeline=gateway.pipeline,
+        names=names,
+        dispatcher=dispatcher,
+        keyring=Keyring(config.keys),
+        dialects={name: gateway.components[name] for name in gateway.catalog.dialects},
+    )
+
+
+def _sources(config: Config, catalog: Catalog) -> tuple[str, ...]:
+    return tuple(catalog.sources) if config.discovery.sources is None else config.discovery.sources
+
+
+def _dir(store: Store) -> Callable[[], Path]:
+    return lambda: store.directory
+
+
+def _policy(policy: PolicyConfig) -> Policy:
+    return Policy(models=policy.models, demand=Demand(zone=policy.zone or Zone.OPEN, min_tier=policy.min_tier or 0))
+
+
+def _pace(config: Config) -> Pace:
+    return Pace(interval=config.health.interval_seconds, timeout=config.health.timeout_seconds)
+
+
+def _health(config: Config) -> HealthLimits:
+    health = config.health
+    return HealthLimits(
+        failure_threshold=health.failure_threshold,
+        recovery_threshold=health.recovery_threshold,
+        min_samples=health.min_samples,
+        failure_ratio=health.failure_ratio,
+        window_seconds=health.window_seconds,
+        eject_seconds=health.eject_seconds,
+    )
+
+
+def _bounds(config: Config) -> waiting.Bounds:
+    queue = config.queue
+    return waiting.Bounds(max_requests=queue.max_requests, max_bytes=queue.max_bytes, max_wait_seconds=queue.max_wait_seconds)
+
+
+def _limits(config: Config) -> dispatch.Limits:
+    upstream = config.upstream
+    return dispatch.Limits(
+        max_attempts=config.routing.max_attempts,
+        first_byte_timeout=upstream.first_byte_timeout_seconds,
+        answer_timeout=upstream.answer_timeout_seconds,
+        idle_timeout=upstream.idle_timeout_seconds,
+        overflow_after=config.queue.overflow_after_seconds,
+        max_wait=config.queue.max_wait_seconds,
+    )

@@ -1,0 +1,185 @@
+"""How an answer leaves: the head with its headers, then bytes as they come.  Nothing here chooses or retries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from aiohttp import web
+
+from nexus.api import Dialect
+from nexus.errors import BackendError, Problem
+from nexus.journey import Journey
+from nexus.model import NO_USAGE, Attempt, Choice, Usage
+from nexus.outcome import of_error
+from nexus.reply import OpenReply, cost_of
+from nexus.verdict import reasons_header
+from nexus.visit import Visit
+
+
+class Told:
+    """What the client was told, for the `Answered` event.  `attempt_outcome` is how the last exchange ended, as in `Finished`."""
+
+    __slots__ = ("attempt_outcome", "choice", "code", "cost", "dialect", "first_byte", "outcome", "request_id", "status", "usage")
+
+    def __init__(self, request_id: str, dialect: Dialect) -> None:
+        self.request_id = request_id
+        self.dialect = dialect
+        self.status = 0
+        self.outcome = "ok"
+        self.code = ""
+        self.attempt_outcome = "ok"
+        self.choice: Choice | None = None
+        self.usage: Usage = NO_USAGE
+        self.cost: float | None = None
+        self.first_byte: float | None = None
+
+    def left(self) -> None:
+        """The client went before its answer was complete."""
+        self.outcome = "client_left"
+        self.status = self.status or 499
+        self.code = "client_left"
+
+    def last_attempt(self, journey: Journey | None) -> tuple[Attempt, ...]:
+        """The attempt that answered, as the last line of the story."""
+        if self.choice is None:
+            return ()
+        candidate = self.choice.candidate
+        return (
+            Attempt(
+                backend=candidate.backend, model=candidate.model, outcome=self.attempt_outcome, status=self.status, code=self.code
+            ),
+        )
+
+
+async def relay(visit: Visit, opened: OpenReply, journey: Journey, told: Told, extra: Mapping[str, str]) -> web.StreamResponse:
+    """Send a committed reply.  A break after its head becomes the dialect's error event, and never a normal end.
+
+    Raises ConnectionError where the client is gone.
+    """
+    told.choice = opened.choice
+    told.status = opened.status
+    if opened.status >= 400:
+        told.outcome, told.attempt_outcome, told.code = "refused", "rejected", "backend_rejected"
+    if visit.response is not None and opened.status >= 400:
+        return await _rejected_late(visit, opened, told)
+    headers = _headers(opened, journey, told, extra)
+    if opened.whole:
+        return await _whole(visit, opened, told, headers)
+    return await _stream(visit, opened, told, headers)
+
+
+async def send_problem(visit: Visit, told: Told, problem: Problem, journey: Journey | None) -> web.StreamResponse:
+    """Send an error in the dialect's own form: as a whole answer, or as the last event of a stream that has begun."""
+    told.status, told.code, told.outcome = problem.status, problem.code, "refused"
+    if visit.response is not None:
+        told.outcome = "broken"
+        await visit.response.write(told.dialect.error_event(problem, told.request_id))
+        await visit.response.write_eof()
+        return visit.response
+    headers = {"Content-Type": "application/json", "X-Nexus-Request-Id": told.request_id}
+    if problem.retry_after is not None:
+        headers["Retry-After"] = str(problem.retry_after)
+    if journey is not None:
+        headers["X-Nexus-Attempts"] = str(len(journey.attempts))
+        headers.update(_queue_header(journey))
+        if journey.plan is not None and journey.plan.objections:
+            headers["X-Nexus-Rejection-Reasons"] = reasons_header(journey.plan)
+    visit.streaming = False
+    return await _send(
+        visit, web.Response(status=problem.status, body=told.dialect.error(problem, told.request_id), headers=headers)
+    )
+
+
+async def _whole(visit: Visit, opened: OpenReply, told: Told, headers: dict[str, str]) -> web.StreamResponse:
+    visit.streaming = False
+    if opened.reader is not None:
+        opened.usage = opened.reader.usage()
+        told.cost = cost_of(opened.usage, opened.choice.candidate)
+        if told.cost is not None:
+            headers["X-Nexus-Cost-Estimated"] = f"{told.cost:.6f}".rstrip("0").rstrip(".")
+    return await _send(visit, web.Response(status=opened.status, body=opened.head, headers=headers))
+
+
+async def _send(visit: Visit, response: web.Response) -> web.Response:
+    visit.response = response
+    await response.prepare(visit.http)
+    await response.write_eof()
+    return response
+
+
+async def _stream(visit: Visit, opened: OpenReply, told: Told, headers: dict[str, str]) -> web.StreamResponse:
+    response = visit.response or await visit.begin(opened.status, headers)
+    now = visit.now
+    write = response.write
+    try:
+        data = opened.head or await opened.read()
+        while data:
+            await write(data)
+            visit.last_write = now()
+            data = await opened.read()
+    except BackendError as error:
+        await _broken(visit, response, opened, told, error)
+        return response
+    told.cost = cost_of(opened.reader.usage(), opened.choice.candidate) if opened.reader else None
+    await response.write_eof()
+    return response
+
+
+async def _broken(visit: Visit, response: web.StreamResponse, opened: OpenReply, told: Told, error: BackendError) -> None:
+    """The backend broke off: the client must see that, and not take what came for all there is."""
+    told.outcome, told.attempt_outcome, told.code = "broken", of_error(error).outcome, error.code
+    if not visit.streaming:  # a body with a length or a JSON document has no place for an error: only a cut says it
+        if visit.http.transport is not None:
+            visit.http.transport.abort()
+        return
+    if error.code != "error_event":  # that one has been relayed already
+        backend = opened.choice.candidate.backend
+        problem = Problem(
+            502, "backend_broke_off", f"the backend {backend!r} broke off in the middle of its answer: {error.hint or error.code}"
+        )
+        await response.write(told.dialect.error_event(problem, told.request_id))
+    await response.write_eof()
+
+
+async def _rejected_late(visit: Visit, opened: OpenReply, told: Told) -> web.StreamResponse:
+    """The backend rejected the request after the stream had to begin: its sentence becomes an error event."""
+    problem = Problem(opened.status, "backend_rejected", told.dialect.read_error(opened.head))
+    response = await send_problem(visit, told, problem, None)
+    told.attempt_outcome = "rejected"
+    return response
+
+
+def _headers(opened: OpenReply, journey: Journey, told: Told, extra: Mapping[str, str]) -> dict[str, str]:
+    candidate, leg = opened.choice.candidate, opened.choice.ask.leg
+    headers = {
+        **dict(opened.headers),
+        "X-Nexus-Request-Id": told.request_id,
+        "X-Nexus-Backend": candidate.backend,
+        "X-Nexus-Backend-Type": "cloud" if candidate.cloud else "local",
+        "X-Nexus-Model": _plain(candidate.name),
+        "X-Nexus-Privacy-Zone": candidate.zone.value,
+        "X-Nexus-Route-Reason": journey.reason,
+        "X-Nexus-Attempts": str(len(journey.attempts) + 1),
+    }
+    if leg.index:
+        headers["X-Nexus-Fallback-Model"] = _plain(candidate.name)
+    headers.update(_queue_header(journey))
+    if extra:
+        headers.update({name: _plain(value) for name, value in extra.items()})
+    return headers
+
+
+def _queue_header(journey: Journey) -> dict[str, str]:
+    return {"X-Nexus-Queue-Ms": str(round(journey.queue_seconds * 1000))} if journey.queue_seconds else {}
+
+
+def _plain(text: str) -> str:
+    """Fit for a header: a server may call a model anything."""
+    return (
+        text
+        if text.isascii() and text.isprintable()
+        else text.encode("ascii", "backslashreplace").decode("ascii").translate(_CONTROL)
+    )
+
+
+_CONTROL = dict.fromkeys((*range(32), 127), "?")
