@@ -148,18 +148,18 @@ def _evidence(check: Check) -> str:
 async def identity(host: str, port: int, *, timeout: float = 2.0) -> tuple[str, int]:
     """Resolved address and port, the machine's own addresses folded to 127.0.0.1: what two findings of one server share.
 
-    Of several addresses the first in order is taken, so that a name with many is stable.  A name that does not resolve
-    within `timeout` seconds stands for itself, lower case.
+    Of several addresses one that is not private goes first, since a name that also leads out is not a private one, and a
+    name is the machine's own only if all its addresses are.  A name that does not resolve within `timeout` seconds stands
+    for itself, lower case.
     """
     try:
         async with asyncio.timeout(timeout):
             found = await asyncio.get_running_loop().getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError, TimeoutError):
         return host.lower(), port
-    addresses = sorted({(family, where) for family, _, _, _, where in found}, key=lambda pair: (pair[0], str(pair[1])))
-    if any(_is_own(family, where) for family, where in addresses):
-        return LOOPBACK, port
-    return str(addresses[0][1][0]), port
+    others = {(int(family), str(where[0])) for family, _, _, _, where in found if not _is_own(family, where)}
+    order = sorted(others, key=lambda place: (is_private(place[1]), place))
+    return (order[0][1] if order else LOOPBACK), port
 
 
 def _is_own(family: int, where: tuple[Any, ...]) -> bool:
@@ -180,6 +180,11 @@ def is_private(address: str) -> bool:
     """Whether an IP address is loopback, link-local or in a private range (RFC 1918, RFC 4193).  False for what is no IP."""
     parsed = _address(address)
     return parsed is not None and any(parsed in network for network in _PRIVATE)
+
+
+def is_address(text: str) -> bool:
+    """Whether this is an IP address, and not a name that did not resolve."""
+    return _address(text) is not None
 
 
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

@@ -256,12 +256,21 @@ async def test_a_resolver_that_hangs_is_given_up(monkeypatch):
     assert await identity("gpu.local", 8080, timeout=0.05) == ("gpu.local", 8080)
 
 
-async def test_of_many_addresses_the_first_in_order_is_taken(monkeypatch):
+@pytest.mark.parametrize(
+    ("addresses", "one"),
+    [
+        (("198.51.100.9", "198.51.100.2"), "198.51.100.2"),
+        (("192.168.200.201", "8.8.8.8"), "8.8.8.8"),
+        (("127.0.0.1", "198.51.100.2"), "198.51.100.2"),
+        (("127.0.0.1", "127.0.1.1"), "127.0.0.1"),
+    ],
+)
+async def test_a_name_with_many_addresses_is_stable_and_no_more_private_than_the_worst(addresses, one, monkeypatch):
     async def many(host, port, **kw):
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in ("198.51.100.9", "198.51.100.2")]
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in addresses]
 
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", many)
-    assert await identity("gpu.local", 8080) == ("198.51.100.2", 8080)
+    assert await identity("gpu.local", 8080) == (one, 8080)
 
 
 @pytest.mark.parametrize(
