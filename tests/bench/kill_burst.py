@@ -118,7 +118,7 @@ async def burst(
 ) -> bool:
     tally = Tally()
     everyone = await until(lambda: healthy(gateway.port) == len(servers), 10)
-    loading = asyncio.get_running_loop().create_task(load(gateway.port, options.requests, options.at_once, tally))  # noqa: TID251 — no Scope here
+    loading = asyncio.get_running_loop().create_task(load(gateway.port, options.requests, options.at_once, tally))
     await until(lambda: tally.done >= options.requests // 3, 60)
     servers[VICTIM].kill()
     await until(lambda: tally.done >= options.requests * 2 // 3, 60)
