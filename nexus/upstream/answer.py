@@ -96,6 +96,12 @@ class Answer:
         self.finish()
         self.wake()
 
+    def problem(self) -> BackendError:
+        """`error` made anew, to be raised: a kept one would tie itself, the frame and this answer into a knot."""
+        error = self.error
+        assert error is not None
+        return BackendError(error.code, error.hint, reused=error.reused, sent=error.sent)
+
     def finish(self) -> None:
         """Let go of the parser, which points back here."""
         self._parser = None

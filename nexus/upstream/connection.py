@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from typing import NamedTuple, Protocol, cast
 
 from nexus.errors import BackendError
@@ -169,11 +170,19 @@ class Connection(asyncio.BufferedProtocol):
 
     def eof_received(self) -> None:
         answer = self.answer
-        if answer is not None and answer.close():
+        if answer is not None and self._said_goodbye() and answer.close():
             answer.keep_alive = False
             self._completed(answer)
         else:
             self._broken("closed the connection")
+
+    def _said_goodbye(self) -> bool:
+        """Over TLS anybody on the line can close it; only a close_notify comes from the peer.  asyncio does not tell them apart."""
+        tls = cast(asyncio.Transport, self._transport).get_extra_info("ssl_object")
+        try:
+            return tls is None or tls.read(1) == b""
+        except ssl.SSLError:
+            return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._broken("broke the connection")

@@ -200,7 +200,7 @@ class Exchange:
     A class, since a generator-based context manager would cost more than the rest of this room's own work.
     """
 
-    __slots__ = ("_answer", "_body", "_connection", "_deadlines", "_head", "_pool", "_target")
+    __slots__ = ("__weakref__", "_answer", "_body", "_connection", "_deadlines", "_head", "_pool", "_target")
 
     def __init__(self, pool: Pool, target: request.Target, head: bytes, body: bytes, deadlines: Deadlines) -> None:
         self._pool = pool
@@ -230,7 +230,7 @@ class Exchange:
         try:
             while not answer.head_done:
                 if answer.error is not None:
-                    raise answer.error
+                    raise answer.problem()
                 answer.waiter = loop.create_future()
                 await answer.waiter
         except BaseException:
@@ -262,7 +262,7 @@ class Exchange:
             if answer.done:
                 return b""
             if answer.error is not None:
-                raise answer.error
+                raise answer.problem()
             if self._connection is None:
                 raise RuntimeError("the exchange was left: read within its context")
             answer.waiter = asyncio.get_running_loop().create_future()

@@ -67,7 +67,7 @@ def target(method: str, url: str) -> Target:
 
 def _address(scheme: str, host: str, port: int | None) -> Address:
     tls = scheme == "https"
-    return Address(tls, host.replace("%25", "%"), port or (443 if tls else 80))
+    return Address(tls, host.replace("%25", "%"), (443 if tls else 80) if port is None else port)
 
 
 def _host(address: Address) -> str:
