@@ -1,11 +1,12 @@
-"""The pytest plugin that installing Nexus brings.  Fixtures only: servers, builders and contracts live beside it.
+"""The pytest plugin that installing Nexus brings.  Servers, builders, contracts and what needs an event loop live beside it.
 
-Imports of the gateway are made inside the fixtures, since pytest loads this module for every test run in an environment
-that has Nexus.
+pytest loads this module in every environment that has Nexus, for tests that have nothing to do with it too: it must not need
+what such an environment may lack, and imports nothing heavy.
 """
 
 from __future__ import annotations
 
+import importlib
 import inspect
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,14 @@ import pytest
 
 if TYPE_CHECKING:
     from aioresponses import aioresponses
+
+pytest.register_assert_rewrite("nexus.testing.contracts")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """`upstream` and `nexus_gateway`, where pytest-asyncio can run them."""
+    if config.pluginmanager.hasplugin("asyncio"):
+        config.pluginmanager.register(importlib.import_module("nexus.testing.async_fixtures"), "nexus-async")
 
 
 @pytest.fixture
