@@ -61,7 +61,7 @@ def _one(name: str, cls: type, tables: Mapping[str, Any], mistakes: Mistakes) ->
         return build(cls, tables[name], name, mistakes)
     before = len(mistakes.found)
     made: object | None = build(cls, {}, name, mistakes)
-    if len(mistakes.found) > before:
+    if any(m.place.startswith(f"{name}.") for m in mistakes.found[before:]):
         mistakes.add(name, f"is installed and needs a table [{name}]; `disabled` names packages not to use")
     return made
 

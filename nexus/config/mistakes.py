@@ -10,9 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from nexus.errors import Mistake
 
 BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
-# How the usual keys begin, and any long run of letters and digits mixed: showing less is never wrong.
-KEY_PREFIX = re.compile(r"(?i)(sk|nx|pk|xai|rk|key)-|(hf|gsk|ghp|gho|sk|key|github_pat)_|AIza|AKIA|eyJ|xox[a-z]-|bearer ")
-LONG_RUN = re.compile(r"(?=[^\s.:/]*\d)(?=[^\s.:/]*[A-Za-z])[A-Za-z0-9_+=~-]{20,}")
+# How the usual keys begin, a UUID, and any long run of letters and digits mixed: showing less is never wrong.
+KEY_PREFIX = re.compile(
+    r"(?i)(?<![a-z0-9])((sk|nx|pk|xai|rk)-|(hf|gsk|ghp|gho|sk|github_pat)_|AIza|AKIA|eyJ|xox[a-z]-|bearer |[0-9a-f]{8}-[0-9a-f]{4}-)"
+)
+LONG_RUN = re.compile(r"(?=[A-Za-z+=]*\d)(?=[\d+=]*[A-Za-z])[A-Za-z0-9+=]{20,}")
 MAX_SHOWN = 60
 
 
@@ -69,7 +71,7 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
 
 def secretive(text: str) -> bool:
     """Whether a text looks like a key."""
-    return bool(KEY_PREFIX.match(text) or LONG_RUN.search(text))
+    return bool(KEY_PREFIX.search(text) or LONG_RUN.search(text))
 
 
 def shown(text: str) -> str:

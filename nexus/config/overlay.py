@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -13,6 +15,9 @@ PREFIX = "NEXUS_"
 # Variables of the commands, not of a table.  NEXUS_CONFIG: the file.  NEXUS_URL: the gateway that a command asks.
 # NEXUS_KEY: the key it shows there.  NEXUS_LOG: the level of the log.
 OTHER_VARIABLES = ("NEXUS_CONFIG", "NEXUS_KEY", "NEXUS_LOG", "NEXUS_URL")
+# What Kubernetes sets in every container for a service called nexus (or nexus-…).
+SERVICE_LINK = re.compile(r"NEXUS_(\w+_)?(SERVICE_HOST|SERVICE_PORT\w*|PORT_\d+_\w+)|NEXUS_PORT")
+TYPO = 0.85  # difflib's measure, above which a stranger is taken for a typing error
 TRUTHS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
 
@@ -41,25 +46,19 @@ def from_environment(
             if env[name] or _is_list(kind):
                 _put(raw, table, key, _value(env[name], kind))
                 origins[f"{table}.{key}"] = name
-        elif name not in named:
+        elif name not in named and not SERVICE_LINK.fullmatch(name):
             _stranger(name, known, mistakes)
     return origins
 
 
 def _stranger(name: str, known: Iterable[str], mistakes: Mistakes) -> None:
+    """The prefix is everybody's, so only what follows it is compared."""
     table = next((t for t in FIXED if name.startswith(f"{PREFIX}{t.upper()}_")), None)
-    # difflib's own measure, on the part after the prefix that all of them share.
-    near = nearest(name.removeprefix(PREFIX).lower(), [k.removeprefix(PREFIX).lower() for k in (*known, *OTHER_VARIABLES)])
-    close = near is not None and _distance_small(name.removeprefix(PREFIX).lower(), near)
-    if table or close:
+    word = name.removeprefix(PREFIX).lower()
+    near = nearest(word, [k.removeprefix(PREFIX).lower() for k in (*known, *OTHER_VARIABLES)])
+    if table or (near and difflib.SequenceMatcher(None, word, near).ratio() >= TYPO):
         what = f"[{table}] has no such key that a variable can set" if table else "there is no such variable"
         mistakes.add(name, what, PREFIX + near.upper() if near else None)
-
-
-def _distance_small(one: str, other: str) -> bool:
-    import difflib
-
-    return difflib.SequenceMatcher(None, one, other).ratio() >= 0.85
 
 
 def from_flags(raw: dict[str, Any], flags: Mapping[str, Any]) -> None:

@@ -1,0 +1,424 @@
+"""What a wrong configuration is told: every mistake, its place, the nearest word, and never a secret."""
+
+import contextlib
+
+import attrs
+import pytest
+
+from nexus.api import BackendKind, NoOptions, ObserverKind, SourceKind, StageKind, opens
+from nexus.catalog import Catalog, Package
+from nexus.config import load
+from nexus.config.mistakes import nearest, quoted, secretive, shown
+from nexus.errors import ConfigError
+
+
+@contextlib.asynccontextmanager
+async def unopened(*_):
+    raise AssertionError("a configuration opens nothing")
+    yield
+
+
+@attrs.frozen
+class Limits:
+    usd: float = attrs.field(default=1.0, validator=attrs.validators.ge(0))
+    mode: str = attrs.field(default="soft", validator=attrs.validators.in_(["soft", "hard"]))
+
+    def __attrs_post_init__(self):
+        if self.usd > 100 and self.mode == "soft":
+            raise ValueError("above 100 the mode must be hard")
+
+
+@attrs.frozen
+class Needy:
+    target: str
+
+
+def stage(name, options=NoOptions, words=()):
+    return StageKind(name=name, open=opens(lambda o, s: None), options=options, policy_words=words)
+
+
+CATALOG = Catalog(
+    backends={"ollama": BackendKind(name="ollama", open=unopened, options=Limits, default_url="http://127.0.0.1:11434")}
+    | {"vllm": BackendKind(name="vllm", open=unopened)},
+    stages={
+        "privacy": stage("privacy", words=("zone",)),
+        "budget": stage("budget", Limits),
+        "tier": stage("tier", words=("min_tier",)),
+        "capability": stage("capability"),
+        "balance": stage("balance"),
+        "spare": stage("spare"),
+    },
+    sources={"loopback": SourceKind(name="loopback", open=unopened), "mdns": SourceKind(name="mdns", open=unopened)},
+)
+
+
+def mistakes(source, env=None, flags=None, catalog=CATALOG):
+    """place → (message, nearest), of a source that is wrong."""
+    with pytest.raises(ConfigError) as caught:
+        load(source, env=env or {}, flags=flags or {}, catalog=catalog)
+    found = {m.place: (m.message, m.nearest) for m in caught.value.mistakes}
+    assert len(found) == len(caught.value.mistakes), str(caught.value)
+    return found
+
+
+def only(source, env=None, flags=None, catalog=CATALOG):
+    """The one mistake of a source: place, message, nearest."""
+    found = mistakes(source, env, flags, catalog)
+    assert len(found) == 1, found
+    ((place, (message, near)),) = found.items()
+    return place, message, near
+
+
+# ---------------------------------------------------------------- reading
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [("[server]\nport = \n", 2), ("a = 1\na = 2", 2), ("[server\n", 1), ("[a]\n[a]", 2), ('x = "open\n', 1), ("y = [1,", 1)],
+)
+def test_what_is_no_toml_says_its_line(text, line):
+    place, message, _ = only(text)
+    assert place == f"line {line}"
+    assert message.startswith("this is not TOML: ")
+    assert "\\x00" not in message
+
+
+def test_text_nested_too_deeply_is_no_crash():
+    assert "not TOML" in only("a = " + "[" * 20000)[1]
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    place, message, _ = only(tmp_path / "none.toml")
+    assert (place, message) == (str(tmp_path / "none.toml"), "there is no such file")
+
+
+def test_a_file_that_cannot_be_read(tmp_path):
+    assert only(tmp_path)[1] == "this is a directory, not a file"
+    (tmp_path / "latin.toml").write_bytes(b"# \xe4\n")
+    assert only(tmp_path / "latin.toml")[1] == "the file is not UTF-8 text"
+
+
+# ---------------------------------------------------------------- words and types
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "near"),
+    [
+        ("[server]\nprot = 1", "server.prot", "port"),
+        ("[serverr]\nport = 1", "serverr", "server"),
+        ("[budgte]", "budgte", "budget"),
+        ("srver = 1", "srver", "server"),
+        ("[budget]\nusdd = 1", "budget.usdd", "usd"),
+        ("[routing]\nstags = []", "routing.stags", "stages"),
+        ("[[policies]]\nmodel = ['a']\nmodels = ['a']\nmin_tier = 1", "policies[0].model", "models"),
+        ("[[backends]]\nname = 'a'\nurl = 'http://h'\nzoen = 'open'", "backends[0].zoen", "zone"),
+        ("[[backends]]\nname = 'a'\ntype = 'ollama'\nmoed = 'soft'", "backends[0].moed", "mode"),
+        ("[[backends]]\nname = 'a'\ntype = 'olama'", "backends[0].type", "ollama"),
+        ("[[backends]]\nname = 'a'\ntype = 'ollama'\nzone = 'opne'", "backends[0].zone", "open"),
+        ("[routing]\nstages = ['tier', 'blance']", "routing.stages[1]", "balance"),
+        ("[discovery]\nsources = ['mdsn']", "discovery.sources[0]", "mdns"),
+        ("[server]\n'odd.key' = 1", 'server."odd.key"', None),
+    ],
+)
+def test_an_unknown_word_has_its_place_and_the_nearest_known_one(text, place, near):
+    found = only(text)
+    assert (found[0], found[2]) == (place, near)
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "message"),
+    [
+        ("[server]\nport = '80'", "server.port", "expected a whole number, got the text '80'"),
+        ("[server]\nport = true", "server.port", "expected a whole number, got true"),
+        ("[server]\nport = 1.0", "server.port", "expected a whole number, got the number 1.0"),
+        ("[server]\ninsecure = 1", "server.insecure", "expected true or false, got the number 1"),
+        ("[server]\norigins = 'https://a'", "server.origins", "expected a list, got the text 'https://a'"),
+        ("[server]\nhosts = ['a', 2]", "server.hosts[1]", "expected a text, got the number 2"),
+        ("[upstream]\nidle_timeout_seconds = nan", "upstream.idle_timeout_seconds", "expected a number, got nan"),
+        ("server = 3", "server", "expected a table, got the number 3"),
+        ("plugins = 'a'", "plugins", "expected a list, got the text 'a'"),
+        ("[policies]\nx = 1", "policies", "expected a list of tables, each written [[policies]], got a table"),
+        ("backends = [1]", "backends[0]", "expected a table, got the number 1"),
+        ("[routing.aliases]\n'a.b' = 3", 'routing.aliases."a.b"', "expected a list, got the number 3"),
+        ("[routing]\nfallbacks = {m = ['x', 1]}", "routing.fallbacks.m[1]", "expected a text, got the number 1"),
+        ("[server]\nport = 1979-05-27", "server.port", "expected a whole number, got a date"),
+        ("budget = 2", "budget", "expected a table, got the number 2"),
+    ],
+)
+def test_a_wrong_type_says_what_was_expected_and_what_was_given(text, place, message):
+    found = only(text)
+    assert found[0] == place
+    assert found[1].startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "part"),
+    [
+        ("[server]\nport = 65536", "server.port", "between 0 and 65535"),
+        ("[server]\nmax_body_bytes = 0", "server.max_body_bytes", "at least 1"),
+        ("[server]\nmax_body_bytes = 600000000", "server.max_inflight_body_bytes", "at least max_body_bytes (600000000)"),
+        ("[server]\nhost = ''", "server.host", "must not be empty"),
+        ("[server]\nhost = 'http://localhost'", "server.host", "host name alone"),
+        ("[server]\nhosts = ['a:80']", "server.hosts[0]", "host name alone"),
+        ("[server]\norigins = ['https://a', 'https://a/path']", "server.origins[1]", "whole origin"),
+        ("[upstream]\nconnect_timeout_seconds = 0", "upstream.connect_timeout_seconds", "more than 0"),
+        ("[health]\nfailure_threshold = 0", "health.failure_threshold", "at least 1"),
+        ("[health]\nfailure_ratio = 1.5", "health.failure_ratio", "between 0 and 1"),
+        ("[discovery]\ntrusted = ['10.0.0.0/99']", "discovery.trusted[0]", "network"),
+        ("[routing]\nmax_attempts = 0", "routing.max_attempts", "at least 1"),
+        ("[routing]\nstages = ['privacy', 'privacy']", "routing.stages[1]", "twice"),
+        ("[queue]\nmax_bytes = -1", "queue.max_bytes", "at least 0"),
+        ("[[policies]]\nmodels = ['a']", "policies[0]", "give zone or min_tier"),
+        ("[[policies]]\nmodels = []\nmin_tier = 1", "policies[0].models", "must not be empty"),
+        ("[[policies]]\nmin_tier = 1", "policies[0].models", "is missing"),
+        ("[[policies]]\nmodels = ['a']\nmin_tier = 6", "policies[0].min_tier", "between 1 and 5"),
+        ("[budget]\nusd = -1", "budget.usd", ">= 0"),
+        ("[budget]\nusd = 101", "budget", "the mode must be hard"),
+        ("plugins = ['a', 'a']", "plugins[1]", "twice"),
+    ],
+)
+def test_a_value_out_of_range(text, place, part):
+    found = only(text)
+    assert found[0] == place
+    assert part in found[1]
+
+
+def test_all_mistakes_come_at_once_in_the_order_of_the_file():
+    text = "\n".join(
+        [
+            "[server]",
+            "prot = 1",
+            "port = 'x'",
+            "[routing]",
+            "stages = ['privcy', 'tier', 'tier']",
+            "[[backends]]",
+            "name = 'a'",
+            "type = 'olama'",
+            "tier = 7",
+            "[[keys]]",
+            "name = 'k'",
+        ]
+    )
+    with pytest.raises(ConfigError) as caught:
+        load(text, env={"NEXUS_QUEUE_MAX_REQUESTS": "many"}, flags={"routing.max_attempts": 0}, catalog=CATALOG)
+    places = [m.place for m in caught.value.mistakes]
+    assert set(places[:2]) == {"NEXUS_QUEUE_MAX_REQUESTS", "routing.max_attempts"}
+    assert places[2:5] == ["server.prot", "server.port", "routing.stages[0]"]
+    assert places[5:] == ["routing.stages[2]", "backends[0].type", "backends[0].tier", "keys[0].hash"]
+    assert "(line 3)" in caught.value.mistakes[3].message
+    assert str(caught.value).count("\n") == len(places) - 1
+
+
+# ---------------------------------------------------------------- backends and keys
+
+BACKEND = "[[backends]]\nname = 'gpu'\ntype = 'vllm'\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "part"),
+    [
+        ("url = 'gpu:8000'", "url", "must begin with http"),
+        ("url = 'ftp://gpu'", "url", "must begin with http"),
+        ("url = 'http://'", "url", "is not a URL"),
+        ("url = 'http://gpu:99999'", "url", "is not a URL"),
+        ("url = 'http://gpu:0'", "url", "is not a URL"),
+        ("url = 'http://[::1'", "url", "is not a URL"),
+        ("url = 'http://a b'", "url", "is not a URL"),
+        ('url = "http://gpu/\\r\\nX: y"', "url", "is not a URL"),
+        ("url = 'http://gpu?x=1'", "url", "no ?query"),
+        ("url = 'http://user:hunter2@gpu'", "url", "api_key_env"),
+        ("url = ''", "url", "must begin with http"),
+        ("", "url", "is missing, and the type vllm has no usual one"),
+        ("url = 'http://h'\ntier = 0", "tier", "between 1 and 5"),
+        ("url = 'http://h'\npriority = -1", "priority", "at least 0"),
+        ("url = 'http://h'\nmax_concurrent = 0", "max_concurrent", "at least 1"),
+        ("url = 'http://h'\nmodels = []", "models", "leave it out"),
+        ("url = 'http://h'\nmodels = ['a', 3]", "models[1]", "expected a glob or a table"),
+        ("url = 'http://h'\nmodels = 'a'", "models", "expected a list"),
+        ("url = 'http://h'\nmodels = [{id = 'a'}, {id = 'a'}]", "models", "two tables"),
+        ("url = 'http://h'\nmodels = [{name = 'a'}]", "models[0].id", "is missing"),
+        ("url = 'http://h'\n[[backends.models]]\nid = 'a'\ncapabilities = ['vison']", "models[0].capabilities[0]", "one of chat"),
+        ("url = 'http://h'\nmodels = [{id = 'a', price = {input = -1, output = 1}}]", "models[0].price.input", "at least 0"),
+        ("url = 'http://h'\napi_key_env = 'NOWHERE_KEY'", "api_key_env", "the variable NOWHERE_KEY is not set"),
+        ("url = 'http://h'\napi_key_env = 'EMPTY_KEY'", "api_key_env", "the variable EMPTY_KEY is empty"),
+        ("url = 'http://h'\napi_key_env = 'SPLIT_KEY'", "api_key_env", "only printable ASCII"),
+        ("url = 'http://h'\napi_key = 'x'", "api_key", "name it in api_key_env"),
+    ],
+)
+def test_one_wrong_thing_in_a_backend(text, place, part):
+    found = only(BACKEND + text, env={"EMPTY_KEY": " ", "SPLIT_KEY": "a\nb"})
+    assert found[0] == f"backends[0].{place}"
+    assert part in found[1]
+
+
+def test_names_and_key_hashes_are_unique():
+    same = "sha256:" + "0" * 64
+    text = f"[[keys]]\nname = 'k'\nhash = '{same}'\n[[keys]]\nname = 'k'\nhash = '{same}'\n" + 2 * (BACKEND + "url = 'http://h'\n")
+    found = mistakes(text)
+    assert set(found) == {"keys[1].name", "keys[1].hash", "backends[1].name"}
+    assert found["backends[1].name"][0].startswith("'gpu' is already that of backends[0]")
+
+
+@pytest.mark.parametrize("name", ["a b", "", "-x", "ü", "x" * 65, "a\\nb"])
+def test_a_backends_name_can_stand_in_a_header(name):
+    assert only(f'[[backends]]\ntype = "ollama"\nname = "{name}"')[0] == "backends[0].name"
+
+
+def test_a_key_in_place_of_its_hash():
+    assert "this is the key itself" in only("[[keys]]\nname = 'a'\nhash = 'nx-abc'")[1]
+    assert "sha256:" in only("[[keys]]\nname = 'a'\nhash = 'abc'")[1]
+
+
+def test_an_unknown_type_of_the_projects_own_says_what_to_install():
+    bare = attrs.evolve(CATALOG, backends={})
+    text = "[[backends]]\nname = 'a'\nurl = 'http://h'\ntype = 'ollama'\nkeep_alive = 1"
+    assert only(text, catalog=bare)[1].startswith("backend type 'ollama' is not installed: pip install nexus-proxy-ollama")
+
+
+def test_a_missing_standard_stage_says_what_to_install():
+    found = mistakes("", catalog=attrs.evolve(CATALOG, stages={}))
+    assert set(found) == {f"routing.stages[{i}]" for i in range(5)}
+    assert all("pip install nexus-proxy-stages" in message for message, _ in found.values())
+
+
+def test_a_broken_package_is_named_where_it_is_needed():
+    package = Package(name="ollama", origin="entry point", distribution="nexus-proxy-ollama", problem="ImportError: no torch")
+    broken = attrs.evolve(CATALOG, backends={}, packages=(package,))
+    load("", env={}, catalog=broken)
+    message = only("[[backends]]\nname = 'a'\ntype = 'ollama'", catalog=broken)[1]
+    assert message.startswith(
+        "backend type 'ollama' belongs to the package nexus-proxy-ollama, which cannot be used: ImportError: no torch"
+    )
+    assert "nexus-proxy-ollama cannot be used: ImportError" in only("[[backends]]\nname = 'a'\ntype = 'xyz'", catalog=broken)[1]
+
+
+def test_a_disabled_package_is_named_where_it_is_needed():
+    package = Package(name="ollama", origin="entry point", distribution="nexus-proxy-ollama", disabled=True)
+    without = attrs.evolve(CATALOG, backends={}, packages=(package,))
+    text = "disabled = ['ollama']\n[[backends]]\nname = 'a'\ntype = 'ollama'"
+    assert "which is in `disabled`" in only(text, catalog=without)[1]
+    assert only("disabled = ['olama']", catalog=without)[2] == "ollama"
+
+
+def test_a_broken_local_module_is_a_mistake():
+    package = Package(name="mine", origin="local module", problem="SyntaxError: bad")
+    found = only("plugins = ['mine']", catalog=attrs.evolve(CATALOG, packages=(package,)))
+    assert found[0] == "plugins[0]"
+    assert "SyntaxError: bad" in found[1]
+
+
+# ---------------------------------------------------------------- between tables
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "part"),
+    [
+        ("[routing.aliases]\na = 'a'", "routing.aliases.a", "leads back to itself: a → a"),
+        ("[routing.aliases]\na = 'b'\nb = 'c'\nc = 'd'\nd = 'e'", "routing.aliases.a", "longer than 3"),
+        ("[routing.aliases]\na = []", "routing.aliases.a", "not empty"),
+        ("[routing.aliases]\na = ''", "routing.aliases.a", "not empty"),
+        ("[routing.aliases]\na = ['x', 'x']", "routing.aliases.a", "twice"),
+        ("[routing.fallbacks]\nm = ['m']", "routing.fallbacks.m[0]", "falls back to itself"),
+        ("[routing.fallbacks]\nm = ['x', 'x']", "routing.fallbacks.m", "twice"),
+        ("[routing]\naliases = {a = 'm'}\nfallbacks = {m = ['a']}", "routing.fallbacks.m[0]", "one model"),
+        ("[server]\nhost = '0.0.0.0'", "server.host", "beyond loopback"),
+        ("[server]\nhost = 'box.local'", "server.host", "beyond loopback"),
+        ("[spare]", "spare", "add 'spare' to stages"),
+        ("[discovery]\nsources = ['loopback']\n[mdns]", "mdns", "add 'mdns' to sources"),
+        ("[ollama]\nusd = 1", "ollama", "[[backends]] table with type = 'ollama'"),
+        ("[metrics]", "metrics", "pip install nexus-proxy-metrics"),
+    ],
+)
+def test_what_does_not_fit_together(text, place, part):
+    found = only(text)
+    assert found[0] == place
+    assert part in found[1]
+
+
+def test_chains_that_end_are_fine():
+    load("[routing.aliases]\na = 'b'\nb = 'c'\nc = 'd'\nx = ['x', 'y']\nz = 'x'", env={}, catalog=CATALOG)
+
+
+def test_every_member_of_a_cycle_is_named_once():
+    found = mistakes("[routing.aliases]\na = 'b'\nb = 'a'\nc = 'a'")
+    assert set(found) == {"routing.aliases.a", "routing.aliases.b"}
+
+
+def test_privacy_cannot_be_lost_by_omission():
+    policy = "[[policies]]\nmodels = ['x']\nzone = 'restricted'\nmin_tier = 2\n"
+    found = mistakes(policy + "[routing]\nstages = ['balance']")
+    assert found["policies[0].zone"][0].startswith("no active stage enforces it: add 'privacy' to stages in [routing]")
+    assert "'tier'" in found["policies[0].min_tier"][0]
+    assert set(mistakes("[budget]\nusd = 1\n[routing]\nstages = ['balance']")) == {"budget"}
+
+
+def test_an_installed_component_that_needs_a_table_says_so():
+    needy = attrs.evolve(CATALOG, observers={"webhook": ObserverKind(name="webhook", open=unopened, options=Needy)})
+    found = mistakes("", catalog=needy)
+    assert found["webhook.target"][0] == "is missing"
+    assert "[webhook]" in found["webhook"][0]
+    config, _ = load("[webhook]\ntarget = 'x'", env={}, catalog=needy)
+    assert config.options["webhook"] == Needy(target="x")
+
+
+def test_an_options_class_that_cannot_be_read_is_a_mistake_not_a_crash():
+    unreadable = attrs.make_class("Unreadable", {"x": attrs.field(type="NoSuchType", default=1)})
+    found = only("", catalog=attrs.evolve(CATALOG, observers={"odd": ObserverKind(name="odd", open=unopened, options=unreadable)}))
+    assert "cannot be read: NameError" in found[1]
+
+
+# ---------------------------------------------------------------- secrets
+
+SECRETS = ["sk-proj-4f9aK2", "nx-Zm9vYmFyYmF6", "hf_abcdefgh", "AIzaSyA1234", "4f9a8b7c6d5e4f3a2b1c0d9e", "eyJhbGciOi.eyJzdWIi.abc"]
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[server]\nport = '{}'",
+        "[server]\nhosts = ['http://{}']",
+        "[server]\nhost = '{}/'",
+        "[server]\n'{}' = 1",
+        "'{}' = 1",
+        "[routing]\nstages = ['{}']",
+        "[[backends]]\nname = 'a'\ntype = '{}'",
+        "[[backends]]\nname = 'a'\ntype = 'ollama'\nurl = '{}'",
+        "[[backends]]\nname = 'a'\ntype = 'ollama'\nurl = 'http://u:{}@h'",
+        "[[backends]]\nname = 'a'\ntype = 'ollama'\nurl = 'https://h?key={}'",
+        "[[backends]]\nname = 'a'\ntype = 'ollama'\napi_key_env = '{}'",
+        "[[backends]]\nname = 'a'\ntype = 'ollama'\napi_key = '{}'",
+        "[[backends]]\nname = 'a'\ntype = 'ollama'\nmode = '{}'",
+        "[[backends]]\nname = 'a'\ntype = 'ollama'\nzone = '{}'",
+        "[[keys]]\nname = 'k'\nhash = '{}'",
+        "[budget]\nmode = '{}'",
+        "[budget]\nusd = '{}'",
+        "x = {}",
+    ],
+)
+def test_no_message_repeats_a_secret(text, secret):
+    with pytest.raises(ConfigError) as caught:
+        load(text.format(secret), env={}, catalog=CATALOG)
+    assert secret not in str(caught.value)
+
+
+def test_a_wrong_key_in_the_environment_is_not_repeated():
+    text = BACKEND + "url = 'http://h'\napi_key_env = 'GPU_KEY'"
+    found = only(text, env={"GPU_KEY": "top secret words"})
+    assert "secret" not in found[1]
+
+
+def test_ordinary_words_are_shown():
+    for word in (
+        "llama3:70b",
+        "meta-llama/Llama-3.3-70B-Instruct",
+        "stream_keepalive_seconds",
+        "claude-sonnet-4-5-20250929",
+        "task-1",
+    ):
+        assert not secretive(word), word
+    assert shown("privacy") == "'privacy'"
+    assert quoted("gpt-4o") == "gpt-4o"
+    assert quoted("llama3:70b") == '"llama3:70b"'
+    assert nearest("Zone", ("zone", "tier")) == "zone"
+    assert nearest("qqq", ("zone", "tier")) is None
