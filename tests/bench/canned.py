@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 
 MODEL = "bench-model"
+KEY = f"sk-{secrets.token_hex(32)}"  # the client's; only LiteLLM insists on one
 
 SYSTEM = (
     "You are a careful assistant. Answer briefly, in plain words, and say so when you do not know. Where a question has two "
@@ -45,7 +47,7 @@ def chat_request(port: int, body: bytes) -> bytes:
     """The whole HTTP request with the headers that the stock client sends."""
     return (
         f"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAccept: application/json\r\n"
-        "Content-Type: application/json\r\nUser-Agent: bench/1.0\r\nAuthorization: Bearer sk-bench\r\n"
+        f"Content-Type: application/json\r\nUser-Agent: bench/1.0\r\nAuthorization: Bearer {KEY}\r\n"
         f"Content-Length: {len(body)}\r\n\r\n"
     ).encode() + body
 

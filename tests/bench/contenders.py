@@ -15,7 +15,7 @@ import venv
 from collections.abc import Iterator
 from pathlib import Path
 
-from canned import MODEL
+from canned import KEY, MODEL
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -192,7 +192,7 @@ def start_litellm(directory: Path, backend: int) -> tuple[Running, float]:
     file = directory / f"litellm-{port}.yaml"
     file.write_text(LITELLM.format(model=MODEL, backend=backend))
     command = [str(PEERS / "bin" / "litellm"), "--config", str(file), "--host", "127.0.0.1", "--port", str(port)]
-    env = os.environ | {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR", "LITELLM_TELEMETRY": "False"}
+    env = os.environ | {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR", "LITELLM_MASTER_KEY": KEY}
     running = Running([*command, "--num_workers", "1"], PROXY_CORE, directory / "litellm.log", port, env)
     return running, _ready(running, "/health/liveliness", 120)
 

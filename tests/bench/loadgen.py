@@ -19,14 +19,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import attrs
-from canned import chat_body, chat_request
+from canned import KEY, chat_body, chat_request
 
 WRK = """
 wrk.method = "POST"
 wrk.body = [==[{body}]==]
 wrk.headers["Content-Type"] = "application/json"
 wrk.headers["Accept"] = "application/json"
-wrk.headers["Authorization"] = "Bearer sk-bench"
+wrk.headers["Authorization"] = "Bearer {key}"
 wrk.headers["User-Agent"] = "bench/1.0"
 done = function(summary, latency, requests)
   local e = summary.errors
@@ -60,7 +60,7 @@ def requests(port: int, connections: int, seconds: float) -> Rate:
 def _wrk(port: int, connections: int, seconds: float) -> Rate:
     with tempfile.TemporaryDirectory() as directory:
         script = Path(directory) / "chat.lua"
-        script.write_text(WRK.format(body=chat_body().decode()))
+        script.write_text(WRK.format(body=chat_body().decode(), key=KEY))
         command = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout", "10s", "-s", str(script)]
         out = subprocess.run([*command, f"http://127.0.0.1:{port}/v1/chat/completions"], capture_output=True, check=True).stdout
     found = json.loads(out.partition(b"BENCH ")[2])

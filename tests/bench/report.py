@@ -20,10 +20,13 @@ METRICS = {  # metric: (label, digits)
     "p50_64": ("  median latency, us", 0),
     "p99_64": ("  99th percentile, us", 0),
     "cpu_64": ("  its core busy, %", 0),
+    "each_64": ("  CPU for each, us", 0),
     "eps_single": ("events/s, 64 streams, one a write", 0),
     "cpu_single": ("  its core busy, %", 0),
+    "each_single": ("  CPU for each, us", 2),
     "eps_batch": ("events/s, 64 streams, 64 a write", 0),
     "cpu_batch": ("  its core busy, %", 0),
+    "each_batch": ("  CPU for each, us", 2),
     "paced_p50": ("200 paced: median delay, ms", 2),
     "paced_p99": ("  99th percentile, ms", 2),
     "paced_max": ("  longest, ms", 1),
@@ -35,6 +38,7 @@ METRICS = {  # metric: (label, digits)
 RATIOS = {  # metric: label
     "rps_1": "requests/s, 1 connection",
     "rps_64": "requests/s, 64 connections",
+    "each_64": "CPU for each request (less is better)",
     "eps_single": "events/s, one a write",
     "eps_batch": "events/s, 64 a write",
 }
