@@ -75,7 +75,7 @@ def ratios(samples: Samples) -> str:
     rows = [["", *(f"{one} / {other}" for one, other in pairs)]]
     for metric, label in RATIOS.items():
         cells = [ratio(samples, metric, *pair) for pair in pairs]
-        rows.append([label, *(spread(cell, 2) if cell else "" for cell in cells)])
+        rows.append([label, *(spread(cell, 2 if statistics.median(cell) >= 0.1 else 4) if cell else "" for cell in cells)])
     return _grid(rows)
 
 
