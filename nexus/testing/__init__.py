@@ -31,7 +31,7 @@ from nexus.testing.builders import (
     every_event,
 )
 from nexus.testing.incoming import Received
-from nexus.testing.scope import LoopClock, a_scope
+from nexus.testing.scope import a_scope
 from nexus.testing.servers import (
     FakeModel,
     FakeServer,
@@ -59,7 +59,6 @@ __all__ = [
     "FakeServer",
     "Hang",
     "Held",
-    "LoopClock",
     "Malformed",
     "Pace",
     "Received",

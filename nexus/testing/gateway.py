@@ -52,11 +52,14 @@ async def running_gateway(
         await runner.cleanup()
 
 
-def completed(config: str | Mapping[str, Any], state_dir: Path) -> str:
-    """The configuration as TOML text, with a state directory of its own and, where it does not say otherwise, no discovery."""
-    import tomlkit
+def completed(config: str | Mapping[str, Any], state_dir: Path) -> Mapping[str, Any] | str:
+    """The configuration with a state directory of its own and, where it does not say otherwise, without discovery.
 
-    tables: dict[str, Any] = tomllib.loads(config) if isinstance(config, str) else dict(config)
+    Text that is no TOML comes back as it is: the gateway says what is wrong with it.
+    """
+    try:
+        tables = tomllib.loads(config) if isinstance(config, str) else dict(config)
+    except tomllib.TOMLDecodeError:
+        return str(config)
     tables["server"] = {"state_dir": str(state_dir), **tables.get("server", {})}
-    tables.setdefault("discovery", {"sources": []})
-    return tomlkit.dumps(tables)
+    return {"discovery": {"sources": []}, **tables}

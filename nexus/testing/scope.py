@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import functools
 import logging
 import tempfile
-import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nexus.api import Clock, Fingerprint, Scope, Upstream
+from nexus.clock import LoopClock
+from nexus.tasks import Tasks
 
 if TYPE_CHECKING:
     import aiohttp
 
-
-class LoopClock:
-    """The running event loop's time, and the wall clock for people."""
-
-    def now(self) -> float:
-        return asyncio.get_running_loop().time()
-
-    def time(self) -> float:
-        return time.time()  # noqa: TID251 - this is the clock
+Spawn = Callable[[Coroutine[Any, Any, None], str], None]
 
 
 @contextlib.asynccontextmanager
@@ -62,13 +54,12 @@ async def _pool(clock: Clock) -> AsyncIterator[Upstream]:
     from nexus.upstream import Pool
 
     pool = Pool(clock=clock.now)
-    sweeper = asyncio.get_running_loop().create_task(pool.run(), name="pool")
-    try:
-        yield pool
-    finally:
-        sweeper.cancel()
-        await asyncio.gather(sweeper, return_exceptions=True)
-        await pool.close()
+    async with _tasks() as spawn:
+        spawn(pool.run(), "sweep the pool")
+        try:
+            yield pool
+        finally:
+            await pool.close()
 
 
 @contextlib.asynccontextmanager
@@ -84,18 +75,16 @@ async def _session() -> AsyncIterator[Callable[[], aiohttp.ClientSession]]:
 
 
 @contextlib.asynccontextmanager
-async def _tasks() -> AsyncIterator[Callable[[Coroutine[Any, Any, None], str], None]]:
-    tasks: set[asyncio.Task[None]] = set()
+async def _tasks() -> AsyncIterator[Spawn]:
+    crashes: list[Exception] = []
 
-    def spawn(coro: Coroutine[Any, Any, None], name: str) -> None:
-        tasks.add(asyncio.get_running_loop().create_task(coro, name=name))
+    async def watched(coro: Coroutine[Any, Any, None]) -> None:
+        try:
+            await coro
+        except Exception as crash:
+            crashes.append(crash)
 
-    try:
-        yield spawn
-    finally:
-        for task in tasks:
-            task.cancel()
-        ends = await asyncio.gather(*tasks, return_exceptions=True)
-    for end in ends:
-        if isinstance(end, Exception):
-            raise end
+    async with Tasks(logging.getLogger("nexus.testing")) as tasks:
+        yield lambda coro, name: tasks.spawn(watched(coro), name)
+    if crashes:
+        raise crashes[0]

@@ -13,7 +13,7 @@ import pytest
 from nexus.api import Backend, BackendError, BackendKind, Model, Report, Secret, Server
 from nexus.testing.acts import Act, CutAfter, Hang, Malformed, Respond, Stream
 from nexus.testing.builders import a_call
-from nexus.testing.contracts.opening import hurried
+from nexus.testing.contracts.opening import FastLoop
 from nexus.testing.scope import a_scope
 from nexus.testing.servers import openai_server
 from nexus.testing.upstream import ScriptedUpstream
@@ -146,8 +146,9 @@ class BackendContract:
 
     @pytest.mark.asyncio
     async def test_probe_of_a_server_that_hangs_ends_in_a_report(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        loop = FastLoop(monkeypatch)
         async with ScriptedUpstream(Hang()) as server, self.backend(server.url) as backend:
-            _check_down(await hurried(backend.probe(), monkeypatch, self.probe_seconds))
+            _check_down(await loop.result(backend.probe(), self.probe_seconds))
 
     @pytest.mark.asyncio
     async def test_probe_follows_no_redirect(self) -> None:
