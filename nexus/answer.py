@@ -39,7 +39,7 @@ class Answerer:
         self._now = gateway.clock.now
 
     async def answer(
-        self, http: web.BaseRequest, dialect: Dialect, endpoint: Endpoint, key: KeyConfig | None
+        self, http: web.BaseRequest, dialect: Dialect, endpoint: Endpoint, key: KeyConfig | None, common: Mapping[str, str]
     ) -> web.StreamResponse:
         """The whole answer, sent.  Emits exactly one `Answered`, whatever happens."""
         accepted = self._now()
@@ -47,7 +47,7 @@ class Answerer:
         assert task is not None
         visit = Visit(http, task, self._now)
         headers = headers_of(http)
-        told = Told(request_id(headers), dialect)
+        told = Told(request_id(headers), dialect, common)
         body = b""
         journey: Journey | None = None
         self._watch.add(visit)
@@ -56,7 +56,7 @@ class Answerer:
             journey = journey_of(
                 self._gateway, headers, Payload(body), dialect, endpoint, key, told.request_id, accepted, http.remote or ""
             )
-            visit.headers = {"X-Nexus-Request-Id": told.request_id}
+            visit.headers = told.common
             visit.keepalive = dialect.keepalive
             visit.streaming = journey.facts.stream
             return await self._served(visit, journey, told)
@@ -64,10 +64,7 @@ class Answerer:
             return await send_problem(visit, told, problem, journey)
         except StageError as error:
             LOG.error("%s", error, exc_info=error.__cause__)
-            problem = Problem(
-                500, "stage_failed", f"the stage {error.stage!r} failed in {error.verb!r}; the request was not sent on"
-            )
-            return await send_problem(visit, told, problem, journey)
+            return await send_problem(visit, told, _stage_failed(error), journey)
         except (ConnectionError, web.PayloadAccessError):
             told.left()
             raise
@@ -76,8 +73,7 @@ class Answerer:
             raise
         except Exception as error:
             LOG.exception("request %s failed inside Nexus", told.request_id)
-            problem = Problem(500, "internal_error", f"Nexus itself failed ({type(error).__name__}); its log says more")
-            return await send_problem(visit, told, problem, journey)
+            return await send_problem(visit, told, _internal(error), journey)
         finally:
             self._watch.remove(visit)
             self._bodies.release(body)
@@ -168,6 +164,14 @@ def journey_of(
         raise Problem(403, "model_not_allowed", f"the key {request.key!r} may not use the model {facts.model!r}", param="model")
     legs = gateway.runtime.names.legs(facts.model, strict=request.strict, flexible=request.flexible)
     return Journey(request, payload, facts, dialect, endpoint, legs, allowed)
+
+
+def _stage_failed(error: StageError) -> Problem:
+    return Problem(500, "stage_failed", f"the stage {error.stage!r} failed in {error.verb!r}; the request was not sent on")
+
+
+def _internal(error: Exception) -> Problem:
+    return Problem(500, "internal_error", f"Nexus itself failed ({type(error).__name__}); its log says more")
 
 
 def headers_of(http: web.BaseRequest) -> dict[str, str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import attrs
@@ -28,6 +29,15 @@ def _openai(options: Any, scope: Scope) -> Dialect:
     return OpenAI()
 
 
+@asynccontextmanager
+async def _feed(options: Any, scope: Scope) -> AsyncIterator[Feed]:
+    feed = Feed(scope.clock)
+    try:
+        yield feed
+    finally:
+        feed.close()
+
+
 @hookimpl
 def nexus_dialects() -> Iterable[DialectKind]:
     yield DialectKind(name="openai", open=opens(_openai))
@@ -44,5 +54,5 @@ def nexus_observers() -> Iterable[ObserverKind]:
     yield ObserverKind(
         name="history", open=opens(lambda options, scope: History(scope.clock, options.size)), options=HistoryOptions
     )
-    yield ObserverKind(name="feed", open=opens(lambda options, scope: Feed(scope.clock)))
+    yield ObserverKind(name="feed", open=_feed)
     yield ObserverKind(name="stats", open=opens(lambda options, scope: Stats(scope.clock)))

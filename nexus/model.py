@@ -237,7 +237,7 @@ class Candidate:
 
 @attrs.frozen(kw_only=True)
 class Refusal:
-    """An objection to one candidate, as data.  The sentence is made when somebody reads it (`nexus.errors.sentence`).
+    """An objection to one candidate, as data.  The sentence is made when somebody reads it (`nexus.sentences`).
 
     `retry_at` is in seconds of the gateway's clock: when asking again may help.
     """

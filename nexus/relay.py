@@ -17,12 +17,25 @@ from nexus.visit import Visit
 
 
 class Told:
-    """What the client was told, for the `Answered` event.  `attempt_outcome` is how the last exchange ended, as in `Finished`."""
+    """What the client was told, for the `Answered` event.  `common` are the headers of every answer.  `attempt_outcome` is how the last exchange ended, as in `Finished`."""
 
-    __slots__ = ("attempt_outcome", "choice", "code", "cost", "dialect", "first_byte", "outcome", "request_id", "status", "usage")
+    __slots__ = (
+        "attempt_outcome",
+        "choice",
+        "code",
+        "common",
+        "cost",
+        "dialect",
+        "first_byte",
+        "outcome",
+        "request_id",
+        "status",
+        "usage",
+    )
 
-    def __init__(self, request_id: str, dialect: Dialect) -> None:
+    def __init__(self, request_id: str, dialect: Dialect, common: Mapping[str, str]) -> None:
         self.request_id = request_id
+        self.common = {"X-Nexus-Request-Id": request_id, **common}
         self.dialect = dialect
         self.status = 0
         self.outcome = "ok"
@@ -76,7 +89,7 @@ async def send_problem(visit: Visit, told: Told, problem: Problem, journey: Jour
         await visit.response.write(told.dialect.error_event(problem, told.request_id))
         await visit.response.write_eof()
         return visit.response
-    headers = {"Content-Type": "application/json", "X-Nexus-Request-Id": told.request_id}
+    headers = {"Content-Type": "application/json", **told.common}
     if problem.retry_after is not None:
         headers["Retry-After"] = str(problem.retry_after)
     if journey is not None:
@@ -153,7 +166,7 @@ def _headers(opened: OpenReply, journey: Journey, told: Told, extra: Mapping[str
     candidate, leg = opened.choice.candidate, opened.choice.ask.leg
     headers = {
         **dict(opened.headers),
-        "X-Nexus-Request-Id": told.request_id,
+        **told.common,
         "X-Nexus-Backend": candidate.backend,
         "X-Nexus-Backend-Type": "cloud" if candidate.cloud else "local",
         "X-Nexus-Model": _plain(candidate.name),

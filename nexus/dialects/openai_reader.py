@@ -23,7 +23,7 @@ _decoder = json.JSONDecoder()
 
 
 class _Answer(msgspec.Struct):
-    usage: msgspec.Raw | None = None
+    usage: msgspec.Raw = msgspec.Raw(b"null")  # a union with None would make msgspec decode the value
     choices: list[msgspec.Raw] | None = None
 
 
@@ -100,9 +100,7 @@ class StreamReader(Reader):
         """Takes note of the event's usage; True where it carries nothing else."""
         try:
             answer = _answer.decode(data_of(event) or b"")
-            if answer.usage is None:
-                return False
-            self._usage = usage_of(msgspec.json.decode(answer.usage))
+            self._usage = usage_of(msgspec.json.decode(answer.usage)) or self._usage
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return False
         return answer.choices == []
@@ -142,8 +140,7 @@ class WholeReader(Reader):
         if len(self._kept) < self._size:
             return self._in_tail()
         try:
-            usage = _answer.decode(self._kept).usage
-            return None if usage is None or bytes(usage) == b"null" else usage_of(msgspec.json.decode(usage))
+            return usage_of(msgspec.json.decode(_answer.decode(self._kept).usage))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise BackendError("malformed", "the answer is not a JSON object") from None
 

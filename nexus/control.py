@@ -1,0 +1,303 @@
+"""The pages about Nexus itself: health, models, and everything under `/nexus/`.  They read; nothing here changes traffic."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from aiohttp import web
+
+from nexus import __version__
+from nexus.answer import headers_of, journey_of, request_id
+from nexus.api import Dialect, ModelEntry, Route
+from nexus.config import KeyConfig
+from nexus.errors import Problem, StageError
+from nexus.gateway import Gateway
+from nexus.model import Candidate, Health, Lane, Payload, State
+from nexus.names import matcher
+from nexus.observers.feed import Feed
+from nexus.observers.history import History
+from nexus.observers.render import plan_json
+from nexus.observers.stats import Stats
+from nexus.pairs import Standing
+from nexus.routing import reason
+from nexus.verdict import no_choice
+
+MAX_EXPLAIN_BYTES = 8 * 1024 * 1024
+
+
+class Control:
+    """The handlers, over one running gateway."""
+
+    def __init__(self, gateway: Gateway, dialects: tuple[Dialect, ...]) -> None:
+        self._gateway = gateway
+        self._dialects = dialects
+        self._created = int(gateway.clock.time())
+
+    def routes(self) -> Iterable[Route]:
+        """Health is for everybody; `/nexus/` is for admins."""
+        yield Route(path="/health", handler=self.health, admin=False)
+        yield Route(path="/health/ready", handler=self.ready, admin=False)
+        yield Route(path="/nexus/backends", handler=self.backends)
+        yield Route(path="/nexus/models", handler=self.all_models)
+        yield Route(path="/nexus/explain", handler=self.explain, method="POST")
+        yield Route(path="/nexus/requests", handler=self.requests)
+        yield Route(path="/nexus/requests/{tail}", handler=self.request)
+        yield Route(path="/nexus/stats", handler=self.stats)
+        yield Route(path="/nexus/queue", handler=self.queue)
+        yield Route(path="/nexus/events", handler=self.events)
+
+    # ------------------------------------------------------------ health
+
+    async def health(self, http: web.BaseRequest) -> web.Response:
+        return _json(self._health())
+
+    async def ready(self, http: web.BaseRequest) -> web.Response:
+        return _json(self._health(), status=200 if self._gateway.ready else 503)
+
+    def _health(self) -> dict[str, Any]:
+        health = [s.pulse.health for s in self._gateway.fleet.standings.values()]
+        healthy = health.count(Health.HEALTHY)
+        status = "unhealthy" if not healthy else "healthy" if healthy == len(health) else "degraded"
+        return {
+            "status": "stopping" if self._gateway.draining else status,
+            "version": __version__,
+            "uptime_seconds": round(self._gateway.clock.now() - self._gateway.started, 1),
+            "backends": {
+                "total": len(health),
+                "healthy": healthy,
+                "unhealthy": health.count(Health.UNHEALTHY),
+                "unknown": health.count(Health.UNKNOWN),
+            },
+            "models": len(self._entries(None)),
+        }
+
+    # ------------------------------------------------------------ models
+
+    async def models(self, http: web.BaseRequest, key: KeyConfig | None) -> web.Response:
+        """Every name that the client may ask for, in its dialect's form."""
+        return _raw(self._dialect(http).models(self._entries(key).values()))
+
+    async def model(self, http: web.BaseRequest, key: KeyConfig | None) -> web.Response:
+        name = http["nexus.tail"]
+        entry = self._entries(key).get(name)
+        if entry is None:
+            raise Problem(
+                404, "model_not_found", f"no backend serves the model {name[:200]!r}; GET /v1/models lists what is served"
+            )
+        return _raw(self._dialect(http).model(entry))
+
+    def _dialect(self, http: web.BaseRequest) -> Dialect:
+        headers = headers_of(http)
+        return next((d for d in self._dialects if d.claims(headers)), self._dialects[0])
+
+    def _entries(self, key: KeyConfig | None) -> dict[str, ModelEntry]:
+        """Models and aliases that a healthy backend serves, and that the key may use."""
+        allowed = matcher(key.models if key else ("*",))
+        served: dict[str, list[Candidate]] = {}
+        for candidate in self._healthy():
+            served.setdefault(candidate.name, []).append(candidate)
+        names = self._gateway.runtime.names
+        for alias in names.aliases:
+            leg = names.legs(alias, strict=True, flexible=False)[0]
+            found = [c for c in self._gateway.fleet.candidates(leg) if c.health is not Health.UNHEALTHY]
+            served.pop(alias, None)
+            if found:
+                served[alias] = found
+        return {name: self._entry(name, candidates) for name, candidates in served.items() if allowed(name)}
+
+    def _healthy(self) -> Iterable[Candidate]:
+        for standing in self._gateway.fleet.standings.values():
+            if standing.pulse.health is Health.HEALTHY:
+                yield from standing.candidates()
+
+    def _entry(self, name: str, candidates: list[Candidate]) -> ModelEntry:
+        contexts = [c.context for c in candidates if c.context is not None]
+        return ModelEntry(
+            name=name,
+            context=max(contexts, default=None),
+            capabilities=tuple(sorted({need for c in candidates for need, offered in c.offers.items() if offered})),
+            backends=tuple(dict.fromkeys(c.backend for c in candidates)),
+            created=self._created,
+        )
+
+    # ------------------------------------------------------------ the fleet
+
+    async def backends(self, http: web.BaseRequest) -> web.Response:
+        return _json({"backends": [self._backend(s) for s in self._gateway.fleet.standings.values()]})
+
+    def _backend(self, standing: Standing) -> dict[str, Any]:
+        member, report, now = standing.member, standing.report, self._gateway.clock.now()
+        return {
+            "name": member.name,
+            "type": member.kind,
+            "url": member.url,
+            "source": member.source,
+            "location": "cloud" if member.cloud else "local",
+            "zone": member.zone.value,
+            "zone_evidence": member.zone_evidence,
+            "tier": member.tier,
+            "priority": member.priority,
+            "health": standing.pulse.health.value,
+            "problem": standing.problem or None,
+            "ejected_seconds": max(0.0, round(standing.pulse.ejected_until - now, 1)) if standing.pulse.ejected_until else None,
+            "version": report.version if report else "",
+            "last_probe_seconds_ago": None if standing.last_probe is None else round(now - standing.last_probe, 1),
+            "in_flight": standing.in_flight,
+            "capacity": standing.capacity,
+            "load": standing.load,
+            "models": [c.name for c in standing.candidates()],
+        }
+
+    async def all_models(self, http: web.BaseRequest) -> web.Response:
+        pairs = [self._pair(c) for s in self._gateway.fleet.standings.values() for c in s.candidates()]
+        aliases = {alias: list(ids) for alias, ids in self._gateway.runtime.names.aliases.items()}
+        return _json({"models": pairs, "aliases": aliases})
+
+    def _pair(self, c: Candidate) -> dict[str, Any]:
+        return {
+            "name": c.name,
+            "id": c.model,
+            "backend": c.backend,
+            "health": c.health.value,
+            "state": c.state.value if c.health is not Health.UNHEALTHY else State.OFF.value,
+            "zone": c.zone.value,
+            "location": "cloud" if c.cloud else "local",
+            "tier": c.tier,
+            "context": c.context,
+            "context_max": c.context_max,
+            "capabilities": dict(sorted(c.offers.items())),
+            "in_flight": c.in_flight,
+            "first_byte_ms": None if c.first_byte is None else round(c.first_byte * 1000, 1),
+            "tokens_per_second": None if c.speed is None else round(c.speed, 1),
+            "failures": round(c.failures, 3),
+        }
+
+    # ------------------------------------------------------------ requests
+
+    async def explain(self, http: web.BaseRequest) -> web.Response:
+        """What would happen to a request now, without sending it: `{"request": {…}, "headers": {…}, "path": "/v1/…", "key": "name"}`."""
+        asked = await self._asked(http)
+        dialect, endpoint = self._endpoint(asked.get("path") or "/v1/chat/completions")
+        headers = {str(name).lower(): str(value) for name, value in asked.get("headers", {}).items()}
+        payload = Payload(json.dumps(asked["request"]).encode())
+        key = self._named_key(asked.get("key"))
+        gateway = self._gateway
+        journey = journey_of(gateway, headers, payload, dialect, endpoint, key, request_id(headers), gateway.clock.now(), "")
+        try:
+            plan = gateway.runtime.dispatcher.plan(journey, whole=True)
+        except StageError as error:
+            raise Problem(500, "stage_failed", str(error)) from error
+        choice = plan.choices[0] if plan.choices else None
+        told = {
+            "request": {"model": journey.request.model, "task": journey.request.task, "stream": journey.request.stream},
+            "legs": [{"index": leg.index, "name": leg.name, "trail": list(leg.trail)} for leg in plan.legs],
+            **plan_json(plan),
+            "route_reason": reason(plan, choice, failed_before=False) if choice else None,
+            "error": None,
+        }
+        if choice is None:
+            problem = no_choice(plan, gateway.clock.now(), len(gateway.waiting)) if plan.objections else None
+            told["error"] = {"status": problem.status, "code": problem.code, "message": problem.message} if problem else _UNKNOWN
+        return _json(told)
+
+    async def _asked(self, http: web.BaseRequest) -> Mapping[str, Any]:
+        raw = await http.content.read(MAX_EXPLAIN_BYTES)
+        try:
+            asked = json.loads(raw)
+        except (ValueError, RecursionError):
+            raise Problem(
+                400, "invalid_request", 'the body must be JSON: {"request": {the body of the request to explain}}'
+            ) from None
+        headers = asked.get("headers", {}) if isinstance(asked, dict) else None
+        if not isinstance(asked, dict) or not isinstance(asked.get("request"), dict) or not isinstance(headers, dict):
+            raise Problem(
+                400, "invalid_request", 'give {"request": {the body of the request to explain}, "headers": {…}}', param="request"
+            )
+        return asked
+
+    def _endpoint(self, path: str) -> tuple[Dialect, Any]:
+        for dialect in self._dialects:
+            for endpoint in dialect.endpoints:
+                if endpoint.path == path:
+                    return dialect, endpoint
+        raise Problem(400, "invalid_request", f"no dialect has the path {path[:200]!r}", param="path")
+
+    def _named_key(self, name: str | None) -> KeyConfig | None:
+        if name is None:
+            return None
+        key = next((k for k in self._gateway.config.keys if k.name == name), None)
+        if key is None:
+            raise Problem(400, "invalid_request", f"no key is called {name[:200]!r}", param="key")
+        return key
+
+    async def requests(self, http: web.BaseRequest) -> web.Response:
+        limit = http.query.get("limit", "50")
+        if not limit.isdecimal() or not 1 <= int(limit) <= 1000:
+            raise Problem(400, "invalid_request", "limit must be a number from 1 to 1000", param="limit")
+        return _json({"requests": self._history().recent(int(limit))})
+
+    async def request(self, http: web.BaseRequest) -> web.Response:
+        story = self._history().get(http["nexus.tail"])
+        if story is None:
+            raise Problem(404, "request_not_found", "no request of that id is remembered; GET /nexus/requests lists those that are")
+        return _json(story)
+
+    def _history(self) -> History:
+        history: History = self._component("history", History)
+        return history
+
+    async def stats(self, http: web.BaseRequest) -> web.Response:
+        return _json(self._component("stats", Stats).snapshot())
+
+    def _component(self, name: str, kind: type[Any]) -> Any:
+        component = self._gateway.components.get(name)
+        if not isinstance(component, kind):
+            raise Problem(404, "not_active", f"the observer {name!r} is not active")
+        return component
+
+    async def queue(self, http: web.BaseRequest) -> web.Response:
+        waiting, now = self._gateway.waiting, self._gateway.clock.now()
+        return _json(
+            {
+                "depth": {lane.value: waiting.depth(lane) for lane in Lane},
+                "bytes": waiting.bytes,
+                "waiting": [
+                    {
+                        "position": position,
+                        "id": w.request.id,
+                        "model": w.request.model,
+                        "priority": w.lane.value,
+                        "key": w.request.key,
+                        "waited_seconds": round(now - w.since, 3),
+                        "for": sorted(w.watch),
+                    }
+                    for position, w in enumerate(waiting.waiters(), start=1)
+                ],
+            }
+        )
+
+    async def events(self, http: web.BaseRequest) -> web.StreamResponse:
+        """What happens from now on, as server-sent events."""
+        from aiohttp_sse import EventSourceResponse  # loaded where it is used
+
+        feed: Feed = self._component("feed", Feed)
+        with feed.subscribe() as subscription:
+            response = EventSourceResponse()
+            await response.prepare(http)
+            async with response:
+                async for event in subscription:
+                    await response.send(json.dumps(event), event=event["type"])
+        return response
+
+
+_UNKNOWN = {"status": 404, "code": "model_not_found", "message": "no backend serves this model"}
+
+
+def _json(value: Any, status: int = 200) -> web.Response:
+    return _raw(json.dumps(value).encode(), status)
+
+
+def _raw(body: bytes, status: int = 200) -> web.Response:
+    return web.Response(status=status, body=body, content_type="application/json")

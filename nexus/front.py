@@ -1,0 +1,171 @@
+"""From a path to the room that answers it.  Who may come in is the door's to say; nothing is answered here but "no such path"."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any
+
+from aiohttp import web
+
+from nexus.answer import Answerer, headers_of, request_id
+from nexus.api import Dialect, Route
+from nexus.body import Bodies
+from nexus.control import Control
+from nexus.door import Door
+from nexus.errors import Problem
+from nexus.gateway import Gateway
+from nexus.visit import Watch
+
+LOG = logging.getLogger("nexus")
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+TAIL = "/{tail}"
+RETRY_STARTING = 1
+
+
+class Front:
+    """Every request under one prefix.  `open` fills its table from a running gateway, `close` turns newcomers away."""
+
+    def __init__(self, prefix: str = "") -> None:
+        self.prefix = prefix
+        self._gateway: Gateway | None = None
+        self._exact: dict[str, dict[str, Handler]] = {}
+        self._under: dict[str, dict[str, Handler]] = {}
+        self._owners: dict[str, Dialect] = {}
+        self._dialects: tuple[Dialect, ...] = ()
+        self._door: Door | None = None
+
+    # ------------------------------------------------------------ opening
+
+    def open(self, gateway: Gateway, watch: Watch) -> None:
+        """Take requests from now on."""
+        server = gateway.config.server
+        self._dialects = tuple(gateway.runtime.dialects.values())
+        self._door = Door(server, gateway.runtime.keyring)
+        answerer = Answerer(gateway, watch, Bodies(server.max_body_bytes, server.max_inflight_body_bytes))
+        for dialect in self._dialects:
+            for endpoint in dialect.endpoints:
+                self._owners[endpoint.path] = dialect
+                self._add(endpoint.method, endpoint.path, self._dialect_handler(answerer, dialect, endpoint))
+        control = Control(gateway, self._dialects)
+        self._add("GET", "/v1/models", self._keyed(control.models))
+        self._add("GET", "/v1/models" + TAIL, self._keyed(control.model))
+        self._routes(control.routes())
+        for component in gateway.routes:
+            self._routes(component.routes())
+        self._gateway = gateway
+
+    def close(self) -> None:
+        """Turn newcomers away with a 503; what is under way goes on."""
+        if self._gateway is not None:
+            self._gateway.draining = True
+
+    def _add(self, method: str, path: str, handler: Handler) -> None:
+        table, path = (self._under, path[: -len(TAIL)]) if path.endswith(TAIL) else (self._exact, path)
+        table.setdefault(path, {}).setdefault(method, handler)
+
+    def _routes(self, routes: Iterable[Route]) -> None:
+        for route in routes:
+            self._add(route.method, route.path, self._admin(route.handler) if route.admin else route.handler)
+
+    def _dialect_handler(self, answerer: Answerer, dialect: Dialect, endpoint: Any) -> Handler:
+        async def handler(http: web.BaseRequest) -> web.StreamResponse:
+            assert self._door is not None
+            return await answerer.answer(http, dialect, endpoint, self._door.key(http), http.get("nexus.cors", {}))
+
+        return handler
+
+    def _keyed(self, inner: Callable[[web.BaseRequest, Any], Awaitable[web.StreamResponse]]) -> Handler:
+        async def handler(http: web.BaseRequest) -> web.StreamResponse:
+            assert self._door is not None
+            return await inner(http, self._door.key(http))
+
+        return handler
+
+    def _admin(self, inner: Handler) -> Handler:
+        async def handler(http: web.BaseRequest) -> web.StreamResponse:
+            assert self._door is not None
+            self._door.admin(http)
+            return await inner(http)
+
+        return handler
+
+    # ------------------------------------------------------------ a request
+
+    async def handle(self, http: web.BaseRequest) -> web.StreamResponse:
+        """Answer any request under the prefix."""
+        path = http.path.removeprefix(self.prefix)
+        cors: Mapping[str, str] = {}
+        try:
+            handler = self._find(http, path)
+            assert self._door is not None
+            cors = self._door.check(http)
+            if cors:
+                http["nexus.cors"] = cors
+                if http.method == "OPTIONS":
+                    return web.Response(status=204, headers={**cors, **self._door.preflight(http)})
+            response = await handler(http)
+        except Problem as problem:
+            response = self._problem(http, path, problem)
+        except (ConnectionError, web.HTTPException):
+            raise
+        except Exception as error:
+            LOG.exception("%s %s failed inside Nexus", http.method, path)
+            response = self._problem(http, path, Problem(500, "internal_error", f"Nexus itself failed ({type(error).__name__})"))
+        if cors and not response.prepared:
+            response.headers.update(cors)
+        return response
+
+    def _find(self, http: web.BaseRequest, path: str) -> Handler:
+        gateway = self._gateway
+        if gateway is None:
+            raise Problem(503, "starting", "Nexus is starting", retry_after=RETRY_STARTING)
+        if gateway.draining and not path.startswith("/health"):
+            raise Problem(503, "stopping", "Nexus is stopping; ask another", retry_after=RETRY_STARTING)
+        methods = self._exact.get(path) or self._tail(http, path)
+        if methods is None:
+            raise self._no_path(http, path)
+        method = "GET" if http.method == "HEAD" else http.method
+        handler = methods.get(method)
+        if handler is None and http.method == "OPTIONS" and "Origin" in http.headers:
+            return next(iter(methods.values()))
+        if handler is None:
+            raise Problem(405, "method_not_allowed", f"{path} takes {', '.join(methods)}, not {http.method}")
+        return handler
+
+    def _tail(self, http: web.BaseRequest, path: str) -> dict[str, Handler] | None:
+        for base, methods in self._under.items():
+            if path.startswith(base + "/") and len(path) > len(base) + 1:
+                http["nexus.tail"] = path[len(base) + 1 :]
+                return methods
+        return None
+
+    def _no_path(self, http: web.BaseRequest, path: str) -> Problem:
+        if path == "/v1/responses":
+            # Codex asks for a WebSocket first and falls back at once on 426, but never on 404
+            if http.headers.get("Upgrade", "").lower() == "websocket":
+                return Problem(426, "upgrade_not_supported", "no WebSocket is offered here: use POST")
+            return Problem(404, "unknown_path", "/v1/responses is not served: use POST /v1/chat/completions")
+        return Problem(404, "unknown_path", f"{http.method} {path[:200]!r} is not served here; try GET /v1/models")
+
+    def _problem(self, http: web.BaseRequest, path: str, problem: Problem) -> web.Response:
+        id = request_id(headers_of(http))
+        headers = {"Content-Type": "application/json", "X-Nexus-Request-Id": id}
+        if problem.retry_after is not None:
+            headers["Retry-After"] = str(problem.retry_after)
+        if problem.status == 401:
+            headers["WWW-Authenticate"] = "Bearer"
+        if http.can_read_body:  # the rest of a body that nobody will read is no next request
+            headers["Connection"] = "close"
+        dialect = self._owners.get(path) or self._dialect_of(http)
+        body = (
+            dialect.error(problem, id)
+            if dialect
+            else json.dumps({"error": {"message": problem.message, "code": problem.code}}).encode()
+        )
+        return web.Response(status=problem.status, body=body, headers=headers)
+
+    def _dialect_of(self, http: web.BaseRequest) -> Dialect | None:
+        headers = headers_of(http)
+        return next((d for d in self._dialects if d.claims(headers)), self._dialects[0] if self._dialects else None)

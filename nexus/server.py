@@ -1,0 +1,163 @@
+"""aiohttp in, aiohttp out: an application, a part of somebody's application, or a server of our own.
+
+app = create_app()                     # Nexus alone
+attach(app, "/llm", config)            # Nexus under a prefix, beside an app's own routes
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from nexus.catalog import Catalog
+from nexus.config import Config, load
+from nexus.errors import StartupError
+from nexus.front import Front
+from nexus.gateway import Gateway, open_gateway
+from nexus.tasks import Tasks
+from nexus.visit import Watch
+
+LOG = logging.getLogger("nexus")
+GATEWAY: web.AppKey[Gateway] = web.AppKey("nexus.gateway", Gateway)
+SILENCE_SECONDS = 30.0  # until the first request of a connection must be there
+KEEPALIVE_SECONDS = 75.0
+MAX_LINE_BYTES = 16 * 1024
+
+Source = Config | Path | str | Mapping[str, Any] | None
+
+
+def create_app(config: Source = None, *, plugins: Sequence[object] = ()) -> web.Application:
+    """An aiohttp application that is nothing but Nexus.  See `attach`."""
+    app = web.Application()
+    attach(app, "", config, plugins=plugins)
+    return app
+
+
+def attach(app: web.Application, prefix: str = "", config: Source = None, *, plugins: Sequence[object] = ()) -> None:
+    """Serve Nexus under `prefix` of an existing application; it opens and closes with the application.
+
+    `config` is a Config, TOML text, a file, a mapping of tables, or None for the defaults.  `plugins` are modules or objects
+    with hookimpls beside those installed.  The running gateway is `app[GATEWAY]`.  Raises ConfigError at once; a gateway that
+    cannot start raises StartupError when the application starts.
+    """
+    loaded, catalog = _loaded(config, plugins)
+    front = Front(prefix.rstrip("/"))
+
+    async def running(app: web.Application) -> AsyncIterator[None]:
+        async with _open(front, loaded, catalog) as gateway:
+            app[GATEWAY] = gateway
+            yield
+
+    async def drain(app: web.Application) -> None:
+        front.close()
+
+    app.cleanup_ctx.append(running)
+    app.on_shutdown.append(drain)
+    app.router.add_route("*", front.prefix + "/{tail:.*}", front.handle)
+
+
+@asynccontextmanager
+async def listen(config: Config, catalog: Catalog) -> AsyncIterator[tuple[Gateway, str]]:
+    """Nexus on a server of its own: the running gateway and its URL.  Leaving the context drains and stops.
+
+    Raises StartupError where the port cannot be had.
+    """
+    front = Front()
+    async with _open(front, config, catalog) as gateway:
+        runner = web.ServerRunner(
+            _Server(front.handle, handler_cancellation=True), shutdown_timeout=config.server.shutdown_grace_seconds
+        )
+        await runner.setup()
+        try:
+            url = await _bind(runner, config)
+            yield gateway, url
+        finally:
+            front.close()
+            await runner.cleanup()
+
+
+@asynccontextmanager
+async def _open(front: Front, config: Config, catalog: Catalog) -> AsyncIterator[Gateway]:
+    async with open_gateway(config, catalog) as gateway, Tasks(LOG) as tasks:
+        watch = Watch(config.server.stream_keepalive_seconds, gateway.clock.now)
+        tasks.spawn(watch.run(), "watch over open requests")
+        front.open(gateway, watch)
+        yield gateway
+
+
+async def _bind(runner: web.BaseRunner, config: Config) -> str:
+    host, port = config.server.host, config.server.port
+    site = web.TCPSite(runner, host, port, backlog=2048)
+    try:
+        await site.start()
+    except OSError as error:
+        raise StartupError(
+            f"cannot listen on {host}:{port}: {error.strerror or error}; set [server] port or --port to another"
+        ) from None
+    bound = runner.addresses[0]
+    shown = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
+    return f"http://{shown}:{bound[1]}"
+
+
+def _loaded(config: Source, plugins: Sequence[object]) -> tuple[Config, Catalog]:
+    if isinstance(config, Config):
+        return config, Catalog.load(config.plugins, plugins, config.disabled, config.path)
+    return load({} if config is None else config, env=os.environ, extra=plugins)
+
+
+class _Connection(web.RequestHandler):
+    """One client connection.  What is not HTTP gets a JSON error, and a client that says nothing is not waited for."""
+
+    __slots__ = ("_patience",)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._patience = asyncio.get_running_loop().call_later(SILENCE_SECONDS, self._silent)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._patience.cancel()
+        super().connection_lost(exc)
+
+    def _silent(self) -> None:
+        if self._request_count == 0:
+            self.force_close()
+
+    def handle_error(
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> web.StreamResponse:
+        if status >= 500:
+            LOG.error("%s %s failed inside Nexus", request.method, request.path, exc_info=exc)
+        said = (
+            "Nexus itself failed; its log says more"
+            if status >= 500
+            else f"this is not a valid HTTP request: {HTTPStatus(status).phrase}"
+        )
+        kind = "server_error" if status >= 500 else "invalid_request_error"
+        error = {"message": said, "type": kind, "param": None, "code": "internal_error" if status >= 500 else "malformed_http"}
+        response = web.json_response({"error": error}, status=status)
+        response.force_close()
+        return response
+
+
+class _Server(web.Server):
+    """Makes our connections.  No access log: the request log says more."""
+
+    def __call__(self) -> web.RequestHandler:
+        return _Connection(
+            self,
+            loop=asyncio.get_running_loop(),
+            access_log=None,  # type: ignore[arg-type]  # None turns it off
+            keepalive_timeout=KEEPALIVE_SECONDS,
+            max_line_size=MAX_LINE_BYTES,
+            max_field_size=MAX_LINE_BYTES,
+            lingering_time=1.0,
+            logger=LOG,
+        )
