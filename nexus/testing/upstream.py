@@ -32,6 +32,7 @@ class ScriptedUpstream:
     `requests` are those read so far (the last `remember` of them), `in_flight` those being answered, `peak` the most that
     ever were, `finished` the answers played to their end, `disconnected` the clients that went before that,
     `connections` all accepted so far, `open_connections` those open now, `violations` what no HTTP client may send.
+    A script that crashes breaks the connection off, and leaving the context raises what it crashed with.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class ScriptedUpstream:
         self.disconnected = 0
         self.connections = 0
         self.violations: list[str] = []
+        self.crashes: list[Exception] = []
         self._ssl = ssl
         self._remember = remember
         self._paths: dict[tuple[str | None, str], Script] = {}
@@ -130,6 +132,8 @@ class ScriptedUpstream:
         if self._holder:
             self._holder.close()
             self._holder = None
+        if self.crashes and error is None:
+            raise self.crashes[0]
 
     async def start_listening(self) -> None:
         """Listen (again), on the same port as before."""
@@ -183,6 +187,10 @@ class ScriptedUpstream:
         self.in_flight -= 1
         self.finished += finished
         self.disconnected += client_left
+        self._watch.changed()
+
+    def _crashed(self, error: Exception) -> None:
+        self.crashes.append(error)
         self._watch.changed()
 
     def _violated(self, what: str) -> None:
@@ -252,6 +260,8 @@ class _Connection(asyncio.StreamReaderProtocol):
         except BadRequest as error:
             self._upstream._violated(str(error))
             writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        except Exception as error:
+            self._upstream._crashed(error)
         finally:
             writer.close()
 
@@ -262,6 +272,7 @@ class _Connection(asyncio.StreamReaderProtocol):
         try:
             await self._upstream.act_for(received).play(self)
             finished = not self._gone
+            self._closing |= (received.header("connection") or "").lower() == "close"
         except ConnectionError:
             self._gone = self._gone or not self._closing
             raise
