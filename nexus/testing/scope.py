@@ -76,15 +76,22 @@ async def _session() -> AsyncIterator[Callable[[], aiohttp.ClientSession]]:
 
 @contextlib.asynccontextmanager
 async def _tasks() -> AsyncIterator[Spawn]:
-    crashes: list[Exception] = []
+    crashes = _Crashes()
+    log = logging.Logger("nexus.testing")
+    log.addHandler(crashes)
+    async with Tasks(log) as tasks:
+        yield tasks.spawn
+    if crashes.seen:
+        raise crashes.seen[0]
 
-    async def watched(coro: Coroutine[Any, Any, None]) -> None:
-        try:
-            await coro
-        except Exception as crash:
-            crashes.append(crash)
 
-    async with Tasks(logging.getLogger("nexus.testing")) as tasks:
-        yield lambda coro, name: tasks.spawn(watched(coro), name)
-    if crashes:
-        raise crashes[0]
+class _Crashes(logging.Handler):
+    """Keeps the crashes that a gateway would only log."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[BaseException] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info and record.exc_info[1]:
+            self.seen.append(record.exc_info[1])
