@@ -130,11 +130,10 @@ class Answer:
             raise Malformed("sent bytes after the end of its answer")
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        """Of the head or a trailer.  Trailers are counted and not handed on: httptools does not report the last one."""
         self._size += len(name) + len(value) + 4
         if self._size > self._limits.max_header_bytes:
             raise Malformed(f"sent more than {self._limits.max_header_bytes} bytes of headers")
-        if self.head_done:
-            return  # a trailer: httptools does not report the last one, so none is handed on
         key = name.decode("latin-1").lower()
         text = value.decode("latin-1").rstrip(" \t")
         if key == "transfer-encoding":
@@ -165,12 +164,11 @@ class Answer:
             self.done = True
 
     def _interim(self, status: int) -> None:
-        """Skip 100, 102 and 103, whose sizes count as the head's; RFC 9110, 15.2."""
+        """Skip 100, 102 and 103, whose size counts as the head's; RFC 9110, 15.2."""
         if status == 101:
             raise Malformed("switched to a protocol that nobody asked for")
         if not 100 <= status <= 199:
             raise Malformed(f"answered with the status {status}, which HTTP does not have")
-        self._size += 32
         self._fields.clear()
         self._chunked = False
 

@@ -163,8 +163,6 @@ class Connection(asyncio.BufferedProtocol):
         if not answer.keep_alive or answer.surplus or transport.get_write_buffer_size():
             transport.abort()
         else:
-            if self._paused:
-                self.resume()
             self._keeper.released(self)
         answer.wake()
 

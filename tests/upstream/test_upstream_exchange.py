@@ -105,13 +105,17 @@ async def test_idle_holds_from_the_head_where_there_is_no_first_byte_deadline(sc
 
 
 async def test_a_slow_reader_is_not_an_idle_peer(scripted, pool, hands):
-    server = await scripted(STREAM + b"1\r\na\r\n")
+    server = await scripted(STREAM + b"1\r\na\r\n", b"1\r\nb\r\n")
     server.go()
     async with pool.exchange("GET", server.url, idle_timeout=5) as answer:
         pool.sweep(hands.now + 100)
         assert await answer.read() == b"a"
-        pool.sweep(hands.now + 104.9)
-        pool.sweep(hands.now + 105)
+        hands.now += 104.9
+        pool.sweep(hands.now)
+        server.go()
+        assert await answer.read() == b"b"
+        pool.sweep(hands.now + 4.9)
+        pool.sweep(hands.now + 5)
         with pytest.raises(BackendError, match="idle_timeout"):
             await answer.read()
 
@@ -389,6 +393,25 @@ async def test_nobody_picks_up(make_pool, deaf):
 async def test_a_deadline_before_the_connect_timeout(deadline, pool, deaf, hands):
     problem = await refused(pool, f"http://127.0.0.1:{deaf}/", **{deadline: hands.now + 0.05})
     assert problem.code == deadline.removesuffix("_by") + "_timeout"
+
+
+async def test_a_server_that_closes_as_soon_as_it_has_accepted(serve, pool, monkeypatch, until):
+    """Where that is known before a byte was written, none is."""
+
+    async def handler(peer):
+        pass
+
+    server = await serve(handler)
+    loop = asyncio.get_running_loop()
+    connect = loop.create_connection
+
+    async def late(*args, **options):
+        made = await connect(*args, **options)
+        await until(lambda: pool.open_connections == 0)
+        return made
+
+    monkeypatch.setattr(loop, "create_connection", late)
+    assert (await refused(pool, server.url)).code == "reset"
 
 
 async def test_cancelled_while_connecting(pool, deaf):

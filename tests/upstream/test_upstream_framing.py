@@ -51,6 +51,13 @@ FORMS = (
         b"hello",
         True,
     ),
+    Form(
+        "interim chunked",
+        b"HTTP/1.1 102 Processing\r\nTransfer-Encoding: chunked\r\n\r\n" + OK + b"Transfer-Encoding: chunked\r\n\r\n",
+        b"5\r\nhello\r\n0\r\n\r\n",
+        b"hello",
+        True,
+    ),
     Form("head", OK + b"Content-Length: 11\r\n\r\n", b"", b"", True, method="HEAD"),
     Form("head chunked", OK + b"Transfer-Encoding: chunked\r\n\r\n", b"", b"", True, method="HEAD"),
     Form("204", b"HTTP/1.1 204 No Content\r\n\r\n", b"", b"", True, status=204),

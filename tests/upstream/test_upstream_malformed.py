@@ -81,6 +81,7 @@ async def test_a_bad_chunk_comes_after_what_was_good(chunks, replies, pool, fetc
         b"HTTP/1.1 200 " + b"a" * 100_000,
         b"HTTP/1.1 100 Continue\r\n\r\n" * 20_000,
         b"\r\n" * 100_000,
+        CHUNKED + b"0\r\n" + b"X: 1\r\n" * 40,
         CHUNKED + b"0\r\n" + b"X: 1\r\n" * 20_000,
         CHUNKED + b"0\r\nX: " + b"a" * 100_000,
         CHUNKED + b"1;" + b"a" * 100_000,

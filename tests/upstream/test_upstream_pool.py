@@ -125,6 +125,16 @@ async def test_an_idle_connection_that_ends_or_speaks_is_dropped(farewell, serve
     assert await fetch(pool, server.url) == (200, b"hi", "")
 
 
+async def test_a_connection_that_is_about_to_go_is_not_taken(replies, pool, fetch):
+    """asyncio says that it is lost one turn of the loop later."""
+    server = await replies(HI)
+    await fetch(pool, server.url)
+    (connection,) = pool._connections
+    connection.drop()
+    assert await fetch(pool, server.url) == (200, b"hi", "")
+    assert server.accepted == 2
+
+
 @pytest.mark.parametrize("how", ["fin", "rst"])
 async def test_a_kept_connection_that_dies_on_the_request_says_so(how, serve, pool, fetch):
     """The caller may then ask once more, and does not meet the next dead one."""
