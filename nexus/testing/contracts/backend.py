@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -75,6 +76,8 @@ class BackendContract:
     generic = False
     probe_seconds = 60.0
     """The most that a probe of a server that never answers may take."""
+    patience = 5.0
+    """Real seconds after which a contract gives up waiting for the backend."""
 
     def server(self) -> AbstractAsyncContextManager[ScriptedUpstream]:
         """A double of the server.  Every subclass has its own."""
@@ -189,7 +192,8 @@ class BackendContract:
     @pytest.mark.asyncio
     async def test_send_yields_before_the_stream_has_ended(self) -> None:
         up = ScriptedUpstream(Stream(["first"], done=False, end="hang"))
-        async with up, self.backend(up.url) as backend, backend.send(a_call(stream=True)) as reply:
+        sending = a_call(stream=True)
+        async with up, self.backend(up.url) as backend, asyncio.timeout(self.patience), backend.send(sending) as reply:
             assert await reply.read() == b"data: first\n\n"
 
     @pytest.mark.asyncio
@@ -213,7 +217,7 @@ class BackendContract:
         async with ScriptedUpstream(Stream(["first"], end="hang")) as server, self.backend(server.url) as backend:
             async with backend.send(a_call(stream=True)) as reply:
                 await reply.read()
-            await server.until(lambda: server.disconnected == 1 and not server.in_flight)
+            await server.until(lambda: server.disconnected == 1 and not server.in_flight, self.patience)
 
     # ---- the key
 

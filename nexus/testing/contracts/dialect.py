@@ -49,7 +49,7 @@ class DialectContract:
     """
 
     kind: DialectKind
-    goldens: dict[str, Golden]
+    goldens: tuple[Golden, ...]
     malformed: tuple[bytes, ...] = ()
     options: Any = None
 
@@ -63,7 +63,7 @@ class DialectContract:
     def every(self, dialect: Dialect) -> Iterator[tuple[Golden, Endpoint, Facts]]:
         """Every golden exchange, with its endpoint and the facts of its request."""
         assert self.goldens, "a dialect without a recorded exchange cannot be checked"
-        for golden in self.goldens.values():
+        for golden in self.goldens:
             endpoint = endpoint_of(dialect, golden.path)
             yield golden, endpoint, dialect.decode(endpoint, Payload(golden.request))
 
