@@ -62,9 +62,8 @@ test: $(VENV)/.dev-ready
 lint: $(VENV)/.dev-ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	MYPYPATH=$(PLUGIN_SOURCES) $(BIN)/mypy -p nexus $(PLUGINS:%=-p nexus_%)
-	MYPYPATH=examples/backend/src $(BIN)/mypy -p nexus_echo
-	$(foreach file,$(EXAMPLES),$(BIN)/mypy $(file) &&) true
+	MYPYPATH=$(PLUGIN_SOURCES):examples/backend/src $(BIN)/mypy -p nexus $(PLUGINS:%=-p nexus_%) -p nexus_echo
+	$(BIN)/mypy $(EXAMPLES)
 
 format: $(VENV)/.dev-ready
 	$(BIN)/ruff check --fix .
