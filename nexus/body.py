@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from aiohttp import web
+from aiohttp import StreamReader, web
 
 from nexus.errors import Problem
 
@@ -13,7 +13,7 @@ RETRY_SECONDS = 1
 
 
 class Bodies:
-    """All bodies that are held at this moment, bounded one by one and in sum.  Sizes are in bytes."""
+    """All bodies that are held or arriving at this moment, bounded one by one and in sum.  Sizes are in bytes."""
 
     def __init__(self, largest: int, in_sum: int) -> None:
         self._largest = largest
@@ -21,43 +21,53 @@ class Bodies:
         self.held = 0
 
     async def read(self, http: web.BaseRequest) -> bytes:
-        """The whole body, counted as held until `release`.  Raises Problem: 400, 408, 413, or 503 where too much is held already."""
+        """The whole body, counted as held until `release`.
+
+        Raises Problem: 400, 408, 413, or 503 where too much is held already; ConnectionError where the client has gone.
+        """
         announced = http.content_length or 0
-        if announced > self._largest:
-            raise self._too_large()
-        if self.held + announced > self._in_sum:
-            raise Problem(503, "overloaded", "too many request bodies are held at the moment; try again", retry_after=RETRY_SECONDS)
+        self._check(announced, announced)
         content = http.content
         try:
             # nearly always the body came in one piece with the head, and nothing has to be waited for
             if content.total_bytes == announced and content.is_eof():
                 body = content.read_nowait()
-            else:
-                body = await self._slowly(http)
-        except (web.PayloadAccessError, OSError):
+                self.held += len(body)
+                return body
+            return await self._slowly(content)
+        except (Problem, ConnectionError):
             raise
-        except Exception as error:
+        except OSError as error:  # the network's other ways to lose a client
+            raise ConnectionResetError("the client has gone") from error
+        except (web.PayloadAccessError, web.RequestPayloadError, ValueError) as error:
+            content.feed_eof()  # what follows cannot be told from this body: aiohttp need not wait for the rest
             raise Problem(400, "invalid_request", f"the body could not be read: {type(error).__name__}") from None
-        self.held += len(body)
-        return body
 
     def release(self, body: bytes) -> None:
         self.held -= len(body)
 
-    async def _slowly(self, http: web.BaseRequest) -> bytes:
+    async def _slowly(self, content: StreamReader) -> bytes:
         pieces, size = [], 0
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(SILENCE_SECONDS) as patience:
-                while piece := await http.content.readany():
+                while piece := await content.readany():
                     pieces.append(piece)
                     size += len(piece)
-                    if size > self._largest or self.held + size > self._in_sum:
-                        raise self._too_large()
+                    self.held += len(piece)
+                    self._check(size, 0)
                     patience.reschedule(loop.time() + SILENCE_SECONDS)
+            return b"".join(pieces)
         except TimeoutError:
+            self.held -= size
             raise Problem(408, "request_timeout", f"no byte of the body came for {SILENCE_SECONDS:g} s") from None
-        return b"".join(pieces)
+        except BaseException:
+            self.held -= size
+            raise
 
-    def _too_large(self) -> Problem:
-        return Problem(413, "request_too_large", f"the body is larger than {self._largest} bytes ([server] max_body_bytes)")
+    def _check(self, size: int, more: int) -> None:
+        """A body of `size` bytes, of which `more` are not yet held."""
+        if size > self._largest:
+            raise Problem(413, "request_too_large", f"the body is larger than {self._largest} bytes ([server] max_body_bytes)")
+        if self.held + more > self._in_sum:
+            raise Problem(503, "overloaded", "too many request bodies are held at the moment; try again", retry_after=RETRY_SECONDS)

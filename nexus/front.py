@@ -156,15 +156,16 @@ class Front:
             headers["Retry-After"] = str(problem.retry_after)
         if problem.status == 401:
             headers["WWW-Authenticate"] = "Bearer"
-        if http.can_read_body:  # the rest of a body that nobody will read is no next request
-            headers["Connection"] = "close"
         dialect = self._owners.get(path) or self._dialect_of(http)
         body = (
             dialect.error(problem, id)
             if dialect
             else json.dumps({"error": {"message": problem.message, "code": problem.code}}).encode()
         )
-        return web.Response(status=problem.status, body=body, headers=headers)
+        response = web.Response(status=problem.status, body=body, headers=headers)
+        if not http.content.is_eof():  # the rest of a body that nobody will read is no next request
+            response.force_close()
+        return response
 
     def _dialect_of(self, http: web.BaseRequest) -> Dialect | None:
         headers = headers_of(http)

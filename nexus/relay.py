@@ -98,9 +98,10 @@ async def send_problem(visit: Visit, told: Told, problem: Problem, journey: Jour
         if journey.plan is not None and journey.plan.objections:
             headers["X-Nexus-Rejection-Reasons"] = reasons_header(journey.plan)
     visit.streaming = False
-    return await _send(
-        visit, web.Response(status=problem.status, body=told.dialect.error(problem, told.request_id), headers=headers)
-    )
+    response = web.Response(status=problem.status, body=told.dialect.error(problem, told.request_id), headers=headers)
+    if not visit.http.content.is_eof() or visit.http.content.exception() is not None:
+        response.force_close()  # the rest of a body that nobody will read is no next request
+    return await _send(visit, response)
 
 
 async def _whole(visit: Visit, opened: OpenReply, told: Told, headers: dict[str, str]) -> web.StreamResponse:

@@ -1,0 +1,340 @@
+"""What the tests of the wire share: a gateway with witnesses, and a client that sends bytes.  No test and no scenario lives here.
+
+`open_house` serves, and when it is left it insists that nothing leaked: every claim ended once, every request was told once,
+nobody is in flight, no body is held, nothing was logged as an error, and no backend got what no client may send.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from unittest import mock
+from urllib.parse import urlsplit
+
+import aiohttp
+import attrs
+from aiohttp import web
+
+import nexus.front
+import nexus.server
+from nexus.api import Observer, ObserverKind, hookimpl, opens
+from nexus.config import load
+from nexus.model import Answered, Claimed, Event, Finished, Health
+from nexus.server import GATEWAY, attach, listen
+from nexus.testing import ScriptedUpstream, a_body, openai_server, until
+
+CHAT = "/v1/chat/completions"
+GOOD = a_body("tiny")
+STREAMED = a_body("tiny", stream=True)
+# One gateway serves hundreds of failures here: no backend may be sent to rest for them.
+ENDLESS_PATIENCE = {"min_samples": 1_000_000, "failure_threshold": 1_000_000}
+
+
+class Ledger(Observer):
+    """Every claim and every answered request, counted."""
+
+    def __init__(self) -> None:
+        self.claimed: list[Claimed] = []
+        self.finished: list[Finished] = []
+        self.answered: list[Answered] = []
+
+    def see(self, event: Event) -> None:
+        for kind, kept in ((Claimed, self.claimed), (Finished, self.finished), (Answered, self.answered)):
+            if isinstance(event, kind):
+                kept.append(event)
+
+    @hookimpl
+    def nexus_observers(self) -> Iterable[ObserverKind]:
+        yield ObserverKind(name="ledger", open=opens(lambda options, scope: self))
+
+    @property
+    def outcomes(self) -> list[str]:
+        """How the claims ended, in the order in which they did."""
+        return [event.outcome for event in self.finished]
+
+    def balanced(self) -> bool:
+        return Counter(e.claim for e in self.claimed) == Counter(e.claim for e in self.finished)
+
+    def check(self) -> None:
+        assert Counter(e.claim for e in self.claimed) == Counter(e.claim for e in self.finished)
+        assert set(Counter(e.claim for e in self.finished).values()) <= {1}
+        twice = {id: n for id, n in Counter(e.request.id for e in self.answered).items() if n > 1}
+        assert not twice, "some request was told more than once"
+
+
+class Errors(logging.Handler):
+    """Everything that was logged as an error."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.said: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.said.append(logging.Formatter().format(record))
+
+
+@attrs.define
+class House:
+    """A gateway that serves on `url` (with its prefix), and all who watch it."""
+
+    url: str
+    gateway: Any
+    client: aiohttp.ClientSession
+    ledger: Ledger
+    errors: Errors
+    watches: list[Any]
+    bodies: list[Any]
+
+    async def post(self, body: bytes = GOOD, path: str = CHAT, **headers: str) -> Answer:
+        """One request through an ordinary client."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        async with self.client.post(self.url + path, data=body, headers={"Content-Type": "application/json", **named}) as got:
+            return Answer(got.status, {k.lower(): v for k, v in got.headers.items()}, await got.read())
+
+    async def get(self, path: str) -> Any:
+        async with self.client.get(self.url + path) as got:
+            assert got.status == 200, await got.text()
+            return await got.json()
+
+    @contextlib.asynccontextmanager
+    async def line(self) -> AsyncIterator[Line]:
+        async with Line.to(self.url) as line:
+            yield line
+
+    @property
+    def in_flight(self) -> int:
+        return sum(standing.in_flight for standing in self.gateway.fleet.standings.values())
+
+    def state(self) -> dict[str, int]:
+        """All that must be zero when nobody asks anything."""
+        return {
+            "in flight": self.in_flight,
+            "pairs claimed": sum(p.claimed for s in self.gateway.fleet.standings.values() for p in s.pairs.values()),
+            "waiting": len(self.gateway.waiting),
+            "bytes waiting": self.gateway.waiting.bytes,
+            "watched": sum(map(len, self.watches)),
+            "bytes held": sum(bodies.held for bodies in self.bodies),
+            "claims open": len(self.ledger.claimed) - len(self.ledger.finished),
+        }
+
+    async def settled(self) -> None:
+        """Wait until nothing is under way.  Raises AssertionError that names what is left over."""
+        with contextlib.suppress(TimeoutError):
+            await until(lambda: not any(self.state().values()))
+        left_over = {what: n for what, n in self.state().items() if n}
+        assert not left_over
+
+
+@attrs.frozen
+class Answer:
+    """What a client got.  `whole` says that the framing came to its proper end."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    whole: bool = True
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def error(self) -> Mapping[str, Any]:
+        """The error, in OpenAI's form, under a request id."""
+        assert self.headers.get("x-nexus-request-id"), self
+        assert self.headers["content-type"].startswith("application/json"), self
+        error: Mapping[str, Any] = self.json["error"]
+        assert {"message", "type", "param", "code"} <= error.keys(), self
+        assert error["message"], self
+        assert error["type"], self
+        return error
+
+    @property
+    def events(self) -> list[bytes]:
+        """The events of a stream without their boundaries; comments are left out."""
+        assert self.body.endswith(b"\n\n") or not self.body, self.body[-200:]
+        return [e for e in self.body.split(b"\n\n") if e and not e.startswith(b":")]
+
+    @property
+    def last_error(self) -> Mapping[str, Any]:
+        """The error event at the end of a stream that has begun; there is no normal end beside it."""
+        assert b"[DONE]" not in self.body
+        error: Mapping[str, Any] = json.loads(self.events[-1].removeprefix(b"data: "))["error"]
+        return error
+
+
+class Line:
+    """A connection on which anything may be said."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, prefix: str) -> None:
+        self.reader = reader
+        self.writer = writer
+        self.prefix = prefix
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def to(cls, url: str) -> AsyncIterator[Line]:
+        parts = urlsplit(url)
+        reader, writer = await asyncio.open_connection(parts.hostname, parts.port, limit=2**20)
+        try:
+            yield cls(reader, writer, parts.path)
+        finally:
+            writer.transport.abort()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+    async def say(self, data: bytes) -> None:
+        """Send; a peer that has closed already is no error of ours."""
+        with contextlib.suppress(ConnectionError):
+            self.writer.write(data)
+            await self.writer.drain()
+
+    async def ask(self, body: bytes = GOOD, path: str = CHAT, *headers: str) -> None:
+        """An ordinary request."""
+        await self.say(post(body, self.prefix + path, *headers))
+
+    async def hear(self, timeout: float = 5.0) -> Answer:
+        """One answer.  Raises EOFError, with what came, where the connection closes without one."""
+        async with asyncio.timeout(timeout):
+            try:
+                head = await self.reader.readuntil(b"\r\n\r\n")
+            except (asyncio.IncompleteReadError, ConnectionError) as error:
+                raise EOFError(getattr(error, "partial", b"")) from None
+            start, *lines = head[:-4].decode("latin-1").split("\r\n")
+            headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+            body, whole = await self._body(headers)
+        return Answer(int(start.split()[1]), headers, body, whole)
+
+    async def _body(self, headers: Mapping[str, str]) -> tuple[bytes, bool]:
+        body = b""
+        try:
+            if headers.get("transfer-encoding") != "chunked":
+                return await self.reader.readexactly(int(headers.get("content-length", 0))), True
+            while True:
+                size = int((await self.reader.readuntil(b"\r\n"))[:-2], 16)
+                body += (await self.reader.readexactly(size + 2))[:-2]
+                if not size:
+                    return body, True
+        except (asyncio.IncompleteReadError, ConnectionError) as error:
+            return body + getattr(error, "partial", b""), False
+
+    async def closed(self, timeout: float = 5.0) -> bytes:
+        """What still comes until the connection is closed.  Raises TimeoutError where it stays open."""
+        rest = b""
+        async with asyncio.timeout(timeout):
+            with contextlib.suppress(ConnectionError):
+                while more := await self.reader.read(65536):
+                    rest += more
+        return rest
+
+
+def post(body: bytes = GOOD, path: str = CHAT, *headers: str) -> bytes:
+    """The bytes of an ordinary request; with a framing header of its own it gets no other."""
+    framed = any(h.lower().startswith(("content-length", "transfer-encoding")) for h in headers)
+    lines = [f"POST {path} HTTP/1.1", "Host: localhost", *headers, *([] if framed else [f"Content-Length: {len(body)}"])]
+    return "\r\n".join(lines).encode("latin-1", "surrogateescape") + b"\r\n\r\n" + body
+
+
+@contextlib.contextmanager
+def keeping(module: Any, name: str) -> Iterator[list[Any]]:
+    """Every instance of a class that is made through this module."""
+    kept: list[Any] = []
+    made = getattr(module, name)
+
+    def make(*args: Any, **kw: Any) -> Any:
+        kept.append(made(*args, **kw))
+        return kept[-1]
+
+    with mock.patch.object(module, name, make):
+        yield kept
+
+
+def tables_for(upstreams: Iterable[ScriptedUpstream], state: Path, tables: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration: backends `a`, `b`, … and whatever else the test is about."""
+    backends = [
+        {"name": name, "type": "openai-compatible", "url": up.url, "priority": 10 * place, **tables.get(name, {})}
+        for place, (name, up) in enumerate(zip("abcdef", upstreams, strict=False), start=1)
+    ]
+    rest = {name: table for name, table in tables.items() if len(name) > 1}
+    server = {"state_dir": str(state), "host": "127.0.0.1", "port": 0, "shutdown_grace_seconds": 1, **rest.pop("server", {})}
+    return {"discovery": {"sources": []}, "health": ENDLESS_PATIENCE, "backends": backends, **rest, "server": server}
+
+
+@contextlib.asynccontextmanager
+async def embedded(tables: Mapping[str, Any], ledger: Ledger) -> AsyncIterator[tuple[Any, str]]:
+    """Nexus in somebody's application, run as aiohttp's own runner does by default: without handler cancellation."""
+    app = web.Application()
+    attach(app, "/llm", tables, plugins=(ledger,))
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield app[GATEWAY], f"http://127.0.0.1:{runner.addresses[0][1]}/llm"
+    finally:
+        await runner.cleanup()
+
+
+@contextlib.asynccontextmanager
+async def standalone(tables: Mapping[str, Any], ledger: Ledger) -> AsyncIterator[tuple[Any, str]]:
+    """Nexus on a server of its own."""
+    config, catalog = load(tables, env={}, extra=(ledger,))
+    async with listen(config, catalog) as (gateway, url):
+        yield gateway, url
+
+
+WAYS = {"standalone": standalone, "embedded": embedded}
+
+
+@contextlib.asynccontextmanager
+async def open_house(
+    tmp_path: Path, *upstreams: ScriptedUpstream, way: str = "standalone", quick: bool = False, **tables: Any
+) -> AsyncIterator[House]:
+    """A gateway in front of these servers.  Tables named `a`, `b`, … go to that backend, others to the configuration.
+
+    `quick` looks at deadlines every 20 ms instead of once a second.
+    """
+    ledger, errors = Ledger(), Errors()
+    logging.getLogger().addHandler(errors)
+    try:
+        with keeping(nexus.server, "Watch") as watches, keeping(nexus.front, "Bodies") as bodies:
+            async with WAYS[way](tables_for(upstreams, tmp_path / "state", tables), ledger) as (gateway, url):
+                async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as client:
+                    house = House(url, gateway, client, ledger, errors, watches, bodies)
+                    await until(lambda: all(s.pulse.health is Health.HEALTHY for s in gateway.fleet.standings.values()))
+                    async with sweeping(gateway) if quick else contextlib.nullcontext():
+                        yield house
+                        await house.settled()
+        ledger.check()
+        assert not errors.said, errors.said[0]
+        for up in upstreams:
+            assert not up.violations
+    finally:
+        logging.getLogger().removeHandler(errors)
+
+
+@contextlib.asynccontextmanager
+async def sweeping(gateway: Any) -> AsyncIterator[None]:
+    """Deadlines are looked at every 20 ms: tests have no seconds to spare."""
+
+    async def sweep() -> None:
+        while True:
+            await asyncio.sleep(0.02)
+            gateway.upstream.sweep(gateway.clock.now())
+
+    task = asyncio.get_running_loop().create_task(sweep())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+def tiny(**knobs: Any) -> ScriptedUpstream:
+    """A server with one model, `tiny`."""
+    return openai_server(("tiny",), **knobs)
