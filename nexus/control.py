@@ -101,7 +101,7 @@ class Control:
         names = self._gateway.runtime.names
         for alias in names.aliases:
             leg = names.legs(alias, strict=True, flexible=False)[0]
-            found = [c for c in self._gateway.fleet.candidates(leg) if c.health is not Health.UNHEALTHY]
+            found = [c for c in self._gateway.fleet.candidates(leg) if c.health is Health.HEALTHY]
             served.pop(alias, None)
             if found:
                 served[alias] = found

@@ -13,7 +13,7 @@ import attrs
 from nexus import verdict
 from nexus.api import Clock, Reader, Reply, Splice
 from nexus.errors import BackendError, Problem, Refused, StageError
-from nexus.fleet import Claim, Fleet
+from nexus.fleet import DEFAULT_PAUSE_SECONDS, Claim, Fleet
 from nexus.journey import Journey
 from nexus.model import CHAT, COMPLETION, Attempt, Call, Choice, Objection, Plan
 from nexus.names import Names
@@ -78,23 +78,32 @@ class Dispatcher:
 
     async def open(self, journey: Journey) -> OpenReply:
         """The reply of the best pair that answers.  Raises Problem where none does, StageError where a stage crashes."""
+        if len(self.waiting):
+            self.waiting.pump_due()
         while True:
             turn = self._choose(journey) or await self._wait(journey)
             opened = await self._attempt(journey, turn)
             if opened is not None:
                 return opened
-            if len(journey.attempts) >= self.limits.max_attempts:
+            if len(journey.attempts) >= self.limits.max_attempts or self._out_of_time(journey):
                 raise verdict.all_failed(journey.plan, journey.attempts, journey.retry_after)
+
+    def _out_of_time(self, journey: Journey) -> bool:
+        """Whether the deadline that all attempts share has passed: another pair could only be blamed for it."""
+        return journey.first_byte_by is not None and self.clock.now() >= journey.first_byte_by
 
     # ------------------------------------------------------------ choosing and waiting
 
-    def _choose(self, journey: Journey) -> Turn | None:
-        """The best pair, claimed in the same tick; None where waiting may help.  Raises Problem where it cannot."""
+    def _choose(self, journey: Journey, *, patient: bool = True) -> Turn | None:
+        """The best pair, claimed in the same tick; None where waiting may help.  Raises Problem where it cannot.
+
+        A `patient` request leaves a pair that is not at home for later while home may still come free.
+        """
         start = perf_counter()
         plan = journey.plan = self.plan(journey)
         journey.routing_seconds += perf_counter() - start
         choice = plan.choices[0] if plan.choices else None
-        if choice is not None and not self._rather_wait(journey, plan, choice):
+        if choice is not None and not (patient and self._rather_wait(journey, plan, choice)):
             journey.choice = choice
             journey.reason = reason(plan, choice, failed_before=bool(journey.attempts))
             return Turn(choice=choice, claim=self.fleet.claim(choice.candidate, journey.request))
@@ -139,26 +148,30 @@ class Dispatcher:
         def attempt() -> Turn | None:
             turn = self._choose(journey)
             if turn is None and journey.plan is not None:
-                waiter.again_at(self._retry_at(journey, journey.plan))
+                waiter.retry_at = self._retry_at(journey, journey.plan)
+                waiter.watch = _watched(journey.plan)
             return turn
 
-        watch = (
-            frozenset(candidate.backend for candidate in waitable(plan))
-            if plan.legs and not plan.legs[-1].any_model
-            else frozenset()
-        )
-        waiter = Waiter(journey.request, len(journey.payload.body), attempt, watch, began)
+        waiter = Waiter(journey.request, len(journey.payload.body), attempt, _watched(plan), began)
         try:
             return await self.waiting.wait(waiter, retry_at)
         except QueueFull:
-            raise self._give_up(journey, plan, "queue_full") from None
+            return self._last_chance(journey, "queue_full")
         except WaitedTooLong:
-            raise self._give_up(journey, journey.plan or plan, "queue_timeout") from None
+            return self._last_chance(journey, "queue_timeout")
         except asyncio.CancelledError:
             waiter.give_back(lambda turn: turn.claim.finish("left"))
             raise
         finally:
             journey.queue_seconds += self.clock.now() - began
+
+    def _last_chance(self, journey: Journey, code: str) -> Turn:
+        """No more waiting: what was free all the time, but not at home, is better than nothing.  Raises Problem."""
+        turn = self._choose(journey, patient=False)
+        if turn is None:
+            assert journey.plan is not None
+            raise self._give_up(journey, journey.plan, code)
+        return turn
 
     def _retry_at(self, journey: Journey, plan: Plan) -> float | None:
         moments = [o.refusal.retry_at for o in plan.objections if o.refusal.retry_at is not None]
@@ -320,7 +333,8 @@ class Dispatcher:
             )
         )
         if judged.outcome == "rate":
-            journey.retry_after = pause
+            asked = DEFAULT_PAUSE_SECONDS if pause is None else pause
+            journey.retry_after = asked if journey.retry_after is None else min(asked, journey.retry_after)
         else:
             self._tried(journey, turn)
         turn.claim.finish(judged.outcome, sent=sent, status=status, code=code, retry_after=pause)
@@ -342,6 +356,13 @@ class Dispatcher:
             except Exception as error:
                 raise StageError(name, "tell", error) from error
         return told
+
+
+def _watched(plan: Plan) -> frozenset[str]:
+    """The backends a free slot of which may help.  Empty (any) where the plan has none yet, or a leg takes any model."""
+    if not plan.legs or plan.legs[-1].any_model:
+        return frozenset()
+    return frozenset(o.candidate.backend for o in plan.objections)
 
 
 def _forwarded(headers: Mapping[str, str], prefixes: tuple[str, ...]) -> tuple[tuple[str, str], ...]:

@@ -41,7 +41,7 @@ class Door:
         origin = http.headers.get("Origin")
         if origin is None:
             return {}
-        if origin.lower() not in self._origins and urlsplit(origin.lower()).netloc != host.lower():
+        if origin.lower() not in self._origins and not _same(origin, host):
             raise Problem(403, "origin_not_allowed", "pages of this Origin may not call: list it in [server] origins")
         return {"Access-Control-Allow-Origin": origin, "Vary": "Origin"}
 
@@ -95,3 +95,11 @@ class Door:
         except ValueError:
             return False
         return True
+
+
+def _same(origin: str, host: str) -> bool:
+    """Whether a page of this origin was served from here."""
+    try:
+        return bool(host) and urlsplit(origin.lower()).netloc == host.lower()
+    except ValueError:
+        return False

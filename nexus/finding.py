@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Hashable
 from contextlib import AsyncExitStack
 from urllib.parse import urlsplit
 
@@ -62,9 +63,13 @@ class Finder:
     async def open(self, stack: AsyncExitStack) -> None:
         """Every configured backend joins; one of type `auto` as soon as it is recognised."""
         places = await asyncio.gather(*(self._place(b) for b in self._config.backends))
+        servers: dict[Hashable, str] = {}
         for backend, place in zip(self._config.backends, places, strict=True):
             self._configured.setdefault(place, backend.name)
-            if backend.type == "auto":
+            first = servers.setdefault(_server(backend, place), backend.name)
+            if first != backend.name:
+                self._log.warning("%s and %s are one server, %s:%s: %s is left out", first, backend.name, *place, backend.name)
+            elif backend.type == "auto":
                 self._tasks.spawn(self._recognised_later(backend, place, stack), f"recognise {backend.name}")
             else:
                 await self._admit(backend, self._catalog.backends[backend.type], place, stack)
@@ -178,6 +183,9 @@ class Finder:
         except StartupError as error:
             self._log.warning("found %s at %s, but: %s", kind.name, sighting.url, error)
             return
+        if self._found.get(place) is not found:  # lost while it was opened
+            await found.stack.aclose()
+            return
         found.name = name
         self._log.info("found %s at %s: %s", kind.name, sighting.url, evidence)
         member = Member(
@@ -211,6 +219,14 @@ class Finder:
     async def close(self) -> None:
         for place in tuple(self._found):
             await self._lost(place)
+
+
+def _server(backend: BackendConfig, place: Identity) -> Hashable:
+    """What two tables of one server share.  One address may serve several: by path, by TLS name, or by key.  Two tables that
+    name different models of one server are meant as two."""
+    parts = urlsplit(backend.url or backend.type)
+    host = parts.hostname if parts.scheme == "https" else None
+    return place, host, parts.path.rstrip("/").removesuffix("/v1"), backend.key, backend.models
 
 
 async def _identity(url: str) -> Identity:

@@ -31,6 +31,7 @@ __all__ = ["Claim", "Fleet", "Limits", "Member", "Override", "Standing"]
 
 SMOOTHING = 0.2
 FAILURE_SMOOTHING = 0.3
+FAILURE_HALF_LIFE_SECONDS = 30.0
 DEFAULT_PAUSE_SECONDS = 5.0
 
 
@@ -87,12 +88,14 @@ class Claim:
 
 
 class Fleet:
-    """All backends and their models.  `tell` hears every event; `freed` hears the name of a backend that may have room again."""
+    """All backends and their models.  `tell` hears every event; `freed` hears the name of a backend that may have room again,
+    `changed` that who is there, what they serve or how they are is other than before."""
 
     def __init__(self, now: Callable[[], float], tell: Listener, limits: Limits | None = None) -> None:
         self.now = now
         self.tell = tell
         self.freed: Callable[[str], None] = lambda name: None
+        self.changed: Callable[[], None] = lambda: None
         self.doubted: Callable[[str], None] = lambda name: None
         self._limits = limits or Limits()
         self._standings: dict[str, Standing] = {}
@@ -138,7 +141,7 @@ class Fleet:
         self._standings[member.name] = standing
         self._set_models(standing, [attrs.evolve(m, state=State.UNKNOWN, eta=None) for m in models])
         self.tell(Joined(at=self.now(), backend=member.name, kind=member.kind, url=member.url, source=member.source))
-        self.freed(member.name)
+        self.changed()
 
     def leave(self, name: str) -> None:
         """A backend is gone.  Claims on it stay valid until they finish."""
@@ -146,7 +149,7 @@ class Fleet:
         if standing is not None:
             self._forget(standing)
             self.tell(Left(at=self.now(), backend=name))
-            self.freed(name)
+            self.changed()
 
     def report(self, name: str, report: Report, seconds: float) -> bool:
         """A probe ended.  Returns whether the models are others than before."""
@@ -154,7 +157,8 @@ class Fleet:
         if standing is None:
             return False
         before = standing.pulse.health
-        standing.last_probe = self.now()
+        self._calmed(standing)
+        first, standing.last_probe = standing.last_probe is None, self.now()
         standing.report = report
         standing.problem = "" if report.ok else report.problem or report.code
         standing.pulse.probed(report.ok)
@@ -174,8 +178,18 @@ class Fleet:
                 changed=changed or health is not before,
             )
         )
-        self.freed(name)
+        if changed or first or health is not before:
+            self.changed()
+        else:
+            self.freed(name)
         return changed
+
+    def _calmed(self, standing: Standing) -> None:
+        """Old failures weigh less and less: a pair that ranking avoids would otherwise never get to show that it is well."""
+        if standing.last_probe is not None:
+            kept = 0.5 ** ((self.now() - standing.last_probe) / FAILURE_HALF_LIFE_SECONDS)
+            for pair in standing.pairs.values():
+                pair.failures = pair.failures * kept if pair.failures > 0.001 else 0.0
 
     def place(self, name: str, zone: Zone, evidence: str) -> None:
         """The zone of a backend, once its address is known."""
@@ -183,7 +197,7 @@ class Fleet:
         if standing is not None:
             standing.member = attrs.evolve(standing.member, zone=zone, zone_evidence=evidence)
             standing.version += 1
-            self.freed(name)
+            self.changed()
 
     def blame(self, name: str, problem: str) -> None:
         """Traffic has shown what is wrong with a backend (a key it refuses): its health says so until a probe says otherwise."""

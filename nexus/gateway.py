@@ -58,6 +58,7 @@ class Gateway:
         self.fleet = Fleet(self.clock.now, self.tell, _health(config))
         self.waiting: Waiting[Turn] = Waiting(_bounds(config), self.clock.now, self.tell)
         self.fleet.freed = self._freed
+        self.fleet.changed = self.waiting.pump
         self.components: dict[str, Any] = {}
         self.routes: tuple[Routes, ...] = ()
         self.upstream = Pool(clock=self.clock.now, connect_timeout=config.upstream.connect_timeout_seconds)

@@ -152,7 +152,7 @@ class Demand:
     context: int = 0
 
     def __and__(self, other: Demand) -> Demand:
-        if other is NO_DEMAND or other == self:
+        if other is NO_DEMAND or other is self:
             return self
         if self is NO_DEMAND:
             return other
@@ -196,7 +196,8 @@ class Ask:
 class Candidate:
     """One (backend, model) pair as routing sees it: a photograph.
 
-    `name` is the public name, `model` the id the server knows.  `offers` says yes or no; what is absent is unknown.
+    `name` is the public name, `model` the id the server knows, `aliases` are further ids by which it knows the same model.
+    `offers` says yes or no; what is absent is unknown.
     `context` is what is served now, `context_max` the most the server would serve, in tokens.  `eta` is in seconds until
     `state` becomes ready.  `load` is what the server itself says is running plus waiting there, ours included.
     `speed` is measured output tokens per second, `first_byte` the measured seconds to the first byte of real requests.
@@ -233,6 +234,12 @@ class Candidate:
     ejected_until: float = 0.0
     speaks: frozenset[tuple[str, str]] = frozenset()
     takes_usage: bool = False
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Everything this model is called: a rule for one of its names is a rule for it."""
+        return (self.name, *self.aliases) if self.name == self.model else (self.name, self.model, *self.aliases)
 
 
 @attrs.frozen(kw_only=True)

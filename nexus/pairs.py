@@ -197,4 +197,5 @@ def _photograph(standing: Standing, pair: Pair) -> Candidate:
         ejected_until=pulse.ejected_until,
         speaks=model.speaks,
         takes_usage=model.takes_usage,
+        aliases=model.aliases,
     )

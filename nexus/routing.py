@@ -27,6 +27,7 @@ from nexus.model import (
     RefusalKind,
     Request,
     State,
+    Zone,
 )
 
 CORE = "core"
@@ -94,12 +95,12 @@ def route(
     """
     objections: list[Objection] = []
     choices: list[Choice] = []
-    base = Demand(zone=request.zone)
+    base = NO_DEMAND if request.zone is Zone.OPEN else Demand(zone=request.zone)
     for leg in legs:
         known = at.candidates(leg)
         demand = base & leg.demand & _described(pipeline, request, leg, payload, known)
         if leg.index == 0:
-            base = base & demand
+            base = demand
         choices.extend(_leg(pipeline, Ask(request=request, leg=leg, demand=demand), known, at, objections))
         if choices and not whole:
             break
@@ -175,10 +176,10 @@ def _order(choice: Choice) -> tuple[bool, float]:
 
 
 def _own(ask: Ask, candidate: Candidate, at: Circumstances) -> Ask:
-    """The ask for this pair: where it is reached by a name that is not on the leg's way, the policies of its own name bind too."""
-    if at.policy is None or candidate.name in ask.leg.trail:
+    """The ask for this pair: the policies of its own names bind too, whichever of them it was reached by."""
+    if at.policy is None:
         return ask
-    demand = at.policy((candidate.name,))
+    demand = at.policy(candidate.names)
     return ask if demand is NO_DEMAND else attrs.evolve(ask, demand=ask.demand & demand)
 
 

@@ -110,7 +110,7 @@ def _tokens(objection: Objection) -> Any:
 
 
 def _held(plan: Plan, held: tuple[Candidate, ...], eta: float, code: str | None) -> Problem:
-    kinds = {o.refusal.kind for o in plan.objections if o.candidate in held}
+    kinds = {o.refusal.kind for o in plan.objections if o.candidate in held and o.refusal.kind in WAITABLE}
     names = ", ".join(dict.fromkeys(c.backend for c in held))
     if kinds == {RefusalKind.RATE}:
         return _problem(plan, 429, "rate_limited", f"every backend asks to slow down: {names}", eta=eta)

@@ -39,10 +39,11 @@ class WaitedTooLong(NexusError):
 class Waiter(Generic[T]):
     """One waiting request.  `attempt` routes again: a claim, None for "still nothing", or an exception that ends the wait.
 
-    `watch` names the backends whose change may help; empty means any.
+    `watch` names the backends a free slot of which may help; empty means any.  `retry_at` is when to try again in any case,
+    in seconds of the loop's clock.
     """
 
-    __slots__ = ("_timer", "attempt", "future", "lane", "request", "since", "size", "watch")
+    __slots__ = ("attempt", "future", "lane", "request", "retry_at", "since", "size", "watch")
 
     def __init__(self, request: Request, size: int, attempt: Callable[[], T | None], watch: frozenset[str], since: float) -> None:
         self.request = request
@@ -51,8 +52,8 @@ class Waiter(Generic[T]):
         self.attempt = attempt
         self.watch = watch
         self.since = since
+        self.retry_at: float | None = None
         self.future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._timer: asyncio.TimerHandle | None = None
 
     def wake(self) -> bool:
         """Try once.  Returns whether the wait is over."""
@@ -73,17 +74,6 @@ class Waiter(Generic[T]):
         if self.future.done() and not self.future.cancelled() and self.future.exception() is None:
             release(self.future.result())
 
-    def again_at(self, when: float | None) -> None:
-        """Try again at a moment of the loop's clock, in place of any earlier such wish."""
-        self.cancel_timer()
-        if when is not None:
-            self._timer = asyncio.get_running_loop().call_at(when, self.wake)
-
-    def cancel_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
 
 class Waiting(Generic[T]):
     """The queue: three lanes, bounded in number and bytes."""
@@ -93,6 +83,8 @@ class Waiting(Generic[T]):
         self._now = now
         self._tell = tell
         self._lanes: dict[Lane, dict[int, Waiter[T]]] = {lane: {} for lane in LANES}
+        self._alarm: asyncio.TimerHandle | None = None
+        self._pumping = self._again = False
         self.bytes = 0
 
     def __len__(self) -> int:
@@ -114,22 +106,53 @@ class Waiting(Generic[T]):
             raise QueueFull
         deadline = waiter.since + self._bounds.max_wait_seconds
         self._enter(waiter)
-        waiter.again_at(retry_at)
+        waiter.retry_at = retry_at
+        self._set_alarm()
         over = asyncio.get_running_loop().call_at(deadline, _expire, waiter)
         try:
             return await waiter.future
         finally:
             over.cancel()
-            waiter.cancel_timer()
             self._leave(waiter)
 
     def pump(self, backend: str | None = None, room: Callable[[], bool] | None = None) -> None:
-        """Something changed: at this backend, or anywhere.  Waiters try in order, as long as there is `room`."""
+        """Something changed: at this backend, or anywhere.  Waiters try in order, as long as there is `room`.
+
+        What changes because of it (a stage may say so while it learns of a claim) is looked at afterwards: an attempt is
+        never made within another.
+        """
+        if self._pumping:
+            self._again = True
+            return
+        self._pumping = True
+        try:
+            self._pump(backend, room)
+            while self._again:
+                self._again = False
+                self._pump(None, None)
+        finally:
+            self._pumping = False
+        self._set_alarm()
+
+    def pump_due(self) -> None:
+        """Let those go first whose moment has come, though the loop has not said so yet.  For newcomers, before they choose."""
+        now = self._now()
+        if any(w.retry_at is not None and w.retry_at <= now for w in self.waiters()):
+            self.pump()
+
+    def _pump(self, backend: str | None, room: Callable[[], bool] | None) -> None:
         for waiter in self.waiters() if len(self) else ():
             if room is not None and not room():
                 return
-            if backend is None or not waiter.watch or backend in waiter.watch:
-                waiter.wake()
+            if (backend is None or not waiter.watch or backend in waiter.watch) and waiter.wake():
+                self._leave(waiter)
+
+    def _set_alarm(self) -> None:
+        """One alarm for all, since one for each would wake those due at the same moment in any order."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+        due = min((w.retry_at for w in self.waiters() if w.retry_at is not None), default=None)
+        self._alarm = None if due is None else asyncio.get_running_loop().call_at(due, self.pump)
 
     def _enter(self, waiter: Waiter[T]) -> None:
         self._lanes[waiter.lane][id(waiter)] = waiter
@@ -137,9 +160,10 @@ class Waiting(Generic[T]):
         self._say(waiter, waiting=True)
 
     def _leave(self, waiter: Waiter[T]) -> None:
-        del self._lanes[waiter.lane][id(waiter)]
-        self.bytes -= waiter.size
-        self._say(waiter, waiting=False)
+        """Out of the queue: at once where its turn came, else when its wait is over."""
+        if self._lanes[waiter.lane].pop(id(waiter), None) is not None:
+            self.bytes -= waiter.size
+            self._say(waiter, waiting=False)
 
     def _say(self, waiter: Waiter[T], *, waiting: bool) -> None:
         self._tell(Queued(at=self._now(), request=waiter.request, lane=waiter.lane, waiting=waiting, depth=self.depth(waiter.lane)))
