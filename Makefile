@@ -57,7 +57,7 @@ run: $(VENV)/.run-ready
 	@exec $(BIN)/python -m nexus $(or $(ARGS),serve)
 
 test: $(VENV)/.dev-ready
-	$(BIN)/python -m pytest -n auto $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadgroup $(ARGS)
 
 lint: $(VENV)/.dev-ready
 	$(BIN)/ruff check .

@@ -29,6 +29,7 @@ ROOT = Path(__file__).parent.parent
 WORDS = tuple(sorted(path.parent.name for path in ROOT.glob("plugins/*/pyproject.toml")))
 DIRECTORIES = {"nexus-proxy": ROOT, **{f"nexus-proxy-{word}": ROOT / "plugins" / word for word in WORDS}}
 NAMES = tuple(DIRECTORIES)
+pytestmark = pytest.mark.xdist_group("packaging")  # where tests run side by side, one worker builds for all of these
 CONFIG = """
 [server]
 port = 0
