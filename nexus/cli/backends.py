@@ -1,0 +1,63 @@
+"""`nexus backends`: the servers of a running gateway, and on what evidence their zone and their health rest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nexus.cli.options import asks_gateway, print_json
+
+if TYPE_CHECKING:
+    from nexus.cli.remote import Remote
+
+COLUMNS = ("Backend", "Type", "Health", "Zone", "Where", "In flight", "Models", "URL")
+
+
+@click.command("backends")
+@asks_gateway
+def command(remote: Remote, as_json: bool) -> None:
+    """List backends, with the evidence for their zone and health."""
+    answer = remote.get("/nexus/backends")
+    if as_json:
+        print_json(answer)
+        return
+
+    from nexus.cli.tables import show_table
+
+    backends = answer["backends"]
+    if not backends:
+        click.echo("No backend is connected: start a server such as Ollama or llama.cpp, or write [[backends]] in nexus.toml.")
+        return
+    show_table(COLUMNS, [row(backend) for backend in backends])
+    click.echo()
+    for line in evidence(backends):
+        click.echo(line)
+
+
+def row(b: Mapping[str, Any]) -> tuple[Any, ...]:
+    """One backend as a line of the table."""
+    held = f"{b['in_flight']} of {b['capacity']}" if b["capacity"] else b["in_flight"]
+    return b["name"], b["type"], b["health"], b["zone"], b["location"], held, len(b["models"]), b["url"]
+
+
+def evidence(backends: list[Mapping[str, Any]]) -> list[str]:
+    """Why each is believed to be what the table says."""
+    from nexus.observers.format import plain
+
+    lines = []
+    for b in backends:
+        lines.append(click.style(plain(b["name"]), bold=True))
+        lines.append(f"  zone    {b['zone']}: {plain(b['zone_evidence'])}")
+        lines.append(f"  health  {b['health']}: {plain(_health(b))}")
+    return lines
+
+
+def _health(b: Mapping[str, Any]) -> str:
+    if b["last_probe_seconds_ago"] is None:
+        return "not probed yet"
+    version = f", version {b['version']}" if b["version"] else ""
+    said = b["problem"] or f"answered{version}"
+    resting = f"; left out for {b['ejected_seconds']:g} s, since its last requests failed" if b["ejected_seconds"] else ""
+    return f"{said}; probed {b['last_probe_seconds_ago']:g} s ago; found by {b['source']}{resting}"

@@ -1,0 +1,95 @@
+"""`nexus check`: is the configuration fine, and what does it say?  Opens nothing: no port, no server, no file but its own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nexus.cli.options import as_json, config_file, print_json
+
+if TYPE_CHECKING:
+    from nexus.catalog import Catalog
+    from nexus.config import Config
+
+
+@click.command("check")
+@config_file
+@as_json
+def command(file: Path | None, as_json: bool) -> None:
+    """Judge the configuration, and open nothing.
+
+    Prints what it says, or every mistake with its place and the nearest known word (exit code 1).
+    """
+    from nexus.config import load
+    from nexus.errors import ConfigError
+
+    try:
+        config, catalog = load(file, env=os.environ)
+    except ConfigError as error:
+        if not as_json:
+            raise
+        found = [{"place": m.place, "message": m.message, "nearest": m.nearest} for m in error.mistakes]
+        print_json({"ok": False, "mistakes": found})
+        raise click.exceptions.Exit(1) from None
+    if as_json:
+        print_json({"ok": True, "mistakes": [], **summary(config, catalog)})
+        return
+    for line in lines(summary(config, catalog)):
+        click.echo(line)
+
+
+def summary(config: Config, catalog: Catalog) -> dict[str, Any]:
+    """What a reader wants to see confirmed.  No secret is in it."""
+    return {
+        "file": None if config.path is None else str(config.path),
+        "listen": f"{config.server.host}:{config.server.port}",
+        "backends": [{"name": b.name, "type": b.type, "zone": b.zone and b.zone.value} for b in config.backends],
+        "sources": list(config.discovery.sources or ()),
+        "stages": list(config.routing.stages),
+        "aliases": {name: list(ids) for name, ids in config.routing.aliases.items()},
+        "fallbacks": {name: list(names) for name, names in config.routing.fallbacks.items()},
+        "policies": [{"models": list(p.models), "zone": p.zone and p.zone.value, "min_tier": p.min_tier} for p in config.policies],
+        "keys": [{"name": k.name, "admin": k.admin} for k in config.keys],
+        "broken_plugins": {p.distribution or p.name: p.problem for p in catalog.broken},
+    }
+
+
+def lines(said: dict[str, Any]) -> Iterator[str]:
+    """The summary for people."""
+    yield click.style("configuration is fine", fg="green")
+    yield f"  file       {said['file'] or 'none: all defaults, but for the environment'}"
+    yield f"  listen     {said['listen']}"
+    yield f"  backends   {_listed(_backend(b) for b in said['backends']) or 'none written'}"
+    yield f"  sources    {_listed(said['sources']) or 'none: discovery is off'}"
+    yield f"  stages     {' → '.join(said['stages']) or 'none'}"
+    yield from _if_any("aliases", (f"{name} → {' = '.join(ids)}" for name, ids in said["aliases"].items()))
+    yield from _if_any("fallbacks", (f"{name} → {' → '.join(names)}" for name, names in said["fallbacks"].items()))
+    yield from _if_any("policies", (_policy(p) for p in said["policies"]))
+    keys = (k["name"] + (" (admin)" if k["admin"] else "") for k in said["keys"])
+    yield f"  keys       {_listed(keys) or 'none: every client is let in'}"
+    for name, problem in said["broken_plugins"].items():
+        yield click.style(f"  the plugin {name} is broken, but not needed: {problem}", fg="yellow")
+
+
+def _listed(words: Any) -> str:
+    return ", ".join(words)
+
+
+def _if_any(title: str, values: Iterator[str]) -> Iterator[str]:
+    text = "; ".join(values)
+    if text:
+        yield f"  {title:<10} {text}"
+
+
+def _backend(backend: dict[str, Any]) -> str:
+    zone = f", {backend['zone']}" if backend["zone"] else ""
+    return f"{backend['name']} ({backend['type']}{zone})"
+
+
+def _policy(policy: dict[str, Any]) -> str:
+    words = [f"zone {policy['zone']}" if policy["zone"] else "", f"tier ≥ {policy['min_tier']}" if policy["min_tier"] else ""]
+    return f"{', '.join(policy['models'])}: {' and '.join(word for word in words if word)}"

@@ -1,0 +1,166 @@
+"""What the gateway says of a request, in lines for people: `/nexus/explain` and `/nexus/requests/{id}`.  Nothing is decided here."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import click
+
+from nexus.observers.format import plain
+
+Json = Mapping[str, Any]
+REASONS = {
+    "failover": "an earlier attempt failed",
+    "fallback": "the model asked for cannot be had now, this is its fallback",
+    "capacity-overflow": "home is busy, so it goes to the cloud",
+    "privacy-requirement": "a pair that would have come first is not in the zone that is required",
+    "capability-match": "it meets every need and comes first",
+}
+
+
+def of_asked(answer: Json) -> Iterator[str]:
+    """What would happen now."""
+    request, choices = answer["request"], answer["choices"]
+    yield f"A {'streamed ' if request['stream'] else ''}{request['task']} request for {_strong(request['model'])}, now:"
+    yield from _named(answer["legs"])
+    yield from _demanded(answer["demand"], request["task"])
+    yield ""
+    if choices:
+        yield f"→ goes to {_pair(choices[0])}"
+        yield f"  because   {_because(answer['route_reason'])}"
+        yield from _scores(choices)
+    elif answer["error"]:
+        yield from _error(answer["error"])
+        if _waits(answer):
+            yield "  It would wait in the queue first: some pair is only busy."
+    yield from _elsewhere(answer)
+
+
+def of_served(answer: Json) -> Iterator[str]:
+    """What happened to one request."""
+    request = answer["request"]
+    key = f", key {plain(request['key'])}" if request["key"] else ""
+    yield f"Request {plain(request['id'])} of {answer['time']}: {request['task']} for {_strong(request['model'])}{key}"
+    if answer["leg"]:
+        yield from _named([answer["leg"]])
+    yield from _demanded(answer["demand"], request["task"])
+    yield ""
+    colour = "green" if answer["outcome"] == "ok" else "red"
+    code = f", {answer['code']}" if answer["code"] else ""
+    yield f"→ {click.style(answer['outcome'], fg=colour, bold=True)} (status {answer['status']}{code}), {_times(answer['timings'])}"
+    if answer["answered_by"]:
+        yield f"  by        {_pair(answer['answered_by'])}"
+        yield f"  because   {_because(answer['reason'])}"
+    yield from _spent(answer)
+    yield from _attempts(answer["attempts"])
+    if answer["choices"]:
+        yield from _scores(answer["choices"])
+    yield from _elsewhere(answer)
+
+
+# ---------------------------------------------------------------- the parts
+
+
+def _strong(text: str) -> str:
+    return click.style(plain(text), bold=True)
+
+
+def _pair(choice: Json) -> str:
+    where = "cloud" if choice["cloud"] else "home"
+    return f"{_strong(choice['backend'])}, model {_strong(choice['model'])} ({where}, zone {choice['zone']}, tier {choice['tier']})"
+
+
+def _because(reason: str | None) -> str:
+    return f"{reason}: {REASONS[reason]}" if reason in REASONS else str(reason)
+
+
+def _named(legs: Iterable[Json]) -> Iterator[str]:
+    """Names are told only where they are not simply the one asked for."""
+    for leg in legs:
+        if leg["index"] == 0 and len(leg["trail"]) > 1:
+            yield f"  means     {plain(_meaning(leg))}"
+        elif leg["index"]:
+            yield f"  fallback  {plain(leg['name'])}"
+
+
+def _meaning(leg: Json) -> str:
+    """The way of aliases; after the leg's own name come the ids that an alias holds equal."""
+    trail = leg["trail"]
+    way = trail.index(leg["name"]) + 1
+    return " → ".join([*trail[1:way], " = ".join(trail[way:])] if trail[way:] else trail[1:])
+
+
+def _demanded(demand: Json | None, task: str) -> Iterator[str]:
+    """What is more than the task itself asks for."""
+    if demand is None:
+        return
+    words = [
+        "zone restricted" if demand["zone"] == "restricted" else "",
+        f"tier {demand['min_tier']} or better" if demand["min_tier"] > 1 else "",
+        ", ".join(need for need in demand["needs"] if need != task),
+        f"a context of at least {demand['context']} tokens" if demand["context"] else "",
+    ]
+    said = "; ".join(word for word in words if word)
+    if said:
+        yield f"  needs     {plain(said)}"
+
+
+def _scores(choices: list[Json]) -> Iterator[str]:
+    """The order and what made it: seconds expected to be lost, the fewer the better."""
+    yield ""
+    yield "Who could take it, best first (home before cloud, then by the seconds expected to be lost there):"
+    for place, choice in enumerate(choices, start=1):
+        parts = ", ".join(f"{name} {seconds:+.3f}" for name, seconds in choice["parts"].items())
+        where = ("cloud" if choice["cloud"] else "home") + (f", fallback {choice['leg']}" if choice["leg"] else "")
+        score = f"{choice['score_seconds']:+.3f} s" + (f"  ({plain(parts)})" if parts else "")
+        yield f"  {place}. {plain(choice['backend'])} ({plain(choice['model'])})  {where}  {score}"
+
+
+def _elsewhere(answer: Json) -> Iterator[str]:
+    """Why not the others, pair by pair."""
+    pairs: dict[tuple[int, str, str], list[Json]] = {}
+    for refusal in answer["refusals"]:
+        pairs.setdefault((refusal["leg"], refusal["backend"], refusal["model"]), []).append(refusal)
+    if pairs:
+        yield ""
+        yield "Why not elsewhere:"
+    for (_, backend, model), refusals in pairs.items():
+        yield f"  {_strong(backend)} ({plain(model)})"
+        for refusal in refusals:
+            yield f"    {click.style(refusal['stage'], fg='yellow')}  {plain(refusal['sentence'])}"
+            if refusal["hint"]:
+                yield click.style(f"    {' ' * len(refusal['stage'])}  {plain(refusal['hint'])}", dim=True)
+
+
+def _error(error: Json) -> Iterator[str]:
+    yield f"→ {click.style('nobody can take it', fg='red', bold=True)}; the client would get {error['status']} {error['code']}:"
+    yield from textwrap.wrap(plain(error["message"]), 100, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
+
+
+def _waits(answer: Json) -> bool:
+    held: dict[tuple[int, str, str], set[str]] = {}
+    for r in answer["refusals"]:
+        held.setdefault((r["leg"], r["backend"], r["model"]), set()).add(r["kind"])
+    return any(kinds <= {"wait", "rate"} for kinds in held.values())
+
+
+def _times(timings: Json) -> str:
+    names = (("queue_ms", "queued"), ("first_byte_ms", "first byte"), ("total_ms", "total"))
+    return ", ".join(f"{name} {timings[key]:.0f} ms" for key, name in names if timings[key])
+
+
+def _spent(answer: Json) -> Iterator[str]:
+    usage, cost = answer["usage"], answer["cost_usd"]
+    if usage["source"] != "unknown":
+        dollars = f", ${cost:.6f}" if cost is not None else ""
+        yield f"  spent     {usage['input_tokens']} tokens in, {usage['output_tokens']} out ({usage['source']}){dollars}"
+
+
+def _attempts(attempts: list[Json]) -> Iterator[str]:
+    for number, attempt in enumerate(attempts, start=1):
+        status = f" ({attempt['status']})" if attempt["status"] else ""
+        said = f": {plain(attempt['message'] or attempt['code'])}" if attempt["message"] or attempt["code"] else ""
+        ended = f"{attempt['outcome']}{status}{said}, after {attempt['seconds']:.3f} s"
+        yield f"  {f'attempt {number}':<9} {plain(attempt['backend'])} ({plain(attempt['model'])})  {ended}"

@@ -1,0 +1,149 @@
+"""What `nexus serve` tells a person at the start: what was found, what the address is, what to set in a client.
+
+Only `--log-format pretty` gets it; later finds are the log's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import shlex
+from collections.abc import Iterable, Iterator
+from urllib.parse import urlsplit
+
+import click
+
+from nexus import __version__
+from nexus.cli.options import DEFAULT_URL
+from nexus.config import Config
+from nexus.config.checks import loopback
+from nexus.gateway import Gateway
+from nexus.model import CHAT, Candidate, Health
+from nexus.observers.format import plain
+from nexus.pairs import Standing
+
+LOG = logging.getLogger("nexus")
+PATIENCE_SECONDS = 1.5
+LOOK_SECONDS = 0.05
+SHOWN_MODELS = 4
+ANYWHERE = ("0.0.0.0", "::", "")  # noqa: S104 - compared with, not listened on
+
+
+async def greet(gateway: Gateway, url: str) -> None:
+    """Wait a moment for the first finds, then print."""
+    await _first_finds(gateway)
+    for line in lines(gateway, url):
+        click.echo(line, err=True)
+
+
+async def _first_finds(gateway: Gateway) -> None:
+    """Until every backend has answered once and, with discovery, until there was time to look; at most 1.5 s."""
+    begun = gateway.clock.now()
+    while gateway.clock.now() - begun < PATIENCE_SECONDS:
+        await asyncio.sleep(LOOK_SECONDS)
+        if not gateway.config.discovery.sources and gateway.fleet.settled:
+            return
+
+
+def lines(gateway: Gateway, url: str) -> Iterator[str]:
+    """The whole message."""
+    here = _reachable(url)
+    yield ""
+    yield f"  {click.style(f'Nexus {__version__}', bold=True)} listens on {click.style(here, bold=True)}"
+    yield ""
+    standings = list(gateway.fleet.standings.values())
+    yield from (map(_found, standings) if standings else _nothing(gateway))
+    yield ""
+    yield f"  In any OpenAI client, set  base_url = {here}/v1"
+    yield f"                             api_key  = {'one of the keys under [[keys]]' if gateway.config.keys else 'anything'}"
+    model = _example(standings)
+    if model:
+        yield from _try(here, model, keyed=bool(gateway.config.keys))
+    yield ""
+
+
+def _found(standing: Standing) -> str:
+    member, health = standing.member, standing.pulse.health
+    names = [plain(c.name) for c in standing.candidates()]
+    shown = ", ".join(names[:SHOWN_MODELS]) + (f" and {len(names) - SHOWN_MODELS} more" if len(names) > SHOWN_MODELS else "")
+    if health is Health.HEALTHY:
+        mark, said = click.style("✓", fg="green"), shown or "no model yet"
+    elif health is Health.UNKNOWN:
+        mark, said = "…", "has not answered yet"
+    else:
+        mark, said = click.style("✗", fg="red"), plain(standing.problem)
+    return f"  {mark} {member.name}  {_shown(member.url)}  {said}"
+
+
+def _shown(url: str) -> str:
+    """Without a user name or password that somebody may have written into it."""
+    return f"{urlsplit(url).scheme}://{urlsplit(url).netloc.rpartition('@')[2]}{urlsplit(url).path}"
+
+
+def _nothing(gateway: Gateway) -> Iterator[str]:
+    if not gateway.config.discovery.sources:
+        yield "  No server is configured, and discovery is off: add [[backends]] to nexus.toml (`nexus config init` writes one)."
+        return
+    yield "  No model server was found on this machine.  Nexus looked at the usual ports:"
+    yield f"    {', '.join(_ports(gateway)) or 'none, since no plugin for a server is installed'}"
+    yield "  Start one, and it is found within 3 seconds, without a restart:"
+    yield "    ollama serve                    Ollama"
+    yield "    llama-server -m model.gguf      llama.cpp"
+    yield "  A server elsewhere goes into nexus.toml (`nexus config init` writes one)."
+    yield "  To see what Nexus does without any server:  nexus demo"
+
+
+def _ports(gateway: Gateway) -> list[str]:
+    """Each port with the kinds that are usually there, the most telling kind first."""
+    kinds: dict[int, list[tuple[int, str]]] = {}
+    for kind in gateway.catalog.backends.values():
+        for fingerprint in kind.fingerprints:
+            for port in fingerprint.ports:
+                kinds.setdefault(port, []).append((len(fingerprint.ports), kind.name))
+    more = getattr(gateway.config.options.get("loopback"), "ports", ())
+    return [*map(str, more), *(f"{port} ({_usual(names)})" for port, names in kinds.items() if port not in more)]
+
+
+def _usual(names: Iterable[tuple[int, str]]) -> str:
+    """A kind that may be on many ports is not what makes this one usual."""
+    listed = sorted(names)
+    return ", ".join(dict.fromkeys(name for ports, name in listed if ports == listed[0][0]))
+
+
+def _example(standings: Iterable[Standing]) -> str | None:
+    """A chat model that is there now, at home if there is one."""
+    able = [c for s in standings if s.pulse.health is Health.HEALTHY for c in s.candidates() if c.offers.get(CHAT) is not False]
+    return min(able, key=_farness).name if able else None
+
+
+def _farness(candidate: Candidate) -> bool:
+    return candidate.cloud
+
+
+def _try(url: str, model: str, *, keyed: bool) -> Iterator[str]:
+    body = json.dumps({"model": model, "messages": [{"role": "user", "content": "Say hello"}]})
+    key = ' -H "Authorization: Bearer $NEXUS_KEY"' if keyed else ""
+    where = "" if url == DEFAULT_URL else f" --url {url}"
+    yield "  Try it:"
+    yield f"    curl {url}/v1/chat/completions{key} -H 'Content-Type: application/json' \\"
+    yield f"      -d {shlex.quote(body)}"
+    yield f"  See where it would go, and why:  nexus explain {shlex.quote(model)}{where}"
+
+
+def _reachable(url: str) -> str:
+    """An address that a client on this machine can use."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://localhost:{parts.port}" if parts.hostname in ANYWHERE else url
+
+
+def warn_insecure(config: Config) -> None:
+    """Say loudly what --insecure means, in whatever format the log has."""
+    server = config.server
+    if server.insecure and not config.keys and not loopback(server.host):
+        LOG.warning(
+            "INSECURE: listening on %s without keys.  Everybody who can reach port %s may use every backend, spend money on cloud "
+            "backends, and read under /nexus/ who asks for what.  `nexus keys new NAME` makes a key; without --insecure, keys are needed.",
+            server.host,
+            server.port,
+        )

@@ -1,0 +1,55 @@
+"""Options that several commands share.  What they mean to a command is the command's."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+DEFAULT_URL = "http://127.0.0.1:6398"
+KEY_VARIABLE = "NEXUS_KEY"
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+config_file = click.option(
+    "-c",
+    "--config",
+    "file",
+    type=click.Path(path_type=Path),
+    envvar="NEXUS_CONFIG",
+    show_envvar=True,
+    help="The configuration file.  [default: ./nexus.toml, if there is one]",
+)
+_url = click.option(
+    "--url", default=DEFAULT_URL, envvar="NEXUS_URL", show_envvar=True, show_default=True, help="Where the gateway is."
+)
+_key_env = click.option(
+    "--key-env",
+    default=KEY_VARIABLE,
+    show_default=True,
+    metavar="NAME",
+    help="The environment variable that holds the key to show there (an admin's, if the gateway has keys).",
+)
+
+
+def asks_gateway(command: F) -> Callable[..., Any]:
+    """Adds `--url`, `--key-env` and `--json`, and gives the command a `remote` to ask."""
+
+    @functools.wraps(command)
+    def with_remote(*args: Any, url: str, key_env: str, **rest: Any) -> Any:
+        from nexus.cli.remote import Remote
+
+        return command(*args, remote=Remote(url, os.environ.get(key_env), key_env), **rest)
+
+    return _url(_key_env(as_json(with_remote)))
+
+
+def print_json(value: Any) -> None:
+    """One JSON value, for people and for `jq`."""
+    import json
+
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))

@@ -1,0 +1,86 @@
+"""Asking a running gateway over HTTP.  Standard library only; what the answers mean belongs to the commands."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from collections.abc import Collection
+from typing import Any
+from urllib.parse import urlsplit
+
+from nexus.cli.failure import Failure
+
+TIMEOUT_SECONDS = 10.0
+UNAUTHORIZED, FORBIDDEN = 401, 403
+
+
+class Remote:
+    """One gateway.  `key` is what it is shown, `key_name` the variable that it came from, for hints.
+
+    `url` may carry a prefix, and the `/v1` that clients are given.  Raises Failure with a sentence that says what to do.
+    """
+
+    def __init__(self, url: str, key: str | None = None, key_name: str = "NEXUS_KEY") -> None:
+        self.url = url.rstrip("/").removesuffix("/v1")
+        self._key = (key or "").strip()
+        self._key_name = key_name
+        try:
+            parts = urlsplit(self.url)
+            self._host, self._port = parts.hostname or "", parts.port
+        except ValueError:
+            parts, self._host, self._port = urlsplit(""), "", None
+        if parts.scheme not in ("http", "https") or not self._host:
+            raise Failure("the gateway's URL must look like http://127.0.0.1:6398: see --url and NEXUS_URL")
+        self._tls = parts.scheme == "https"
+        self._prefix = parts.path
+
+    def get(self, path: str, *, fine: Collection[int] = (200,)) -> Any:
+        """The JSON at `path`."""
+        return self._ask("GET", path, None, fine)
+
+    def post(self, path: str, value: Any) -> Any:
+        """What the gateway answers to this JSON."""
+        return self._ask("POST", path, json.dumps(value).encode(), (200,))
+
+    def _ask(self, method: str, path: str, body: bytes | None, fine: Collection[int]) -> Any:
+        status, raw = self._exchange(method, path, body)
+        try:
+            answer = json.loads(raw)
+        except (ValueError, RecursionError):
+            answer = None
+        if not isinstance(answer, dict):
+            raise Failure(f"what answers at {self.url} is not Nexus ({method} {path}: status {status}, no JSON)")
+        if status not in fine:
+            raise Failure(self._refused(status, answer))
+        return answer
+
+    def _exchange(self, method: str, path: str, body: bytes | None) -> tuple[int, bytes]:
+        kind = http.client.HTTPSConnection if self._tls else http.client.HTTPConnection
+        connection = kind(self._host, self._port, timeout=TIMEOUT_SECONDS)
+        headers = {"Accept": "application/json", "Content-Type": "application/json"}
+        try:
+            if self._key:
+                headers["Authorization"] = f"Bearer {self._key}"
+            connection.request(method, self._prefix + path, body, headers)
+            response = connection.getresponse()
+            return response.status, response.read()
+        except TimeoutError:
+            raise Failure(f"the gateway at {self.url} did not answer within {TIMEOUT_SECONDS:g} s") from None
+        except ConnectionRefusedError:
+            raise Failure(
+                f"no gateway runs at {self.url}: start it with `nexus serve`, or say where it is with --url or NEXUS_URL"
+            ) from None
+        except http.client.HTTPException as error:
+            raise Failure(f"what answers at {self.url} does not speak HTTP ({type(error).__name__})") from None
+        except OSError as error:
+            raise Failure(f"the gateway at {self.url} cannot be reached: {error.strerror or error}") from None
+        except ValueError:  # never its text: it would repeat the key
+            raise Failure(f"{self._key_name} holds something that cannot be sent as a key") from None
+        finally:
+            connection.close()
+
+    def _refused(self, status: int, answer: dict[str, Any]) -> str:
+        error = answer.get("error")
+        said = error.get("message") if isinstance(error, dict) else None
+        hint = f"; put an admin key into {self._key_name}" if status in (UNAUTHORIZED, FORBIDDEN) else ""
+        return f"the gateway at {self.url} answered {status}: {said or 'no reason given'}{hint}"

@@ -1,0 +1,37 @@
+"""One run of the gateway, from the first log line until a signal has ended it.  What is said to people is in `greeting`."""
+
+from __future__ import annotations
+
+import logging
+
+from nexus.catalog import Catalog
+from nexus.cli.greeting import greet, warn_insecure
+from nexus.cli.signals import Signals
+from nexus.config import Config
+from nexus.gateway import Gateway
+from nexus.server import listen
+from nexus.tasks import Tasks
+
+LOG = logging.getLogger("nexus")
+
+
+async def run(config: Config, catalog: Catalog, *, greeted: bool) -> None:
+    """Serve until SIGTERM or SIGINT.  Raises StartupError; CancelledError where a second signal ended it at once."""
+    for package in catalog.broken:
+        LOG.warning("the plugin %s is broken: %s", package.distribution or package.name, package.problem)
+    warn_insecure(config)
+    with Signals() as signals:
+        async with listen(config, catalog) as (gateway, url):
+            LOG.info("listening on %s", url)
+            async with Tasks(LOG) as tasks:
+                if greeted:
+                    tasks.spawn(greet(gateway, url), "greet")
+                await signals.first.wait()
+            LOG.info("stopping: %s; another signal stops at once", _left(gateway))
+    LOG.info("stopped")
+
+
+def _left(gateway: Gateway) -> str:
+    count = sum(standing.in_flight for standing in gateway.fleet.standings.values()) + len(gateway.waiting)
+    grace = gateway.config.server.shutdown_grace_seconds
+    return f"{count} request{'s' * (count != 1)} under way may take {grace:g} s more" if count else "no request is under way"
