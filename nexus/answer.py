@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import os
 import re
-import uuid
 from collections.abc import Mapping
 
 from aiohttp import web
@@ -175,8 +175,10 @@ def _internal(error: Exception) -> Problem:
 
 
 def headers_of(http: web.BaseRequest) -> dict[str, str]:
-    """Lower-case names, credentials removed; of a repeated header the last."""
+    """Lower-case names, credentials removed; a repeated header joined by commas (RFC 9110, 5.3)."""
     headers = {name.lower(): value for name, value in http.headers.items()}
+    if len(headers) != len(http.headers):
+        headers = {name: ", ".join(http.headers.getall(name)) for name in headers}
     for name in CREDENTIAL_HEADERS:
         headers.pop(name, None)
     return headers
@@ -185,7 +187,7 @@ def headers_of(http: web.BaseRequest) -> dict[str, str]:
 def request_id(headers: Mapping[str, str]) -> str:
     """The client's `X-Request-Id` if it is short and printable, else a new one."""
     given = headers.get("x-request-id")
-    return given if given and REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    return given if given and REQUEST_ID.fullmatch(given) else os.urandom(16).hex()
 
 
 def _flag(headers: Mapping[str, str], name: str) -> bool:
@@ -198,7 +200,8 @@ def _zone(headers: Mapping[str, str]) -> Zone:
     if value is None:
         return Zone.OPEN
     try:
-        return Zone(value.strip().lower())
+        zones = {Zone(word.strip()) for word in value.lower().split(",")}
+        return Zone.RESTRICTED if Zone.RESTRICTED in zones else Zone.OPEN
     except ValueError:
         raise Problem(400, "invalid_request", "X-Nexus-Zone must be 'restricted' or 'open'", param="X-Nexus-Zone") from None
 

@@ -185,7 +185,8 @@ class Upstream(Protocol):
     ) -> AbstractAsyncContextManager[Exchange]:
         """Send one request and wait for the head of its answer.
 
-        `first_byte_by` and `answer_by` are moments of the clock, `idle_timeout` is seconds between two pieces of the body.
+        `first_byte_by` (the first byte of the body: servers send a head long before a token) and `answer_by` are moments of
+        the clock, `idle_timeout` is seconds between two pieces of the body.
         `Host`, `Content-Length` and the framing are added here.  Leaving the context before the end of the body closes
         the connection: that is how an exchange is given up.  Raises BackendError; ValueError for a header that HTTP
         does not allow.

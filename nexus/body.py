@@ -34,6 +34,7 @@ class Bodies:
                 body = content.read_nowait()
                 self.held += len(body)
                 return body
+            await _go_on(http)
             return await self._slowly(content)
         except (Problem, ConnectionError):
             raise
@@ -71,3 +72,10 @@ class Bodies:
             raise Problem(413, "request_too_large", f"the body is larger than {self._largest} bytes ([server] max_body_bytes)")
         if self.held + more > self._in_sum:
             raise Problem(503, "overloaded", "too many request bodies are held at the moment; try again", retry_after=RETRY_SECONDS)
+
+
+async def _go_on(http: web.BaseRequest) -> None:
+    """Some clients (curl with a large body) wait for a word before they send.  It is said only once the door has let them in."""
+    if http.headers.get("Expect", "").lower() == "100-continue":
+        await http.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        http.writer.output_size = 0  # the answer has not begun

@@ -50,7 +50,7 @@ def nexus_sources() -> Iterable[SourceKind]:
 
 @hookimpl
 def nexus_observers() -> Iterable[ObserverKind]:
-    yield ObserverKind(name="log", open=opens(lambda options, scope: RequestLog()))
+    yield ObserverKind(name="log", open=opens(lambda options, scope: RequestLog(scope.clock)))
     yield ObserverKind(
         name="history", open=opens(lambda options, scope: History(scope.clock, options.size)), options=HistoryOptions
     )

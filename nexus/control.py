@@ -80,7 +80,7 @@ class Control:
         return _raw(self._dialect(http).models(self._entries(key).values()))
 
     async def model(self, http: web.BaseRequest, key: KeyConfig | None) -> web.Response:
-        name = http["nexus.tail"]
+        name = http.path.partition("/v1/models/")[2]
         entry = self._entries(key).get(name)
         if entry is None:
             raise Problem(
@@ -239,7 +239,7 @@ class Control:
         return _json({"requests": self._history().recent(int(limit))})
 
     async def request(self, http: web.BaseRequest) -> web.Response:
-        story = self._history().get(http["nexus.tail"])
+        story = self._history().get(http.path.partition("/nexus/requests/")[2])
         if story is None:
             raise Problem(404, "request_not_found", "no request of that id is remembered; GET /nexus/requests lists those that are")
         return _json(story)

@@ -6,6 +6,7 @@ How a server is recognised is in `discovery`, which zone it gets in `trust`, how
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Hashable
 from contextlib import AsyncExitStack
@@ -13,7 +14,7 @@ from urllib.parse import urlsplit
 
 import attrs
 
-from nexus.api import BackendKind, Server, Sighting, Source
+from nexus.api import BackendKind, Check, Fingerprint, Server, Sighting, Source
 from nexus.catalog import Catalog
 from nexus.components import Ground, open_backend
 from nexus.config import BackendConfig, Config, ModelConfig
@@ -26,6 +27,11 @@ from nexus.tasks import Tasks
 from nexus.trust import trusts, zone_of
 
 AGAIN_SECONDS = 2.0  # until something that listens but was not recognised is asked again
+SELDOM_SECONDS = 30.0  # the same, once it has been asked often
+OFTEN = 10
+NEXUS = "nexus"
+# A Nexus found on the way, this one included, is no backend: requests would go round in circles.
+_NEXUS = Fingerprint(ports=(), checks=(Check(path="/health", json="backends.unknown"),), rank=0)
 RESOLVE_SECONDS = 10.0  # until a name that did not resolve is tried again
 
 Identity = tuple[str, int]
@@ -57,6 +63,7 @@ class Finder:
         self._configured: dict[Identity, str] = {}
         self._found: dict[Identity, Found] = {}
         self._fingerprints = tuple((kind.name, print_) for kind in catalog.backends.values() for print_ in kind.fingerprints)
+        self._strangers = ((NEXUS, _NEXUS), *self._fingerprints)
 
     # ------------------------------------------------------------ configured
 
@@ -160,15 +167,17 @@ class Finder:
 
     async def _welcome(self, found: Found, sighting: Sighting, place: Identity) -> None:
         """Ask until the server says what it is, or is lost."""
-        while self._found.get(place) is found:
+        for tries in itertools.count(1):
             kind, evidence = sighting.kind, sighting.evidence
             if kind is None:
-                seen = await recognise(sighting.url, self._fingerprints, self._ground.session())
+                seen = await recognise(sighting.url, self._strangers, self._ground.session())
                 kind, evidence = (seen.kind, seen.evidence) if seen else (None, "")
-            if kind is not None and kind in self._catalog.backends and self._found.get(place) is found:
+            if self._found.get(place) is not found or kind == NEXUS:
+                return
+            if kind is not None and kind in self._catalog.backends:
                 await self._welcomed(found, sighting, place, self._catalog.backends[kind], evidence)
                 return
-            await asyncio.sleep(AGAIN_SECONDS)
+            await asyncio.sleep(AGAIN_SECONDS if tries < OFTEN else SELDOM_SECONDS)
 
     async def _welcomed(self, found: Found, sighting: Sighting, place: Identity, kind: BackendKind, evidence: str) -> None:
         host = urlsplit(sighting.url).hostname or ""

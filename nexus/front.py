@@ -72,7 +72,8 @@ class Front:
     def _dialect_handler(self, answerer: Answerer, dialect: Dialect, endpoint: Any) -> Handler:
         async def handler(http: web.BaseRequest) -> web.StreamResponse:
             assert self._door is not None
-            return await answerer.answer(http, dialect, endpoint, self._door.key(http), http.get("nexus.cors", {}))
+            cors = self._door.check(http) if "Origin" in http.headers else {}
+            return await answerer.answer(http, dialect, endpoint, self._door.key(http), cors)
 
         return handler
 
@@ -101,10 +102,8 @@ class Front:
             handler = self._find(http, path)
             assert self._door is not None
             cors = self._door.check(http)
-            if cors:
-                http["nexus.cors"] = cors
-                if http.method == "OPTIONS":
-                    return web.Response(status=204, headers={**cors, **self._door.preflight(http)})
+            if cors and http.method == "OPTIONS":
+                return web.Response(status=204, headers={**cors, **self._door.preflight(http)})
             response = await handler(http)
         except Problem as problem:
             response = self._problem(http, path, problem)
@@ -123,7 +122,7 @@ class Front:
             raise Problem(503, "starting", "Nexus is starting", retry_after=RETRY_STARTING)
         if gateway.draining and not path.startswith("/health"):
             raise Problem(503, "stopping", "Nexus is stopping; ask another", retry_after=RETRY_STARTING)
-        methods = self._exact.get(path) or self._tail(http, path)
+        methods = self._methods(path)
         if methods is None:
             raise self._no_path(http, path)
         method = "GET" if http.method == "HEAD" else http.method
@@ -134,12 +133,11 @@ class Front:
             raise Problem(405, "method_not_allowed", f"{path} takes {', '.join(methods)}, not {http.method}")
         return handler
 
-    def _tail(self, http: web.BaseRequest, path: str) -> dict[str, Handler] | None:
-        for base, methods in self._under.items():
-            if path.startswith(base + "/") and len(path) > len(base) + 1:
-                http["nexus.tail"] = path[len(base) + 1 :]
-                return methods
-        return None
+    def _methods(self, path: str) -> dict[str, Handler] | None:
+        exact = self._exact.get(path)
+        if exact is not None:
+            return exact
+        return next((m for base, m in self._under.items() if path.startswith(base + "/") and len(path) > len(base) + 1), None)
 
     def _no_path(self, http: web.BaseRequest, path: str) -> Problem:
         if path == "/v1/responses":
@@ -156,6 +154,8 @@ class Front:
             headers["Retry-After"] = str(problem.retry_after)
         if problem.status == 401:
             headers["WWW-Authenticate"] = "Bearer"
+        if problem.status == 405:
+            headers["Allow"] = ", ".join(self._methods(path) or ()).replace("GET", "GET, HEAD")
         dialect = self._owners.get(path) or self._dialect_of(http)
         body = (
             dialect.error(problem, id)

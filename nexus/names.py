@@ -12,6 +12,7 @@ import attrs
 from nexus.model import NO_DEMAND, Demand, Leg
 
 MAX_ALIAS_STEPS = 3
+KEPT = 1024
 
 
 @attrs.frozen(kw_only=True)
@@ -23,7 +24,7 @@ class Policy:
 
 
 class Names:
-    """Aliases, fallbacks and policies of one configuration.  Results are kept for the names that are configured."""
+    """Aliases, fallbacks and policies of one configuration.  The legs of the names asked for last are kept."""
 
     def __init__(
         self,
@@ -34,6 +35,7 @@ class Names:
         self._aliases = {name: tuple(ids) for name, ids in aliases.items()}
         self._fallbacks = {name: tuple(names) for name, names in fallbacks.items()}
         self._policies = tuple((matcher(p.models), p.demand) for p in policies)
+        self._known: dict[tuple[str, bool, bool], tuple[Leg, ...]] = {}
 
     @property
     def aliases(self) -> Mapping[str, tuple[str, ...]]:
@@ -48,6 +50,14 @@ class Names:
 
         A fallback's own chain is not followed; an alias beats a served model of that name.
         """
+        known = self._known.get((asked, strict, flexible))
+        if known is None:
+            if len(self._known) >= KEPT:
+                self._known.clear()
+            known = self._known[asked, strict, flexible] = self._legs(asked, strict=strict, flexible=flexible)
+        return known
+
+    def _legs(self, asked: str, *, strict: bool, flexible: bool) -> tuple[Leg, ...]:
         trail, ids = self._resolve(asked)
         legs = [self._leg(0, trail, ids)]
         if not strict:

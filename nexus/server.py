@@ -17,6 +17,7 @@ from typing import Any
 
 from aiohttp import web
 
+from nexus.answer import request_id
 from nexus.catalog import Catalog
 from nexus.config import Config, load
 from nexus.errors import StartupError
@@ -61,7 +62,7 @@ def attach(app: web.Application, prefix: str = "", config: Source = None, *, plu
 
     app.cleanup_ctx.append(running)
     app.on_shutdown.append(drain)
-    app.router.add_route("*", front.prefix + "/{tail:.*}", front.handle)
+    app.router.add_route("*", front.prefix + "/{tail:.*}", front.handle, expect_handler=_later)
 
 
 @asynccontextmanager
@@ -107,6 +108,10 @@ async def _bind(runner: web.BaseRunner, config: Config) -> str:
     return f"http://{shown}:{bound[1]}"
 
 
+async def _later(http: web.Request) -> None:
+    """Whether a client may send its body is said where the body is read."""
+
+
 def _loaded(config: Source, plugins: Sequence[object]) -> tuple[Config, Catalog]:
     if isinstance(config, Config):
         return config, Catalog.load(config.plugins, plugins, config.disabled, config.path)
@@ -142,7 +147,8 @@ class _Connection(web.RequestHandler):
         )
         kind = "server_error" if status >= 500 else "invalid_request_error"
         error = {"message": said, "type": kind, "param": None, "code": "internal_error" if status >= 500 else "malformed_http"}
-        response = web.json_response({"error": error}, status=status)
+        headers = {"X-Nexus-Request-Id": request_id({})}
+        response = web.json_response({"error": error}, status=status, headers=headers)
         response.force_close()
         return response
 

@@ -11,6 +11,7 @@ from nexus.api import Answered, Attempt, Candidate, Claimed, Request, Usage, Zon
 from nexus.observers import log
 from nexus.observers.format import HANDLER, clip, plain, setup_logging
 from nexus.observers.log import RequestLog
+from nexus.testing import FakeClock
 
 REQUEST = Request(id="req-1", dialect="openai", task="chat", model="gpt-4o", key="laptop", headers={"x-secret": "sk-very-secret"})
 GPU = Candidate(backend="gpu", kind="ollama", model="llama3:70b", name="llama3", zone=Zone.RESTRICTED)
@@ -45,7 +46,7 @@ def out():
 
 def seen(out, format, *events, level="info"):
     setup_logging(format, level, out)
-    observer = RequestLog()
+    observer = RequestLog(FakeClock())
     for event in events:
         observer.see(event)
     return out.getvalue()

@@ -19,6 +19,10 @@ from nexus.model import CHAT, COMPLETION, EMBEDDING, EMPTY, JSON_SCHEMA, TOOLS, 
 BYTES_PER_TOKEN_AT_MOST = 8
 BYTES_PER_TOKEN_AT_LEAST = 2
 
+COMMON_FIELDS = frozenset(
+    {"model", "stream", "messages", "input", "prompt", "tools", "max_tokens", "temperature", "stream_options"}
+)
+
 ERROR_TYPES = {
     400: "invalid_request_error",
     401: "authentication_error",
@@ -107,17 +111,21 @@ class OpenAI(Dialect):
 
 def _fields(body: bytes) -> dict[str, msgspec.Raw]:
     try:
+        if not body.isascii():
+            body.decode()  # what is skipped over below would reach the backend unseen
         fields = _body.decode(body)
+    except UnicodeDecodeError as error:
+        raise _bad(f"the body is not valid UTF-8: {error.reason} at byte {error.start}", None) from None
     except msgspec.ValidationError:
         raise _bad("the body must be a JSON object", None) from None
     except msgspec.DecodeError as error:
         raise _bad(f"the body is not valid JSON: {error}", None) from None
     except RecursionError:
         raise _bad("the body is nested too deeply", None) from None
-    for key in fields:
-        if key not in ("model", "stream") and key.lower() in ("model", "stream"):
+    for key in fields.keys() - COMMON_FIELDS:
+        if key.casefold() in ("model", "stream"):
             # servers written in Go read keys without regard to case: two spellings would mean two different requests
-            raise _bad(f"the field {key!r} must be written {key.lower()!r}", key)
+            raise _bad(f"the field {key!r} must be written {key.casefold()!r}", key)
     return fields
 
 

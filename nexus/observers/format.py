@@ -6,9 +6,12 @@ terminal or pass for another record.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from typing import Any, TextIO
+
+import msgspec
 
 from nexus.observers.render import iso
 
@@ -16,9 +19,13 @@ REQUESTS = "nexus.request"
 FORMATS = ("json", "pretty", "none")
 HANDLER = "nexus"
 LONGEST = 200
+CLIENT_TEXTS = ("id", "key", "model", "answered_model", "backend")
+
+FLUSH_SECONDS = 0.1
 
 # ASCII only: what JSON escapes can neither end the line nor reach a terminal.
-_encode = json.JSONEncoder(default=str).encode
+_encode_ascii = json.JSONEncoder(default=str).encode
+_encode_fast = msgspec.json.Encoder(enc_hook=str).encode
 
 
 def setup_logging(format: str, level: str, stream: TextIO) -> logging.Handler:
@@ -33,7 +40,7 @@ def setup_logging(format: str, level: str, stream: TextIO) -> logging.Handler:
     number = logging.getLevelNamesMapping().get(level.upper())
     if number is None:
         raise ValueError(f"unknown log level {level!r}: use debug, info, warning or error")
-    handler = logging.StreamHandler(stream)
+    handler = LineHandler(stream)
     handler.name = HANDLER
     handler.setFormatter(JsonFormatter() if format == "json" else PrettyFormatter())
     root = logging.getLogger()
@@ -45,6 +52,46 @@ def setup_logging(format: str, level: str, stream: TextIO) -> logging.Handler:
     return handler
 
 
+def _encode(entry: dict[str, Any]) -> str:
+    try:
+        line = _encode_fast(entry)
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return _encode_ascii(entry)
+    return line.decode("ascii") if line.isascii() else _encode_ascii(entry)
+
+
+class LineHandler(logging.StreamHandler[TextIO]):
+    """Writes to a stream.  Lines that are no warnings reach it within FLUSH_SECONDS: a system call each would slow every request."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._later: asyncio.TimerHandle | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self.stream.write(self.format(record) + self.terminator)
+        except Exception:
+            self.handleError(record)
+            return
+        if record.levelno >= logging.WARNING or not self._soon():
+            self.flush()
+
+    def _soon(self) -> bool:
+        """Flush a little later; False where no event loop runs here."""
+        if self._later is None:
+            try:
+                self._later = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self.flush)
+            except RuntimeError:
+                return False
+        return True
+
+    def flush(self) -> None:
+        if self._later is not None:
+            self._later.cancel()
+            self._later = None
+        super().flush()
+
+
 class JsonFormatter(logging.Formatter):
     """One JSON object per record: time, level, logger, and the record's fields or its message."""
 
@@ -52,7 +99,10 @@ class JsonFormatter(logging.Formatter):
         entry: dict[str, Any] = {"time": iso(record.created), "level": record.levelname.lower(), "logger": record.name}
         fields = getattr(record, "fields", None)
         if isinstance(fields, dict):
-            entry |= {key: clip(value) if isinstance(value, str) else value for key, value in fields.items()}
+            entry |= fields
+            for key in CLIENT_TEXTS:
+                if isinstance(text := fields.get(key), str) and len(text) > LONGEST:
+                    entry[key] = clip(text)
         else:
             entry["message"] = record.getMessage()
         if record.exc_info:

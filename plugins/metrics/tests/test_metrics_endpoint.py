@@ -9,8 +9,9 @@ from typing import Any, cast
 import nexus_metrics
 import pytest
 from aiohttp import web
+from nexus_metrics.component import Metrics
 from nexus_metrics.counts import DURATION, FIRST_BYTE, ROUTING
-from nexus_metrics.exposition import Metrics
+from nexus_metrics.families import Families
 from prometheus_client import REGISTRY
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
@@ -164,7 +165,7 @@ async def test_the_format_is_the_one_asked_for(aiohttp_client, accept, content_t
     assert told.startswith(content_type)
     openmetrics = content_type.startswith("application")
     parsed = list((parse_openmetrics if openmetrics else parse_text)(text))
-    assert len(parsed) == len(list(fed().families.collect()))
+    assert len(parsed) == len(list(Families(fed().counts).collect()))
     assert text.endswith("# EOF\n") is openmetrics
 
 

@@ -1,4 +1,4 @@
-"""Prometheus metrics for Nexus: descriptors and hooks only.  Counting lives in `counts`, the endpoint in `exposition`."""
+"""Prometheus metrics for Nexus: descriptors and hooks only.  Counting lives in `counts`, the endpoint in `component`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 from nexus.api import ObserverKind, RoutesKind, Scope, hookimpl, opens
 
 if TYPE_CHECKING:
-    from nexus_metrics.exposition import Metrics
+    from nexus_metrics.component import Metrics
 
 
 def _make(options: Any, scope: Scope) -> Metrics:
-    from nexus_metrics.exposition import Metrics  # prometheus_client costs a megabyte: only a gateway that opens this pays
+    from nexus_metrics.component import Metrics
 
     return Metrics()
 

@@ -1,43 +1,14 @@
-"""The component: an observer that counts, and the endpoint that shows the counts.  What is counted lives in `counts`, names and
-labels in `families`.
-
-There is no registry of the process: two gateways in one process do not see each other, and an embedding application's own
-metrics stay its own.
-"""
+"""Families as text, in the format that was asked for.  What is counted lives in `counts`, names and labels in `families`."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator
 
-from aiohttp import web
 from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
 
-from nexus.api import Event, Observer, Route, Routes
-from nexus_metrics.counts import Counts
-from nexus_metrics.families import Families
-
 END = b"# EOF\n"
-
-
-class Metrics(Observer, Routes):
-    """Counts what it sees and answers `GET /metrics`, in the text format or as OpenMetrics, whichever is asked for."""
-
-    def __init__(self) -> None:
-        self.counts = Counts()
-        self.families = Families(self.counts)
-
-    def see(self, event: Event) -> None:
-        self.counts.see(event)
-
-    def routes(self) -> Iterable[Route]:
-        yield Route(path="/metrics", handler=self._scrape, admin=False)
-
-    async def _scrape(self, request: web.Request) -> web.Response:
-        accept = ",".join(request.headers.getall("Accept", []))
-        body, content_type = await exposition(self.families.collect(), accept)
-        return web.Response(body=body, headers={"Content-Type": content_type})
 
 
 async def exposition(parts: Iterable[Metric], accept: str) -> tuple[bytes, str]:

@@ -1,0 +1,35 @@
+"""The component: an observer that counts, and the endpoint that shows the counts.
+
+There is no registry of the process: two gateways in one process do not see each other, and an embedding application's own
+metrics stay its own.  `prometheus_client` costs more than a megabyte, so it is loaded by the first scrape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from aiohttp import web
+
+from nexus.api import Event, Observer, Route, Routes
+from nexus_metrics.counts import Counts
+
+
+class Metrics(Observer, Routes):
+    """Counts what it sees and answers `GET /metrics`, in the text format or as OpenMetrics, whichever is asked for."""
+
+    def __init__(self) -> None:
+        self.counts = Counts()
+
+    def see(self, event: Event) -> None:
+        self.counts.see(event)
+
+    def routes(self) -> Iterable[Route]:
+        yield Route(path="/metrics", handler=self._scrape, admin=False)
+
+    async def _scrape(self, request: web.BaseRequest) -> web.Response:
+        from nexus_metrics.exposition import exposition
+        from nexus_metrics.families import Families
+
+        accept = ",".join(request.headers.getall("Accept", []))
+        body, content_type = await exposition(Families(self.counts).collect(), accept)
+        return web.Response(body=body, headers={"Content-Type": content_type})
