@@ -367,8 +367,13 @@ def _watched(plan: Plan) -> frozenset[str]:
 
 def _forwarded(headers: Mapping[str, str], prefixes: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
     """What a backend gets to see: the body's type, what is accepted, the trace, the dialect's own headers."""
-    kept = [(name, value) for name, value in headers.items() if name in FORWARDED or name.startswith(prefixes)]
+    kept = [(name, _as_sent(value)) for name, value in headers.items() if name in FORWARDED or name.startswith(prefixes)]
     return (("content-type", "application/json"), *kept)
+
+
+def _as_sent(value: str) -> str:
+    """aiohttp reads headers as UTF-8, the upstream writes latin-1: the same bytes."""
+    return value if value.isascii() else value.encode("utf-8", "surrogateescape").decode("latin-1")
 
 
 async def _first_event(reply: Reply, reader: Reader) -> tuple[bytes, bool]:
