@@ -439,6 +439,10 @@ class Dialect(abc.ABC):
     def read_error(self, body: bytes) -> str:
         """The sentence in a backend's error body, for logs and for what is told of failed attempts."""
 
+    def lacks(self, said: str) -> str:
+        """What a backend's sentence admits it cannot do, as a refusal code (`no_vision`, `no_tools`, …); "" for anything else."""
+        return ""
+
     @abc.abstractmethod
     def models(self, entries: Iterable[ModelEntry]) -> bytes:
         """The model list."""

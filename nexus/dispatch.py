@@ -304,8 +304,9 @@ class Dispatcher:
     async def _refused_there(self, journey: Journey, turn: Turn, reply: Reply, judged: Verdict) -> None:
         pause = retry_after(reply.headers, self.clock.time()) if judged.outcome == "rate" else None
         body = await _some_body(reply)
-        said = f"answered {reply.status}: {journey.dialect.read_error(body)}"
-        self._failed(journey, turn, judged, "status", said, sent=True, status=reply.status, pause=pause)
+        said = journey.dialect.read_error(body)
+        code = journey.dialect.lacks(said) or "status"
+        self._failed(journey, turn, judged, code, f"answered {reply.status}: {said}", sent=True, status=reply.status, pause=pause)
 
     def _failed(
         self,

@@ -72,7 +72,8 @@ async def relay(visit: Visit, opened: OpenReply, journey: Journey, told: Told, e
     told.choice = opened.choice
     told.status = opened.status
     if opened.status >= 400:
-        told.outcome, told.attempt_outcome, told.code = "refused", "rejected", "backend_rejected"
+        told.outcome, told.attempt_outcome = "refused", "rejected"
+        told.code = told.dialect.lacks(told.dialect.read_error(opened.head)) or "backend_rejected"
     if visit.response is not None and opened.status >= 400:
         return await _rejected_late(visit, opened, told)
     headers = _headers(opened, journey, told, extra)

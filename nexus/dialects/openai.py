@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -36,6 +37,19 @@ ERROR_TYPES = {
     503: "service_unavailable",
     504: "timeout_error",
 }
+
+# What servers say when a model cannot: llama.cpp ("image input is not supported - hint: … mmproj", "tools param requires --jinja
+# flag"), vLLM ("… is not a multimodal model", "\"auto\" tool choice requires --enable-auto-tool-choice"), Ollama ("… does not
+# support tools"), OpenAI ("Invalid parameter: 'response_format' of type 'json_schema' is not supported with this model").
+_CANNOT = r"not support|n't support|unsupported|is not an? |requires --|mmproj"
+_LACKS = (
+    ("no_vision", re.compile(rf"(image|vision|multimodal).*({_CANNOT})|({_CANNOT}).*(image|vision|multimodal)", re.I | re.S)),
+    ("no_tools", re.compile(rf"\btool.*({_CANNOT})|({_CANNOT}).*\btool", re.I | re.S)),
+    (
+        "no_json_schema",
+        re.compile(rf"(json_schema|response_format).*({_CANNOT})|({_CANNOT}).*(json_schema|response_format)", re.I | re.S),
+    ),
+)
 
 _body = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _text = msgspec.json.Decoder(str)
@@ -101,6 +115,9 @@ class OpenAI(Dialect):
         except (ValueError, RecursionError):
             return body[:200].decode("utf-8", "replace").strip()
         return _sentence(value)[:500]
+
+    def lacks(self, said: str) -> str:
+        return next((code for code, words in _LACKS if words.search(said)), "")
 
     def models(self, entries: Iterable[ModelEntry]) -> bytes:
         return _encode({"object": "list", "data": [_entry(e) for e in entries]})

@@ -61,7 +61,7 @@ class StreamReader(Reader):
     def finish(self) -> bytes:
         rest, self._split.held = self._split.held, b""
         if rest.strip():
-            if not (b"[DONE]" in rest or _FINISHED.search(rest)):
+            if not _is_last(rest):
                 raise BackendError("cut", "the stream ended in the middle of an event")
             return rest + b"\n\n"
         if b"[DONE]" in self._last or _FINISHED.search(self._last) or _FINISHED.search(self._previous):
@@ -153,6 +153,17 @@ class WholeReader(Reader):
         except (ValueError, RecursionError):
             return None
         return usage_of(usage)
+
+
+def _is_last(rest: bytes) -> bool:
+    """Whether these bytes are a whole last event that only lacks its boundary."""
+    data = data_of(rest)
+    if data is None or not (data.strip() == b"[DONE]" or _FINISHED.search(data)):
+        return False
+    try:
+        return data.strip() == b"[DONE]" or isinstance(json.loads(data), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def usage_of(usage: Any) -> Usage | None:
