@@ -35,6 +35,7 @@ class Front:
         self._owners: dict[str, Dialect] = {}
         self._dialects: tuple[Dialect, ...] = ()
         self._door: Door | None = None
+        self._watch: Watch | None = None
 
     # ------------------------------------------------------------ opening
 
@@ -54,7 +55,13 @@ class Front:
         self._routes(control.routes())
         for component in gateway.routes:
             self._routes(component.routes())
+        self._watch = watch
         self._gateway = gateway
+
+    @property
+    def busy(self) -> int:
+        """How many requests of a dialect are under way."""
+        return 0 if self._watch is None else len(self._watch)
 
     def close(self) -> None:
         """Turn newcomers away with a 503; what is under way goes on."""

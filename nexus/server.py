@@ -7,6 +7,7 @@ attach(app, "/llm", config)            # Nexus under a prefix, beside an app's o
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -24,12 +25,13 @@ from nexus.errors import StartupError
 from nexus.front import Front
 from nexus.gateway import Gateway, open_gateway
 from nexus.tasks import Tasks
-from nexus.visit import Watch
+from nexus.visit import LOOK_SECONDS, Watch
 
 LOG = logging.getLogger("nexus")
 GATEWAY: web.AppKey[Gateway] = web.AppKey("nexus.gateway", Gateway)
 SILENCE_SECONDS = 30.0  # until the first request of a connection must be there
 KEEPALIVE_SECONDS = 75.0
+CUT_SECONDS = 0.2  # for handlers to end once they are cut; aiohttp takes 0 for "for ever"
 MAX_LINE_BYTES = 16 * 1024
 
 Source = Config | Path | str | Mapping[str, Any] | None
@@ -67,22 +69,31 @@ def attach(app: web.Application, prefix: str = "", config: Source = None, *, plu
 
 @asynccontextmanager
 async def listen(config: Config, catalog: Catalog) -> AsyncIterator[tuple[Gateway, str]]:
-    """Nexus on a server of its own: the running gateway and its URL.  Leaving the context drains and stops.
+    """Nexus on a server of its own: the running gateway and its URL.
 
+    Leaving the context drains: newcomers get a 503, what is under way may take `shutdown_grace_seconds` more, then it is cut.
     Raises StartupError where the port cannot be had.
     """
     front = Front()
     async with _open(front, config, catalog) as gateway:
-        runner = web.ServerRunner(
-            _Server(front.handle, handler_cancellation=True), shutdown_timeout=config.server.shutdown_grace_seconds
-        )
+        runner = web.ServerRunner(_Server(front.handle, handler_cancellation=True), shutdown_timeout=CUT_SECONDS)
         await runner.setup()
         try:
             url = await _bind(runner, config)
             yield gateway, url
+            await _drain(front, config.server.shutdown_grace_seconds)
         finally:
             front.close()
             await runner.cleanup()
+
+
+async def _drain(front: Front, grace: float) -> None:
+    """Until nothing is under way, at most `grace` seconds.  The port stays open, so that newcomers are told to ask another."""
+    front.close()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(grace):
+            while front.busy:  # noqa: ASYNC110 - it happens once, and an event would cost every request something
+                await asyncio.sleep(LOOK_SECONDS)
 
 
 @asynccontextmanager
