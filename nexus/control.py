@@ -11,6 +11,7 @@ from aiohttp import web
 from nexus import __version__
 from nexus.answer import headers_of, journey_of, request_id
 from nexus.api import Dialect, ModelEntry, Route
+from nexus.body import Bodies
 from nexus.config import KeyConfig
 from nexus.errors import Problem, StageError
 from nexus.gateway import Gateway
@@ -203,7 +204,7 @@ class Control:
         return _json(told)
 
     async def _asked(self, http: web.BaseRequest) -> Mapping[str, Any]:
-        raw = await http.content.read(MAX_EXPLAIN_BYTES)
+        raw = await Bodies(MAX_EXPLAIN_BYTES, MAX_EXPLAIN_BYTES).read(http)
         try:
             asked = json.loads(raw)
         except (ValueError, RecursionError):
@@ -217,19 +218,19 @@ class Control:
             )
         return asked
 
-    def _endpoint(self, path: str) -> tuple[Dialect, Any]:
+    def _endpoint(self, path: object) -> tuple[Dialect, Any]:
         for dialect in self._dialects:
             for endpoint in dialect.endpoints:
                 if endpoint.path == path:
                     return dialect, endpoint
-        raise Problem(400, "invalid_request", f"no dialect has the path {path[:200]!r}", param="path")
+        raise Problem(400, "invalid_request", f"no dialect has the path {str(path)[:200]!r}", param="path")
 
-    def _named_key(self, name: str | None) -> KeyConfig | None:
+    def _named_key(self, name: object) -> KeyConfig | None:
         if name is None:
             return None
         key = next((k for k in self._gateway.config.keys if k.name == name), None)
         if key is None:
-            raise Problem(400, "invalid_request", f"no key is called {name[:200]!r}", param="key")
+            raise Problem(400, "invalid_request", f"no key is called {str(name)[:200]!r}", param="key")
         return key
 
     async def requests(self, http: web.BaseRequest) -> web.Response:

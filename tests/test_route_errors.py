@@ -1,0 +1,222 @@
+"""What a client is told when nobody can have its request, or nobody answered: status, code, words, headers, and when to return."""
+
+import asyncio
+
+import pytest
+
+from nexus.testing import FakeModel, Hang, Held, Respond, llamacpp_server, openai_server
+
+from .asking import CHAT, a_backend, ask, chats, fleet, page, settled
+
+IMAGE = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}]}]
+TOOLS = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
+
+
+def begin(coro):
+    return asyncio.get_running_loop().create_task(coro)
+
+
+async def one(nexus_gateway, server, *, settle=True, backend=None, **tables):
+    gateway = await nexus_gateway(fleet(a_backend("one", server, **(backend or {})), **tables))
+    return await settled(gateway) if settle else gateway
+
+
+# ---------------------------------------------------------------- never
+
+
+@pytest.mark.parametrize(("fields", "word"), [({"messages": IMAGE}, "images"), ({"tools": TOOLS}, "tools")])
+async def test_what_nobody_can_do_is_a_400_that_names_it(nexus_gateway, fields, word):
+    async with llamacpp_server([FakeModel("tiny", tools=False)]) as server:
+        gateway = await one(nexus_gateway, server, backend={"type": "llamacpp"})
+        said = await ask(gateway, **fields)
+        assert (said.status, said.error["code"], said.error["type"]) == (400, "capability_mismatch", "invalid_request_error")
+        assert word in said.error["message"]
+        assert said.nexus("Rejection-Reasons").startswith("one/tiny=capability:no_")
+        assert (said.nexus("Attempts"), said.headers.get("Retry-After")) == ("0", None)
+        assert not chats(server)
+
+
+async def test_a_prompt_that_is_too_long_is_said_in_words_that_agents_know(nexus_gateway):
+    async with llamacpp_server([FakeModel("tiny", context=64)]) as server:
+        gateway = await one(nexus_gateway, server, backend={"type": "llamacpp"})
+        said = await ask(gateway, messages=[{"role": "user", "content": "x" * 8000}])
+        assert (said.status, said.error["code"], said.error["param"]) == (400, "context_length_exceeded", "messages")
+        start, _, rest = said.error["message"].partition(": ")
+        assert start == "prompt is too long"
+        assert rest.endswith("> 64 maximum")
+        (refusal,) = said.error["context"]["refusals"]
+        assert (refusal["backend"], refusal["stage"], refusal["kind"], refusal["reason"]) == (
+            "one",
+            "capability",
+            "never",
+            "context",
+        )
+        assert refusal["hint"]
+
+
+async def test_one_that_could_but_is_down_is_no_mismatch(nexus_gateway):
+    async with llamacpp_server([FakeModel("m", tools=False)]) as cannot, openai_server(["m"]) as can:
+        config = fleet(a_backend("cannot", cannot, "llamacpp"), a_backend("can", can), health={"failure_threshold": 1})
+        gateway = await settled(await nexus_gateway(config))
+        can.kill()
+        gateway.gateway.fleet.doubted("can")
+        await gateway.until(lambda: gateway.gateway.fleet.standings["can"].pulse.health == "unhealthy")
+        said = await ask(gateway, "m", tools=TOOLS)
+    assert said.status == 503
+    assert said.headers.get("Retry-After") is None
+
+
+# ---------------------------------------------------------------- unknown names
+
+
+async def test_an_unknown_model_is_a_404_with_the_nearest_names(nexus_gateway):
+    async with openai_server(["llama3:70b", "qwen"]) as server:
+        gateway = await one(nexus_gateway, server, routing={"aliases": {"llama": "llama3:70b"}})
+        said = await ask(gateway, "lama3:70b")
+        assert (said.status, said.error["code"], said.error["param"]) == (404, "model_not_found", "model")
+        assert said.error["context"]["nearest"][0] == "llama3:70b"
+        assert "'llama3:70b'" in said.error["message"]
+        far = await ask(gateway, "zzzzzzzz")
+        assert (far.status, far.error["context"]["nearest"]) == (404, [])
+
+
+async def test_a_name_is_unknown_only_once_everybody_has_answered(nexus_gateway):
+    """A backend that never answered may know it: that is a 503."""
+    async with openai_server() as well, openai_server(["big"]) as ill:
+        ill.stop_listening()
+        config = fleet(a_backend("well", well), a_backend("ill", ill), health={"recovery_threshold": 1})
+        gateway = await settled(await nexus_gateway(config))
+        said = await ask(gateway, "big")
+        assert (said.status, said.error["code"]) == (503, "backends_unavailable")
+        assert "ill" in said.error["message"]
+        assert said.error["context"]["silent_backends"] == ["ill"]
+        await ill.start_listening()
+        await gateway.until(lambda: gateway.gateway.fleet.knows("big"))
+        assert (await ask(gateway, "big")).status == 200
+        assert (await ask(gateway, "huge")).status == 404
+
+
+async def test_a_request_that_comes_before_the_first_probe_waits_for_it(nexus_gateway):
+    gate = asyncio.Event()
+    async with openai_server() as server:
+        server.next(Held(gate, Respond(json={"data": [{"id": "tiny"}]})), path="/v1/models")
+        gateway = await one(nexus_gateway, server, settle=False)
+        asking = begin(ask(gateway))
+        await gateway.until(lambda: len(gateway.gateway.waiting) == 1)
+        gate.set()
+        assert (await asking).status == 200
+
+
+async def test_without_a_backend_the_answer_says_what_to_start(nexus_gateway):
+    said = await ask(await nexus_gateway())
+    assert (said.status, said.error["code"], said.error["type"]) == (503, "no_backends", "service_unavailable")
+    assert "[[backends]]" in said.error["message"]
+    assert said.nexus("Request-Id")
+
+
+# ---------------------------------------------------------------- attempts
+
+
+@pytest.mark.parametrize(
+    ("acts", "status", "code"),
+    [
+        ((Respond(500, json={"error": {"message": "boom"}}), Respond(503, json={})), 502, "all_attempts_failed"),
+        ((Respond(404, json={}), Respond(404, json={})), 502, "all_attempts_failed"),
+        ((Respond(429, json={}, headers={"Retry-After": "120"}), Respond(500, json={})), 502, "all_attempts_failed"),
+    ],
+)
+async def test_when_every_attempt_failed_the_answer_says_what_each_backend_said(nexus_gateway, acts, status, code):
+    async with openai_server() as a, openai_server() as b:
+        gateway = await settled(await nexus_gateway(fleet(a_backend("a", a), a_backend("b", b))))
+        a.next(acts[0], path=CHAT)
+        b.next(acts[1], path=CHAT)
+        said = await ask(gateway)
+        assert (said.status, said.error["code"], said.nexus("Attempts")) == (status, code, "2")
+        assert [(x["backend"], x["status"]) for x in said.error["context"]["attempts"]] == [
+            ("a", acts[0].status),
+            ("b", acts[1].status),
+        ]
+        assert "a (tiny): answered" in said.error["message"]
+
+
+async def test_all_paused_for_long_is_a_429_at_once_and_again_without_asking(nexus_gateway):
+    async with openai_server() as a, openai_server() as b:
+        gateway = await settled(await nexus_gateway(fleet(a_backend("a", a), a_backend("b", b))))
+        a.next(Respond(429, json={}, headers={"Retry-After": "3000"}), path=CHAT)
+        b.next(Respond(429, json={}, headers={"Retry-After": "45"}), path=CHAT)
+        first, second = await ask(gateway), await ask(gateway)
+        assert [(x.status, x.error["code"], x.error["type"]) for x in (first, second)] == [
+            (429, "rate_limited", "rate_limit_error")
+        ] * 2
+        assert [x.nexus("Attempts") for x in (first, second)] == ["2", "0"]
+        assert all(40 <= int(x.headers["Retry-After"]) <= 45 for x in (first, second))
+        assert (len(chats(a)), len(chats(b))) == (1, 1)
+
+
+async def test_timeouts_are_a_504(nexus_gateway):
+    async with openai_server() as server:
+        gateway = await one(nexus_gateway, server, upstream={"answer_timeout_seconds": 0.2})
+        server.next(Hang(), path=CHAT)
+        said = await ask(gateway)
+        assert (said.status, said.error["code"], said.error["type"]) == (504, "all_attempts_timed_out", "timeout_error")
+
+
+@pytest.mark.parametrize("status", [400, 405, 409, 413, 415, 422, 499])
+async def test_any_other_4xx_is_the_clients_untouched_and_not_held_against_the_backend(nexus_gateway, status):
+    body = {"error": {"message": "this is yours", "type": "odd", "extra": [1, 2]}}
+    async with openai_server() as a, openai_server() as b:
+        gateway = await settled(await nexus_gateway(fleet(a_backend("a", a), a_backend("b", b))))
+        a.next(Respond(status, json=body, headers={"X-RateLimit-Limit": "7", "X-Secret": "s"}), path=CHAT)
+        said = await ask(gateway, stream=True)
+        assert (said.status, said.json, said.nexus("Backend")) == (status, body, "a")
+        assert (said.headers.get("X-RateLimit-Limit"), "X-Secret" in said.headers) == ("7", False)
+        (pair,) = gateway.gateway.fleet.standings["a"].pairs.values()
+        assert (pair.failures, pair.claimed) == (0, 0)
+        assert not chats(b)
+
+
+@pytest.mark.parametrize("status", [301, 307])
+async def test_a_redirect_is_no_answer_and_is_not_followed(nexus_gateway, status):
+    async with openai_server() as a, openai_server() as elsewhere:
+        gateway = await one(nexus_gateway, a)
+        a.next(Respond(status, headers={"Location": elsewhere.url + CHAT}), path=CHAT)
+        assert (await ask(gateway)).status == 502
+        assert not elsewhere.requests
+
+
+# ---------------------------------------------------------------- waiting helps, or not
+
+
+@pytest.mark.parametrize(
+    ("queue", "code"),
+    [({"max_requests": 0}, "queue_full"), ({"max_wait_seconds": 0.05}, "queue_timeout"), ({"max_bytes": 10}, "queue_full")],
+)
+async def test_when_the_queue_does_not_help_the_answer_says_when_to_return(nexus_gateway, queue, code):
+    gate = asyncio.Event()
+    async with openai_server() as server:
+        gateway = await one(nexus_gateway, server, backend={"max_concurrent": 1}, queue=queue)
+        server.next(Held(gate, Respond(json={"choices": []})), path=CHAT)
+        first = begin(ask(gateway))
+        await server.until(lambda: server.in_flight == 1)
+        said = await ask(gateway)
+        assert (said.status, said.error["code"]) == (503, code)
+        assert 1 <= int(said.headers["Retry-After"]) < 60
+        assert said.error["context"]["eta_seconds"] == int(said.headers["Retry-After"])
+        assert said.nexus("Rejection-Reasons") == "one/tiny=core:busy"
+        gate.set()
+        assert (await first).status == 200
+
+
+async def test_explain_says_the_same_as_the_request_would_hear(nexus_gateway):
+    async with openai_server() as server:
+        gateway = await one(nexus_gateway, server, policies=[{"models": ["tiny"], "zone": "restricted"}])
+        body = {"request": {"model": "tiny", "messages": [{"role": "user", "content": "x" * 300_000}]}}
+        async with gateway.client.post("/nexus/explain", json=body) as answer:
+            told = await answer.json()
+        said = await ask(gateway)
+        assert (told["error"]["status"], told["error"]["code"]) == (said.status, said.error["code"]) == (503, "privacy_zone")
+        for odd in ({"path": 5}, {"key": 5}, {"headers": []}, {"request": []}):
+            async with gateway.client.post("/nexus/explain", json=body | odd) as answer:
+                assert answer.status == 400, odd
+        assert not chats(server)
+        assert (await page(gateway, "/nexus/requests/none")).status == 404
