@@ -46,7 +46,7 @@ $(VENV)/.dev-ready: $(VENV)/.run-ready
 	@touch $@
 
 $(BIN)/python:
-	@test -n "$(PYTHON)" || { echo "Nexus needs Python 3.11 or newer; name one: make PYTHON=/path/to/python3 …" >&2; exit 1; }
+	@test -n "$(PYTHON)" && $(PYTHON) -c '$(OLDEST)' || { echo "Nexus needs Python 3.11 or newer; name one: make PYTHON=/path/to/python3 …" >&2; exit 1; }
 	@echo "Making $(VENV) with $(PYTHON) …"
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
 		echo "$(PYTHON) cannot make virtual environments.  On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
