@@ -211,6 +211,15 @@ class Line:
             body, whole = await self._body(headers)
         return Answer(int(start.split()[1]), headers, body, whole)
 
+    async def hear_or_closed(self) -> Answer | None:
+        """One answer, or None where the connection closes without a byte of one."""
+        try:
+            return await self.hear()
+        except EOFError as closed:
+            if closed.args[0]:
+                raise
+            return None
+
     async def _body(self, headers: Mapping[str, str]) -> tuple[bytes, bool]:
         body = b""
         try:

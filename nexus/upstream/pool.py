@@ -167,6 +167,7 @@ class Pool:
     # ---- for connections
 
     def opened(self, connection: Connection) -> None:
+        connection.idle_since = self.clock()  # a sweep may come before the request does
         self._connections.add(connection)
 
     def released(self, connection: Connection) -> None:
