@@ -1,0 +1,267 @@
+"""Health: the state machine of the probes, ejection by traffic, the half-open trial, and what never counts."""
+
+import asyncio
+
+import pytest
+
+from nexus.fleet import Fleet, Member
+from nexus.health import Limits, Pulse
+from nexus.model import Finished, Health, Model, Report
+from nexus.testing import FakeClock, Hang, Respond, a_leg, a_request, openai_server
+
+from .asking import CHAT, a_backend, ask, chats, fleet, page, settled
+
+LIMITS = Limits(failure_threshold=3, recovery_threshold=2, min_samples=4, failure_ratio=0.5, window_seconds=30, eject_seconds=15)
+U, H, D = Health.UNKNOWN, Health.HEALTHY, Health.UNHEALTHY
+
+
+# ---------------------------------------------------------------- probes
+
+
+@pytest.mark.parametrize(
+    ("probes", "states"),
+    [
+        ("", []),
+        ("+", [H]),
+        ("-", [D]),
+        ("+--", [H, H, H]),
+        ("+---", [H, H, H, D]),
+        ("+--+--+---", [H] * 9 + [D]),
+        ("-+", [D, D]),
+        ("-++", [D, D, H]),
+        ("-+-++", [D, D, D, D, H]),
+        ("+---+++", [H, H, H, D, D, H, H]),
+    ],
+)
+def test_the_states_that_probes_lead_to(probes, states):
+    pulse = Pulse(LIMITS)
+    assert pulse.health is U
+    seen = []
+    for probe in probes:
+        pulse.probed(probe == "+")
+        seen.append(pulse.health)
+    assert seen == states
+
+
+# ---------------------------------------------------------------- traffic
+
+
+def served(pulse: Pulse, outcomes: str, now: float = 0.0) -> bool:
+    """Whether it is ejected after these exchanges."""
+    for outcome in outcomes:
+        pulse.served(outcome == "+", now)
+    return pulse.ejected_until > 0
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "ejected"),
+    [("---", False), ("----", True), ("+++-", False), ("++--", True), ("+++--", False), ("+++---", True), ("++++++", False)],
+)
+def test_traffic_ejects_by_a_share_of_at_least_so_many(outcomes, ejected):
+    assert served(Pulse(LIMITS), outcomes) is ejected
+
+
+def test_old_failures_are_forgotten():
+    pulse = Pulse(LIMITS)
+    assert not served(pulse, "---", 0)
+    assert not served(pulse, "-", 31)
+    assert served(pulse, "---", 32)
+
+
+def test_one_success_ends_the_ejection_and_failed_trials_make_it_longer():
+    pulse = Pulse(LIMITS)
+    served(pulse, "----", 100)
+    assert pulse.ejected_until == 115
+    served(pulse, "-", 110)  # began before it: no trial
+    assert pulse.ejected_until == 115
+    served(pulse, "-", 120)
+    assert pulse.ejected_until == 150
+    served(pulse, "-", 151)
+    assert pulse.ejected_until == 151 + 60
+    served(pulse, "+", 212)
+    assert pulse.ejected_until == 0
+    assert not served(pulse, "--", 213)
+    served(pulse, "-", 213)
+    assert pulse.ejected_until == 228
+
+
+# ---------------------------------------------------------------- the fleet's bookkeeping
+
+
+class Bench:
+    """A fleet of members without servers, under a clock that stands still."""
+
+    def __init__(self, *names: str) -> None:
+        self.clock = FakeClock()
+        self.events: list = []
+        self.doubted: list[str] = []
+        self.fleet = Fleet(self.clock.now, self.events.append, LIMITS)
+        self.fleet.doubted = self.doubted.append
+        for name in names:
+            self.fleet.join(Member(name=name, kind="x", url=f"http://{name}", backend=None))
+            self.fleet.report(name, Report(ok=True, models=(Model(id="m"),)), 0.01)
+
+    def one(self, name: str):
+        return next(c for c in self.fleet.candidates(a_leg("m")) if c.backend == name)
+
+    def serve(self, name: str, outcome: str, **kw) -> None:
+        self.fleet.claim(self.one(name), a_request(model="m")).finish(outcome, **kw)
+
+
+@pytest.mark.parametrize("outcome", ["rejected", "left", "refused", "rate"])
+def test_what_is_not_the_backends_fault_never_counts(outcome):
+    bench = Bench("a")
+    for _ in range(50):
+        bench.serve("a", outcome)
+    assert (bench.one("a").failures, bench.one("a").ejected_until, bench.doubted) == (0, 0, [])
+    assert bench.fleet.standings["a"].in_flight == 0
+
+
+@pytest.mark.parametrize("outcome", ["failed", "timeout"])
+def test_a_failure_counts_and_asks_for_a_probe(outcome):
+    bench = Bench("a")
+    bench.serve("a", outcome)
+    assert bench.one("a").failures > 0
+    assert bench.doubted == ["a"]
+    for _ in range(3):
+        bench.serve("a", outcome)
+    assert bench.one("a").ejected_until > bench.clock.now()
+    assert bench.one("a").health is H
+
+
+def test_failures_fade_so_that_an_avoided_pair_is_tried_again():
+    bench = Bench("a")
+    bench.serve("a", "failed")
+    before = bench.one("a").failures
+    seen = []
+    for _ in range(12):
+        bench.clock.advance(30)
+        bench.fleet.report("a", Report(ok=True), 0.01)
+        seen.append(bench.one("a").failures)
+    assert seen[0] == pytest.approx(before / 2)
+    assert seen == sorted(seen, reverse=True)
+    assert seen[-1] == 0
+
+
+def test_a_claim_ends_once():
+    bench = Bench("a")
+    claim = bench.fleet.claim(bench.one("a"), a_request(model="m"))
+    assert (bench.one("a").in_flight, bench.one("a").backend_in_flight) == (1, 1)
+    assert claim.finish("ok", sent=True).outcome == "ok"
+    assert claim.finish("failed") is None
+    assert (bench.one("a").in_flight, bench.one("a").backend_in_flight) == (0, 0)
+    assert [e.outcome for e in bench.events if isinstance(e, Finished)] == ["ok"]
+
+
+def test_a_claim_may_outlive_its_backend():
+    bench = Bench("a")
+    claim = bench.fleet.claim(bench.one("a"), a_request(model="m"))
+    bench.fleet.leave("a")
+    assert bench.fleet.candidates(a_leg("m")) == ()
+    assert claim.finish("ok") is not None
+
+
+@pytest.mark.parametrize(("seconds", "until"), [(None, 5.0), (0.0, 0.0), (90.0, 90.0)])
+def test_a_pause_lasts_as_long_as_was_asked(seconds, until):
+    bench = Bench("a")
+    bench.serve("a", "rate", retry_after=seconds)
+    assert bench.one("a").paused_until == bench.clock.now() + until
+
+
+# ---------------------------------------------------------------- on a real gateway
+
+
+async def test_ejection_spares_the_last_one_and_a_trial_ends_it(nexus_gateway):
+    async with openai_server() as a, openai_server() as b:
+        health = {"min_samples": 2, "eject_seconds": 0.3}
+        gateway = await settled(await nexus_gateway(fleet(a_backend("a", a), a_backend("b", b), health=health)))
+        a.next(*[Respond(500, json={})] * 2, path=CHAT)
+        assert [(await ask(gateway)).nexus("Backend") for _ in range(2)] == ["b", "b"]
+        said = await ask(gateway)
+        assert (said.nexus("Backend"), said.nexus("Attempts")) == ("b", "1")
+        shown = {s["name"]: s for s in (await page(gateway, "/nexus/backends")).json["backends"]}
+        assert shown["a"]["ejected_seconds"] is not None
+        assert shown["a"]["health"] == "healthy"
+        b.next(*[Respond(500, json={})] * 2, path=CHAT)
+        # `a` is ejected, so `b` is the last one: whatever it does it is asked, and then both are
+        answers = [await ask(gateway) for _ in range(3)]
+        assert answers[-1].status == 200
+        pulse = gateway.gateway.fleet.standings["a"].pulse
+        now = gateway.gateway.clock.now
+        await gateway.until(lambda: not pulse.ejected_until or now() > pulse.ejected_until)
+        assert (await ask(gateway)).nexus("Backend") == "a"
+        assert pulse.ejected_until == 0
+
+
+async def test_the_trial_is_one_request_at_a_time(nexus_gateway):
+    async with openai_server() as a, openai_server() as b:
+        health = {"min_samples": 2, "eject_seconds": 0.1}
+        gateway = await settled(await nexus_gateway(fleet(a_backend("a", a), a_backend("b", b), health=health)))
+        a.next(*[Respond(500, json={})] * 2, path=CHAT)
+        for _ in range(2):
+            await ask(gateway)
+        pulse, before = gateway.gateway.fleet.standings["a"].pulse, len(chats(a))
+        await gateway.until(lambda: gateway.gateway.clock.now() > pulse.ejected_until)
+        a.stop_listening()
+        a.cut_connections()
+        (candidate,) = gateway.gateway.fleet.standings["a"].candidates()
+        claim = gateway.gateway.fleet.claim(candidate, a_request())
+        assert (await ask(gateway)).nexus("Attempts") == "1"  # `a` has its trial: nobody else goes there
+        claim.finish("failed")
+        assert pulse.ejected_until > gateway.gateway.clock.now()
+        assert len(chats(a)) == before
+
+
+async def test_a_404_for_the_model_brings_a_probe_that_learns_what_is_served(nexus_gateway):
+    async with openai_server(["tiny", "new"]) as a, openai_server() as b:
+        gateway = await settled(await nexus_gateway(fleet(a_backend("a", a), a_backend("b", b))))
+        del a.models["tiny"]
+        said = await ask(gateway)
+        assert (said.nexus("Backend"), said.nexus("Route-Reason")) == ("b", "failover")
+        await gateway.until(lambda: [c.name for c in gateway.gateway.fleet.standings["a"].candidates()] == ["new"])
+        assert (await ask(gateway)).nexus("Attempts") == "1"
+
+
+async def test_a_key_that_is_refused_is_said_where_the_operator_looks(nexus_gateway):
+    async with openai_server() as a, openai_server() as b:
+        gateway = await settled(await nexus_gateway(fleet(a_backend("a", a), a_backend("b", b))))
+        a.next(Respond(401, json={"error": {"message": "bad key sk-1"}}), path=CHAT)
+        assert (await ask(gateway)).nexus("Backend") == "b"
+        shown = {s["name"]: s["problem"] for s in (await page(gateway, "/nexus/backends")).json["backends"]}
+        assert "api_key_env" in shown["a"]
+        assert shown["b"] is None
+
+
+async def test_clients_that_leave_and_4xx_never_eject(nexus_gateway):
+    async with openai_server() as server:
+        gateway = await settled(await nexus_gateway(fleet(a_backend("a", server), health={"min_samples": 1})))
+        server.next(*[Respond(422, json={"error": {"message": "no"}})] * 5, path=CHAT)
+        assert [(await ask(gateway)).status for _ in range(5)] == [422] * 5
+        server.on(CHAT, Hang(), method="POST")
+        for _ in range(3):
+            task = asyncio.get_running_loop().create_task(ask(gateway))
+            await server.until(lambda: server.in_flight == 1)
+            task.cancel()
+            await server.until(lambda: server.in_flight == 0)
+        await gateway.until(lambda: gateway.gateway.fleet.standings["a"].in_flight == 0)
+        (candidate,) = gateway.gateway.fleet.standings["a"].candidates()
+        assert (candidate.failures, candidate.ejected_until) == (0, 0)
+
+
+async def test_a_backend_goes_down_and_comes_back_by_its_probes(nexus_gateway):
+    async with openai_server() as server:
+        health = {"interval_seconds": 0.5, "failure_threshold": 2, "recovery_threshold": 2}
+        gateway = await settled(await nexus_gateway(fleet(a_backend("a", server), health=health)))
+        assert (await page(gateway, "/health")).json["status"] == "healthy"
+        server.kill()
+        standing = gateway.gateway.fleet.standings["a"]
+        await gateway.until(lambda: standing.pulse.health == "unhealthy")
+        told = (await page(gateway, "/health")).json
+        assert (told["status"], told["backends"]["unhealthy"], told["models"]) == ("unhealthy", 1, 0)
+        assert (await page(gateway, "/health/ready")).status == 503
+        said = await ask(gateway)
+        assert (said.status, said.error["code"]) == (503, "backends_unavailable")
+        assert (await page(gateway, "/v1/models")).json["data"] == []
+        await server.start_listening()
+        await gateway.until(lambda: standing.pulse.health == "healthy")
+        assert (await ask(gateway)).status == 200
