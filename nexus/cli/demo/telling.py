@@ -114,7 +114,7 @@ class Teller:
         for line in explanation.of_asked(answer):
             text = Text.from_ansi(line)
             indent = len(text.plain) - len(text.plain.lstrip())
-            self._print(text[indent:], left=2 + indent)
+            self._print(text[indent:] if text else Text(" "), left=2 + indent)
 
     def stats(self, stats: Mapping[str, Any]) -> None:
         """Who did what, in all."""

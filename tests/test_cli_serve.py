@@ -1,0 +1,286 @@
+"""`nexus serve` as people and process managers use it: real processes, real signals."""
+
+import asyncio
+import json
+import signal
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import aiohttp
+import attrs
+import pytest
+
+from nexus.catalog import Catalog
+from nexus.cli.greeting import lines, warn_insecure
+from nexus.config import Config, DiscoveryConfig, KeyConfig, ServerConfig
+from nexus.keys import hash_key
+from nexus.testing import FakeModel, Hang, ScriptedUpstream, Stream, openai_server
+
+from .cli_process import nexus, serving
+
+CHUNK = {"choices": [{"index": 0, "delta": {"content": "hello"}}]}
+LAST = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+BODY = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}]}
+
+
+def one_backend(cwd: Path, url: str, more: str = "") -> None:
+    text = f'{more}\n[[backends]]\nname = "home"\ntype = "openai-compatible"\nurl = "{url}"\n'
+    (cwd / "nexus.toml").write_text(text, encoding="utf-8")
+
+
+async def health(url: str) -> dict:
+    async with aiohttp.ClientSession() as client, client.get(f"{url}/health") as answer:
+        assert answer.status == 200
+        return await answer.json()
+
+
+async def healthy(url: str) -> None:
+    """Once the one backend has answered its first probe."""
+    async with asyncio.timeout(30):
+        while (await health(url))["backends"]["healthy"] < 1:
+            await asyncio.sleep(0.05)
+
+
+# ---------------------------------------------------------------- starting
+
+
+async def test_no_arguments_in_an_empty_directory_serve(tmp_path):
+    begun = time.monotonic()
+    env = {"NEXUS_DISCOVERY_SOURCES": "loopback"}
+    async with serving(cwd=tmp_path, env=env) as running:
+        answer = await health(running.url)
+        assert time.monotonic() - begun < 10
+        assert answer["version"]
+        running.process.send_signal(signal.SIGTERM)
+        assert await running.ended() == 0
+    assert "Traceback" not in running.log
+
+
+async def test_flags_without_the_word_serve(tmp_path):
+    async with serving("--log-level", "info", cwd=tmp_path) as running:
+        assert (await health(running.url))["status"] == "unhealthy"
+
+
+async def test_flags_win_over_variables_and_these_over_the_file(tmp_path):
+    (tmp_path / "nexus.toml").write_text('[server]\nport = 1\nhost = "127.0.0.3"\nstate_dir = "a"\n', encoding="utf-8")
+    env = {"NEXUS_SERVER_HOST": "127.0.0.2", "NEXUS_SERVER_PORT": "1"}
+    async with serving("--port", "0", "--state-dir", "mine", cwd=tmp_path, env=env) as running:
+        assert running.url.startswith("http://127.0.0.2:")
+        assert (await health(running.url))["version"]
+    assert (tmp_path / "mine").is_dir()
+    assert not (tmp_path / "a").exists()
+
+
+async def test_json_log_is_json_and_nothing_else(tmp_path):
+    async with serving("--json", cwd=tmp_path) as running:
+        running.process.send_signal(signal.SIGTERM)
+        assert await running.ended() == 0
+    entries = [json.loads(line) for line in running.log.splitlines()]
+    assert entries[0]["message"].startswith("listening on")
+    assert entries[-1]["message"] == "stopped"
+
+
+async def test_a_broken_plugin_is_a_warning(tmp_path):
+    info = tmp_path / "site" / "broken_thing-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken-thing\nVersion: 1.0\n", encoding="utf-8")
+    (info / "entry_points.txt").write_text("[nexus.plugins]\nbroken = broken_thing\n", encoding="utf-8")
+    (tmp_path / "site" / "broken_thing.py").write_text("raise RuntimeError('no engine')\n", encoding="utf-8")
+    env = {"PYTHONPATH": str(tmp_path / "site")}
+    async with serving(cwd=tmp_path, env=env) as running:
+        assert "WARNING nexus: the plugin broken-thing is broken: RuntimeError: no engine" in running.log
+    listed = await nexus("plugins", cwd=tmp_path, env=env)
+    assert listed.code == 0
+    assert "no engine" in listed.out
+
+
+async def test_serve_loads_no_library_of_other_commands(tmp_path):
+    script = "import sys, nexus.cli.group, nexus.cli.serve, nexus.cli.running; print(*sys.modules)"
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", script, stdout=asyncio.subprocess.PIPE)
+    out, _ = await process.communicate()
+    loaded = set(out.decode().split())
+    assert "nexus.server" in loaded
+    assert not loaded & {"rich", "pytest", "nexus.testing", "nexus.cli.tables", "nexus.cli.remote", "nexus.cli.explain", "zeroconf"}
+
+
+# ---------------------------------------------------------------- what is said first
+
+
+async def test_greeting_says_what_was_found_and_what_to_set(tmp_path):
+    async with openai_server([FakeModel("it's tiny")]) as upstream:
+        one_backend(tmp_path, upstream.url)
+        async with serving(cwd=tmp_path) as running:
+            await running.until_logged("nexus explain")
+            assert f"✓ home  {upstream.url}  it's tiny" in running.log
+            assert f"base_url = {running.url}/v1" in running.log
+            assert "api_key  = anything" in running.log
+            command = running.log[running.log.index("curl ") : running.log.index("  See where")]
+            shell = await asyncio.create_subprocess_shell(
+                command.replace("curl ", "curl -sS ", 1), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+            )
+            out, err = await shell.communicate()
+            if shell.returncode != 127:  # where there is no curl, nobody can be shown that it works
+                assert json.loads(out)["choices"], err
+
+
+async def test_greeting_of_a_server_that_is_down(tmp_path):
+    async with ScriptedUpstream() as upstream:
+        one_backend(tmp_path, upstream.url)
+        upstream.stop_listening()
+        async with serving(cwd=tmp_path) as running:
+            await running.until_logged("api_key")
+            assert "✗ home" in running.log
+            assert "refused the connection" in running.log
+            assert "curl" not in running.log
+
+
+def bare(**server) -> SimpleNamespace:
+    catalog = Catalog.load()
+    config = Config(server=ServerConfig(**server), discovery=DiscoveryConfig(sources=("loopback",)))
+    return SimpleNamespace(config=config, catalog=catalog, fleet=SimpleNamespace(standings={}))
+
+
+def test_greeting_without_any_server_says_where_nexus_looked():
+    text = "\n".join(lines(bare(), "http://127.0.0.1:6398"))
+    assert "11434 (ollama)" in text
+    assert "8080 (llamacpp" in text
+    assert "ollama serve" in text
+    assert "nexus demo" in text
+    assert "within 3 seconds" in text
+
+
+def test_greeting_names_an_address_that_can_be_used():
+    assert "http://localhost:6398/v1" in "\n".join(lines(bare(), "http://0.0.0.0:6398"))
+
+
+def test_insecure_says_loudly_what_it_means(caplog):
+    config = Config(server=ServerConfig(host="0.0.0.0", insecure=True))
+    warn_insecure(config)
+    assert "INSECURE" in caplog.text
+    assert "spend money" in caplog.text
+    caplog.clear()
+    warn_insecure(attrs.evolve(config, server=ServerConfig(insecure=True)))
+    warn_insecure(attrs.evolve(config, keys=(KeyConfig(name="a", hash=hash_key("k")),)))
+    assert not caplog.text
+
+
+# ---------------------------------------------------------------- not starting
+
+
+async def test_a_port_in_use_is_one_sentence(tmp_path):
+    async with serving(cwd=tmp_path) as running:
+        port = running.url.rpartition(":")[2]
+        second = await nexus("serve", "--port", port, "--state-dir", "other", "--no-discovery", cwd=tmp_path)
+    assert second.code == 1
+    assert second.err.splitlines()[-1].startswith(f"nexus: cannot listen on 127.0.0.1:{port}: ")
+    assert "Traceback" not in second.err
+
+
+async def test_a_state_directory_in_use_is_one_sentence(tmp_path):
+    async with serving(cwd=tmp_path):
+        second = await nexus("serve", "--port", "0", "--state-dir", "state", cwd=tmp_path)
+    assert second.code == 1
+    assert "in use by another Nexus" in second.err
+    assert "Traceback" not in second.err
+
+
+async def test_a_file_that_is_not_there(tmp_path):
+    ended = await nexus("-c", "missing.toml", cwd=tmp_path)
+    assert ended.code == 1
+    assert "missing.toml: there is no such file" in ended.err
+    by_variable = await nexus("serve", cwd=tmp_path, env={"NEXUS_CONFIG": "absent.toml"})
+    assert by_variable.code == 1
+    assert "absent.toml" in by_variable.err
+
+
+async def test_every_mistake_has_its_line_and_the_nearest_word(tmp_path):
+    (tmp_path / "nexus.toml").write_text('[server]\nprot = 1\n[routing]\nmax_attempts = "many"\n', encoding="utf-8")
+    ended = await nexus("serve", cwd=tmp_path)
+    assert ended.code == 1
+    head, first, second = ended.err.splitlines()
+    assert head == "nexus: the configuration has 2 mistakes:"
+    assert first == "  server.prot: there is no such key (line 2) (did you mean 'port'?)"
+    assert second.startswith("  routing.max_attempts: ")
+
+
+async def test_beyond_loopback_needs_keys(tmp_path):
+    ended = await nexus("serve", "--host", "0.0.0.0", cwd=tmp_path)
+    assert ended.code == 1
+    assert "nexus keys new" in ended.err
+
+
+@pytest.mark.parametrize("flag", [("--port", "70000"), ("--log-level", "loud"), ("--bogus",)])
+async def test_wrong_usage_is_exit_code_2(tmp_path, flag):
+    ended = await nexus("serve", *flag, cwd=tmp_path)
+    assert ended.code == 2
+    assert "Usage: nexus serve" in ended.err
+
+
+# ---------------------------------------------------------------- stopping
+
+
+async def test_sigterm_lets_a_stream_finish_and_turns_newcomers_away(tmp_path):
+    gate = asyncio.Event()
+    async with openai_server(["tiny"]) as upstream:
+        upstream.on("/v1/chat/completions", Stream([CHUNK, gate, LAST]), method="POST")
+        one_backend(tmp_path, upstream.url)
+        async with serving(cwd=tmp_path) as running, aiohttp.ClientSession() as client:
+            await healthy(running.url)
+            async with client.post(f"{running.url}/v1/chat/completions", json={**BODY, "stream": True}) as stream:
+                assert b"hello" in await stream.content.readline()
+                running.process.send_signal(signal.SIGTERM)
+                await running.until_logged("1 request under way may take 30 s more")
+                async with client.post(f"{running.url}/v1/chat/completions", json=BODY) as late:
+                    assert late.status == 503
+                    assert (await late.json())["error"]["code"] == "stopping"
+                async with client.get(f"{running.url}/health/ready") as ready:
+                    assert ready.status == 503
+                    assert (await ready.json())["status"] == "stopping"
+                gate.set()
+                rest = await stream.content.read()
+                assert rest.endswith(b"data: [DONE]\n\n")
+            assert await running.ended() == 0
+        assert len(upstream.calls("/v1/chat/completions")) == 1
+
+
+async def test_a_second_signal_stops_at_once(tmp_path):
+    async with openai_server(["tiny"]) as upstream:
+        upstream.on("/v1/chat/completions", Hang(), method="POST")
+        one_backend(tmp_path, upstream.url)
+        async with serving(cwd=tmp_path) as running, aiohttp.ClientSession() as client:
+            await healthy(running.url)
+            asked = asyncio.ensure_future(client.post(f"{running.url}/v1/chat/completions", json=BODY))
+            await upstream.until(lambda: upstream.calls("/v1/chat/completions"), timeout=30)
+            running.process.send_signal(signal.SIGINT)
+            await running.until_logged("another signal stops at once")
+            running.process.send_signal(signal.SIGINT)
+            begun = time.monotonic()
+            assert await running.ended() == 1
+            assert time.monotonic() - begun < 15  # the grace is 30 s
+            with pytest.raises(aiohttp.ClientError):
+                await asked
+    assert "requests under way were cut off" in running.log
+    assert "Traceback" not in running.log
+
+
+async def test_the_grace_ends(tmp_path):
+    async with openai_server(["tiny"]) as upstream:
+        upstream.on("/v1/chat/completions", Hang(), method="POST")
+        one_backend(tmp_path, upstream.url, "[server]\nshutdown_grace_seconds = 0\n")
+        async with serving(cwd=tmp_path) as running, aiohttp.ClientSession() as client:
+            await healthy(running.url)
+            asked = asyncio.ensure_future(client.post(f"{running.url}/v1/chat/completions", json=BODY))
+            await upstream.until(lambda: upstream.calls("/v1/chat/completions"), timeout=30)
+            running.process.send_signal(signal.SIGTERM)
+            assert await running.ended() == 0
+            with pytest.raises(aiohttp.ClientError):
+                await asked
+
+
+async def test_sighup_changes_nothing(tmp_path):
+    async with serving(cwd=tmp_path) as running:
+        running.process.send_signal(signal.SIGHUP)
+        await running.until_logged("SIGHUP is ignored: restart")
+        assert (await health(running.url))["version"]
