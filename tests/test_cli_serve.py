@@ -43,6 +43,14 @@ async def healthy(url: str) -> None:
             await asyncio.sleep(0.05)
 
 
+def in_background(client: aiohttp.ClientSession, url: str) -> asyncio.Task:
+    async def ask() -> int:
+        async with client.post(f"{url}/v1/chat/completions", json=BODY) as answer:
+            return answer.status
+
+    return asyncio.get_running_loop().create_task(ask())
+
+
 # ---------------------------------------------------------------- starting
 
 
@@ -251,7 +259,7 @@ async def test_a_second_signal_stops_at_once(tmp_path):
         one_backend(tmp_path, upstream.url)
         async with serving(cwd=tmp_path) as running, aiohttp.ClientSession() as client:
             await healthy(running.url)
-            asked = asyncio.ensure_future(client.post(f"{running.url}/v1/chat/completions", json=BODY))
+            asked = in_background(client, running.url)
             await upstream.until(lambda: upstream.calls("/v1/chat/completions"), timeout=30)
             running.process.send_signal(signal.SIGINT)
             await running.until_logged("another signal stops at once")
@@ -271,7 +279,7 @@ async def test_the_grace_ends(tmp_path):
         one_backend(tmp_path, upstream.url, "[server]\nshutdown_grace_seconds = 0\n")
         async with serving(cwd=tmp_path) as running, aiohttp.ClientSession() as client:
             await healthy(running.url)
-            asked = asyncio.ensure_future(client.post(f"{running.url}/v1/chat/completions", json=BODY))
+            asked = in_background(client, running.url)
             await upstream.until(lambda: upstream.calls("/v1/chat/completions"), timeout=30)
             running.process.send_signal(signal.SIGTERM)
             assert await running.ended() == 0

@@ -39,7 +39,8 @@ class Commands(click.Group):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """No command means `serve`, also where its flags come first: `nexus --port 8080`."""
         own = {name for param in self.get_params(ctx) for name in param.opts}
-        if not args or (args[0].startswith("-") and args[0] not in own):
+        completing = ctx.resilient_parsing  # a shell that asks what could come next must hear of all commands
+        if not completing and (not args or (args[0].startswith("-") and args[0] not in own)):
             args = [DEFAULT, *args]
         return super().parse_args(ctx, args)
 

@@ -1,0 +1,176 @@
+"""check, plugins, config init, keys new, completion, --help, --version: commands that need no gateway."""
+
+import tomllib
+
+import pytest
+
+from nexus import __version__
+from nexus.config import load
+from nexus.keys import hash_key
+
+from .cli_process import nexus
+
+FULL = """
+[server]
+port = 7000
+[routing.aliases]
+"gpt-4o" = "tiny"
+[routing.fallbacks]
+tiny = ["other"]
+[[policies]]
+models = ["medical-*"]
+zone = "restricted"
+min_tier = 2
+[[backends]]
+name = "gpu"
+type = "ollama"
+url = "http://127.0.0.1:11434"
+zone = "restricted"
+api_key_env = "GPU_KEY"
+"""
+SECRET = "sk-a-very-secret-key"
+
+
+# ---------------------------------------------------------------- check
+
+
+async def test_check_without_a_file(tmp_path):
+    ended = await nexus("check", cwd=tmp_path)
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.splitlines()[0] == "configuration is fine"
+    assert "none: all defaults" in ended.out
+
+
+async def test_check_sums_up_what_the_file_says(tmp_path):
+    (tmp_path / "mine.toml").write_text(FULL, encoding="utf-8")
+    env = {"GPU_KEY": SECRET}
+    text = (await nexus("check", "-c", "mine.toml", cwd=tmp_path, env=env)).out
+    for said in (
+        str(tmp_path / "mine.toml"),
+        "127.0.0.1:7000",
+        "gpu (ollama, restricted)",
+        "gpt-4o → tiny",
+        "tiny → other",
+        "medical-*: zone restricted and tier ≥ 2",
+        "privacy → budget → tier → capability → balance",
+    ):
+        assert said in text
+    as_json = await nexus("check", "--json", cwd=tmp_path, env={**env, "NEXUS_CONFIG": "mine.toml"})
+    assert as_json.json["ok"] is True
+    assert as_json.json["backends"] == [{"name": "gpu", "type": "ollama", "zone": "restricted"}]
+    assert SECRET not in text + as_json.out
+
+
+async def test_check_lists_every_mistake(tmp_path):
+    (tmp_path / "nexus.toml").write_text(FULL.replace("port", "prot").replace('"ollama"', '"olama"'), encoding="utf-8")
+    ended = await nexus("check", cwd=tmp_path)
+    assert (ended.code, ended.out) == (1, "")
+    assert "the configuration has 3 mistakes:" in ended.err
+    assert "did you mean 'port'?" in ended.err
+    assert "did you mean 'ollama'?" in ended.err
+    assert "the variable GPU_KEY is not set" in ended.err
+    as_json = await nexus("check", "--json", cwd=tmp_path)
+    assert as_json.code == 1
+    assert as_json.json["ok"] is False
+    assert [m["nearest"] for m in as_json.json["mistakes"]] == ["port", "ollama", None]
+
+
+async def test_check_opens_nothing(tmp_path):
+    await nexus("check", cwd=tmp_path, env={"NEXUS_SERVER_STATE_DIR": str(tmp_path / "state")})
+    assert list(tmp_path.iterdir()) == []
+
+
+# ---------------------------------------------------------------- plugins
+
+
+async def test_plugins_lists_packages_and_what_they_give(tmp_path):
+    ended = await nexus("plugins", cwd=tmp_path)
+    assert ended.code == 0
+    stages = next(line for line in ended.out.splitlines() if line.startswith("nexus-proxy-stages"))
+    assert "entry point" in stages
+    assert "stage privacy, stage budget" in stages
+    listed = {p["name"]: p for p in (await nexus("plugins", "--json", cwd=tmp_path)).json["plugins"]}
+    assert "dialect openai" in listed["nexus.builtin"]["provides"]
+
+
+async def test_plugins_tells_what_is_wrong_with_a_local_module(tmp_path):
+    (tmp_path / "nexus.toml").write_text('plugins = ["my_stages"]\n', encoding="utf-8")
+    (tmp_path / "my_stages.py").write_text("import nonesuch\n", encoding="utf-8")
+    ended = await nexus("plugins", cwd=tmp_path)
+    assert ended.code == 0
+    assert "No module named 'nonesuch'" in ended.out
+
+
+# ---------------------------------------------------------------- config init, keys new
+
+
+async def test_config_init_writes_a_file_that_is_fine_and_keeps_what_is_there(tmp_path):
+    assert (await nexus("config", "init", cwd=tmp_path)).code == 0
+    assert (await nexus("check", cwd=tmp_path)).code == 0
+    (tmp_path / "nexus.toml").write_text("# mine\n", encoding="utf-8")
+    again = await nexus("config", "init", cwd=tmp_path)
+    assert (again.code, again.err) == (1, "nexus: nexus.toml is there already; --force overwrites it\n")
+    assert (tmp_path / "nexus.toml").read_text(encoding="utf-8") == "# mine\n"
+    forced = await nexus("config", "init", "--force", "--json", cwd=tmp_path)
+    assert forced.json == {"written": "nexus.toml"}
+    assert "[server]" in (tmp_path / "nexus.toml").read_text(encoding="utf-8")
+
+
+async def test_config_init_where_it_cannot_write(tmp_path):
+    ended = await nexus("config", "init", "absent/nexus.toml", cwd=tmp_path)
+    assert ended.code == 1
+    assert "cannot be written: No such file or directory" in ended.err
+
+
+async def test_keys_new_prints_a_key_once_and_a_table_without_it(tmp_path):
+    args = ("keys", "new", "laptop", "--admin", "--models", "llama*", "--models", "qwen*", "--priority", "high")
+    ended = await nexus(*args, cwd=tmp_path)
+    assert ended.code == 0
+    key = next(line.strip() for line in ended.err.splitlines() if line.strip().startswith("nx-"))
+    assert key not in ended.out
+    config, _ = load(ended.out, env={})
+    assert config.keys[0].hash == hash_key(key)
+    assert (config.keys[0].name, config.keys[0].admin, config.keys[0].priority) == ("laptop", True, "high")
+    assert config.keys[0].models == ("llama*", "qwen*")
+
+
+async def test_keys_new_as_json(tmp_path):
+    first = (await nexus("keys", "new", "a", "--json", cwd=tmp_path)).json
+    assert first["hash"] == hash_key(first["key"])
+    assert tomllib.loads(first["toml"]) == {"keys": [{"name": "a", "hash": first["hash"]}]}
+    assert first["key"] not in first["toml"]
+
+
+async def test_keys_new_refuses_a_name_that_no_header_could_carry(tmp_path):
+    ended = await nexus("keys", "new", "my laptop", cwd=tmp_path)
+    assert ended.code == 2
+    assert "letters, digits" in ended.err
+
+
+# ---------------------------------------------------------------- help, version, completion
+
+
+async def test_version(tmp_path):
+    assert (await nexus("--version", cwd=tmp_path)).out == f"nexus {__version__}\n"
+
+
+async def test_an_unknown_command_is_wrong_usage(tmp_path):
+    ended = await nexus("explian", cwd=tmp_path)
+    assert ended.code == 2
+    assert "No such command 'explian'" in ended.err
+    assert "nexus --help" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("shell", "part"), [("bash", "complete -o nosort"), ("zsh", "#compdef nexus"), ("fish", "complete --no-files")]
+)
+async def test_completion_prints_a_script(tmp_path, shell, part):
+    ended = await nexus("completion", shell, cwd=tmp_path)
+    assert ended.code == 0
+    assert part in ended.out
+    assert "_NEXUS_COMPLETE" in ended.out
+
+
+async def test_completion_answers_the_shell(tmp_path):
+    env = {"_NEXUS_COMPLETE": "zsh_complete", "COMP_WORDS": "nexus expl", "COMP_CWORD": "1"}
+    assert "explain" in (await nexus(cwd=tmp_path, env=env)).out
