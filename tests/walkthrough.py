@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import random
 import re
 import shutil
 import signal
@@ -21,6 +22,7 @@ from nexus.testing import until
 EXAMPLES = Path(__file__).parent.parent / "examples"
 BLOCK = re.compile(r"^```bash\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 PORTS = ("6398", "7001", "7002", "7077", "8090")
+QUIET_PORTS = range(20000, 30000)  # below the ephemeral ports of Linux (from 32768), macOS and Windows (from 49152)
 TEXTS = (".md", ".py", ".toml")
 PATIENCE = 60.0  # seconds, for one block
 
@@ -128,17 +130,25 @@ def _copy(source: Path, target: Path, ports: Mapping[str, str]) -> None:
 
 
 def _free_ports(count: int) -> list[str]:
+    """Ports that nobody gets by asking for any free one: between here and the server that is to listen, they stay free."""
     with contextlib.ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [str(one.getsockname()[1]) for one in sockets]
+        return [str(_hold(held)) for _ in range(count)]
+
+
+def _hold(held: contextlib.ExitStack) -> int:
+    for port in random.sample(QUIET_PORTS, len(QUIET_PORTS)):
+        one = held.enter_context(socket.socket())
+        with contextlib.suppress(OSError):
+            one.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError(f"no port of {QUIET_PORTS} is free")
 
 
 def _listens(port: str) -> bool:
     with socket.socket() as probe:
         probe.settimeout(1)
-        return probe.connect_ex(("127.0.0.1", int(port))) == 0
+        # Where any port may be an ephemeral one, a connect can meet itself.
+        return probe.connect_ex(("127.0.0.1", int(port))) == 0 and probe.getsockname() != probe.getpeername()
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
