@@ -67,7 +67,7 @@ class Store:
             row = rows.fetchone()
         try:
             return tuple(_model(entry) for entry in json.loads(row[0])) if row else ()
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, AttributeError):
             return ()
 
     def keep(self, url: str, models: Iterable[Model]) -> None:
