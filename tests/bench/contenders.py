@@ -146,7 +146,7 @@ class Running:
 
 def start_upstream(directory: Path, port: int | None = None) -> Running:
     port = port or free_port()
-    command = [sys.executable, str(HERE / "upstream.py"), "--port", str(port)]
+    command = [sys.executable, str(HERE / "canned_server.py"), "--port", str(port)]
     running = Running(command, LOAD_CORE, directory / f"upstream-{port}.log", port)
     running.wait_ready("/v1/models", 10)
     return running

@@ -50,7 +50,7 @@ class Holder(asyncio.Protocol):
         self.raw += data
         if not self.half.done() and self.raw.count(b"[") >= self.events // 2:
             self.half.set_result(None)
-        if self.raw.endswith(b"\r\n0\r\n\r\n"):
+        if self.raw.endswith(b"\r\n0\r\n\r\n") or not self.raw.startswith(b"HTTP/1.1 200"):
             self._finish()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -121,17 +121,21 @@ async def until(check: Callable[[], bool], seconds: float) -> bool:
 async def burst(gateway: contenders.Running, upstream: contenders.Running, options: argparse.Namespace, number: int) -> Burst:
     holders = await opened(gateway.port, options.streams, options.events, number * options.streams)
     held = await until(lambda: stats(upstream)["streams"] == options.streams, 5)
+    seen = stats(upstream)
     peak = gateway.rss()
-    contenders.fetch(upstream.port, "/bench/release")
+    released = contenders.fetch(upstream.port, "/bench/release")[0] == 200
     await asyncio.wait([holder.ended for holder in holders], timeout=120)
-    wrong = sum(not holder.right() for holder in holders)
+    failed = [holder.raw for holder in holders if not holder.right()]
+    for raw in {raw[:12]: raw for raw in failed}.values():
+        print(f"  burst {number}: one of the wrong streams: {raw[:700]!r} … {raw[700:][-300:]!r}")
+    wrong = len(failed)
     for holder in holders:
         holder.transport.abort()
-    if not held:
-        print(f"  burst {number}: the streams were not all open at the same time")
+    if not held or not released:
+        print(f"  burst {number}: the streams were not all open at the same time: {seen}, released: {released}")
     await until(lambda: stats(upstream)["streams"] == 0, SETTLE_SECONDS)
     await asyncio.sleep(1)
-    return Burst(peak, gateway.rss(), wrong + (not held), stats(upstream)["connections"])
+    return Burst(peak, gateway.rss(), wrong + (not held or not released), stats(upstream)["connections"])
 
 
 async def walk_away(gateway: contenders.Running, upstream: contenders.Running, options: argparse.Namespace) -> int:
