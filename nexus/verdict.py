@@ -101,8 +101,13 @@ def _never(plan: Plan, pairs: list[list[Objection]]) -> Problem:
         # these words are what Claude Code and others recognise, to compact the conversation
         message = f"prompt is too long: at least {_tokens(best)} tokens > {best.candidate.context} maximum"
         return _problem(plan, 400, "context_length_exceeded", message, param="messages")
-    missing = dict.fromkeys(sentence(o.refusal, o.candidate) for objections in impossible for o in objections)
+    missing = dict.fromkeys(_why(o) for objections in impossible for o in objections)
     return _problem(plan, 400, "capability_mismatch", "no backend can do what this request needs: " + "; ".join(missing))
+
+
+def _why(objection: Objection) -> str:
+    """The sentence, which names the pair, as a part of a longer one."""
+    return sentence(objection.refusal, objection.candidate).rstrip(".")
 
 
 def _tokens(objection: Objection) -> Any:
@@ -123,7 +128,7 @@ def _held(plan: Plan, held: tuple[Candidate, ...], eta: float, code: str | None)
 
 def _unavailable(plan: Plan, pairs: list[list[Objection]]) -> Problem:
     codes = [{o.refusal.code for o in objections} for objections in pairs]
-    why = dict.fromkeys(f"{o.candidate.backend}: {sentence(o.refusal, o.candidate)}" for objections in pairs for o in objections)
+    why = dict.fromkeys(_why(o) for objections in pairs for o in objections)
     message = "no backend may or can answer now: " + "; ".join(list(why)[:10])
     code = "no_backend_available"
     if any(c == {"zone"} for c in codes):
