@@ -16,10 +16,11 @@ from nexus.cli.demo.asking import Client
 from nexus.cli.demo.fleet import MODEL, Servers, open_servers, tables
 from nexus.cli.demo.story import Story
 from nexus.cli.demo.telling import Teller
+from nexus.cli.failure import Failure
 from nexus.cli.options import DEFAULT_URL, print_json
 from nexus.cli.signals import Signals
 from nexus.config import load
-from nexus.errors import StartupError
+from nexus.errors import ConfigError, StartupError
 from nexus.gateway import Gateway
 from nexus.server import listen
 from nexus.tasks import Tasks
@@ -84,7 +85,10 @@ async def _gateway(servers: Servers, state_dir: Path, port: int | None) -> Async
 
 
 def _on(servers: Servers, state_dir: Path, port: int) -> AbstractAsyncContextManager[tuple[Gateway, str]]:
-    config, catalog = load(tables(servers, state_dir, port), env={})
+    try:
+        config, catalog = load(tables(servers, state_dir, port), env={})
+    except ConfigError as error:
+        raise Failure(f'the demo needs the standard plugins: pip install "nexus-proxy[standard]" ({error.mistakes[0]})') from None
     return listen(config, catalog)
 
 
