@@ -1,0 +1,57 @@
+"""Embeddings beside chats: the `openai` client, Nexus, one llama.cpp server for each."""
+
+import pytest
+
+from nexus.model import CHAT, COMPLETION, EMBEDDING
+
+from .asking import a_backend, fleet
+from .real import HI, MODEL, real
+
+TEXTS = ["hello", "a longer text of some words", "hello"]
+WIDTH = 64  # of the tiny model
+
+
+def named(name, server):
+    return a_backend(name, server, "llamacpp", models=[{"id": MODEL, "name": name}])
+
+
+def able(name, server, *tasks):
+    return a_backend(name, server, "llamacpp", models=[{"id": MODEL, "capabilities": list(tasks)}])
+
+
+async def test_embeddings_in_both_formats(llamacpp, nexus_gateway):
+    server = llamacpp(embedding=True)
+    async with real(nexus_gateway, fleet(named("embed", server))) as at:
+        ask = at.client.embeddings.create
+        packed = await ask(model="embed", input=TEXTS, extra_headers={"X-Request-Id": "packed"})  # base64, without being told
+        plain = await ask(model="embed", input=TEXTS, encoding_format="float")
+        text = await ask(model="embed", input=TEXTS, encoding_format="base64")
+        single = await ask(model="embed", input=TEXTS[0])
+        tokens = await ask(model="embed", input=[7, 8, 9])
+        story = await at.story("packed")
+    assert [item.index for item in packed.data] == [0, 1, 2]
+    assert [len(item.embedding) for item in (*packed.data, *plain.data, *single.data, *tokens.data)] == [WIDTH] * 8
+    assert all(isinstance(item.embedding, str) for item in text.data)
+    first, second, third = (item.embedding for item in packed.data)
+    assert first == pytest.approx(third, abs=1e-6)
+    assert first != pytest.approx(second, abs=1e-2)
+    for ours, theirs in zip(packed.data, plain.data, strict=True):
+        assert ours.embedding == pytest.approx(theirs.embedding, abs=1e-6)
+    assert story["request"]["task"] == EMBEDDING
+    assert (story["usage"]["input_tokens"], story["usage"]["source"]) == (packed.usage.prompt_tokens, "reported")
+    assert packed.usage.prompt_tokens > 3
+
+
+async def test_one_name_on_two_servers_goes_where_the_task_is_done(llamacpp, nexus_gateway):
+    chats, embeds = llamacpp(), llamacpp(embedding=True)
+    config = fleet(able("chats", chats, CHAT, COMPLETION), able("embeds", embeds, EMBEDDING))
+    async with real(nexus_gateway, config) as at:
+        answers = [
+            await at.client.embeddings.with_raw_response.create(model=MODEL, input="hello"),
+            await at.client.chat.completions.with_raw_response.create(model=MODEL, messages=HI),
+            await at.client.completions.with_raw_response.create(model=MODEL, prompt="hello"),
+        ]
+        (model,) = (await at.client.models.list()).data
+    assert [answer.headers["X-Nexus-Backend"] for answer in answers] == ["embeds", "chats", "chats"]
+    assert [answer.headers["X-Nexus-Attempts"] for answer in answers] == ["1", "1", "1"]
+    assert model.backends == ["chats", "embeds"]
