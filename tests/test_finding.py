@@ -1,0 +1,234 @@
+"""How backends come and go: configured, recognised, found on loopback; found thrice, one is one.
+
+The loopback source knocks on the usual ports too, and something of somebody else's may listen there: tests look at their own
+doubles only, whose models have names that nobody else uses.
+"""
+
+import asyncio
+import logging
+from urllib.parse import urlsplit
+
+import pytest
+
+from nexus.api import Sighting, Source, SourceKind, hookimpl, opens
+from nexus.model import Joined
+from nexus.testing import (
+    Held,
+    Respond,
+    ScriptedUpstream,
+    llamacpp_server,
+    ollama_server,
+    openai_server,
+    vllm_server,
+)
+
+from .asking import a_backend, ask, chats, fleet, page, settled
+
+
+def names(gateway) -> list[str]:
+    return list(gateway.gateway.fleet.standings)
+
+
+def at(gateway, *servers) -> list[str]:
+    """What the backends at these servers are called."""
+    ports = {server.port for server in servers}
+    return [name for name, s in gateway.gateway.fleet.standings.items() if urlsplit(s.member.url).port in ports]
+
+
+def on_loopback(*servers, **tables):
+    return {"discovery": {"sources": ["loopback"]}, "loopback": {"ports": [s.port for s in servers]}, **tables}
+
+
+async def round_of_knocking(server) -> None:
+    """Until the source has knocked on this server once more."""
+    before = server.connections
+    await server.until(lambda: server.connections > before)
+
+
+# ---------------------------------------------------------------- zero configuration
+
+
+@pytest.mark.parametrize("first", ["server", "gateway"])
+async def test_a_server_appears_and_goes_within_three_seconds_of_either_side(nexus_gateway, first):
+    async with ollama_server(["mine:latest"]) as ollama, vllm_server(["mine-too"]) as vllm:
+        if first == "gateway":
+            ollama.stop_listening()
+            vllm.stop_listening()
+        gateway = await nexus_gateway(on_loopback(ollama, vllm))
+        if first == "gateway":
+            assert (await ask(gateway, "mine")).status == 503
+            await ollama.start_listening()
+            await vllm.start_listening()
+        await gateway.until(lambda: gateway.gateway.fleet.knows("mine") and gateway.gateway.fleet.knows("mine-too"), timeout=3)
+        said = await ask(gateway, "mine", headers={"X-Nexus-Zone": "restricted"})
+        assert (said.status, [said.nexus("Backend")]) == (200, at(gateway, ollama))
+        ollama.kill()
+        await gateway.until(lambda: not at(gateway, ollama), timeout=3)
+        assert not gateway.gateway.fleet.knows("mine")
+        assert (await ask(gateway, "mine-too")).status == 200
+        await ollama.start_listening()
+        await gateway.until(lambda: gateway.gateway.fleet.knows("mine"), timeout=3)
+
+
+async def test_what_is_found_is_told_with_its_evidence(nexus_gateway):
+    async with llamacpp_server() as server, openai_server(["other"]) as stranger:
+        gateway = await nexus_gateway(on_loopback(server, stranger))
+        await gateway.until(lambda: len(names(gateway)) == 2)
+        await settled(gateway)
+        shown = {b["name"]: b for b in (await page(gateway, "/nexus/backends")).json["backends"]}
+    assert (shown["llamacpp"]["source"], shown["llamacpp"]["zone"], shown["llamacpp"]["url"]) == (
+        "loopback",
+        "restricted",
+        server.url,
+    )
+    assert "found on loopback" in shown["llamacpp"]["zone_evidence"]
+    assert (shown["openai-compatible"]["zone"], shown["openai-compatible"]["location"]) == ("open", "local")
+
+
+async def test_two_of_a_kind_get_names_of_their_own(nexus_gateway):
+    async with openai_server(["a"]) as one, openai_server(["b"]) as two:
+        gateway = await nexus_gateway(on_loopback(one, two))
+        await gateway.until(lambda: len(at(gateway, one, two)) == 2)
+        first, second = at(gateway, one, two)
+        assert first != second
+        assert first.startswith("openai-compatible")
+        assert second.startswith("openai-compatible-")
+
+
+async def test_what_is_no_inference_server_is_asked_politely_and_never_joins(nexus_gateway):
+    async with ScriptedUpstream() as stranger, openai_server() as server:
+        gateway = await nexus_gateway(on_loopback(stranger, server))
+        await gateway.until(lambda: at(gateway, server))
+        await stranger.until(lambda: stranger.finished > 3)
+        assert not at(gateway, stranger)
+        assert {r.method for r in stranger.requests} == {"GET"}
+
+
+async def test_a_server_that_still_loads_joins_when_it_says_who_it_is(nexus_gateway):
+    async with llamacpp_server(loading=True) as server:
+        gateway = await nexus_gateway(on_loopback(server))
+        await server.until(lambda: server.finished > 1)
+        assert not at(gateway, server)
+        server.loading = False
+        await gateway.until(lambda: at(gateway, server), timeout=6)
+
+
+# ---------------------------------------------------------------- one server is one backend
+
+
+async def test_configured_twice_and_found_once_more_is_one(nexus_gateway, caplog):
+    async with openai_server(["mine"]) as server:
+        tables = on_loopback(server)
+        twins = [a_backend("by-name", f"http://localhost:{server.port}/v1"), a_backend("by-address", server)]
+        with caplog.at_level(logging.WARNING, "nexus.discovery"):
+            gateway = await settled(await nexus_gateway(fleet(*twins, **tables)))
+        await round_of_knocking(server)
+        assert at(gateway, server) == ["by-name"]
+        assert "by-name and by-address are one server" in caplog.text
+        assert (await ask(gateway, "mine")).nexus("Backend") == "by-name"
+
+
+async def test_one_address_may_be_several_by_path_by_key_or_by_models(nexus_gateway, monkeypatch):
+    monkeypatch.setenv("KEY_A", "a")
+    async with openai_server(["x", "y"]) as server:
+        tables = [
+            a_backend("plain", server, models=["x"]),
+            a_backend("other-models", server, models=["y"]),
+            a_backend("other-key", server, models=["x"], api_key_env="KEY_A"),
+            a_backend("other-path", server.url + "/proxied", models=["x"]),
+        ]
+        gateway = await settled(await nexus_gateway(fleet(*tables)))
+        assert names(gateway) == ["plain", "other-models", "other-key", "other-path"]
+
+
+async def test_an_auto_backend_is_recognised_and_a_later_one_too(nexus_gateway):
+    async with vllm_server() as server, ollama_server(["llama3:latest"]) as late:
+        late.stop_listening()
+        tables = [{"name": "one", "url": server.url + "/v1"}, {"name": "late", "url": late.url, "tier": 3}]
+        gateway = await nexus_gateway({"backends": tables})
+        await gateway.until(lambda: names(gateway) == ["one"])
+        await late.start_listening()
+        await gateway.until(lambda: gateway.gateway.fleet.knows("llama3"))
+        kinds = {name: (s.member.kind, s.member.zone, s.member.tier) for name, s in gateway.gateway.fleet.standings.items()}
+    assert kinds == {"one": ("vllm", "restricted", 1), "late": ("ollama", "restricted", 3)}
+
+
+async def test_a_configured_backend_that_is_seen_to_come_or_go_is_asked_at_once(nexus_gateway):
+    async with openai_server() as server:
+        tables = on_loopback(server, health={"interval_seconds": 3600, "failure_threshold": 1})
+        gateway = await settled(await nexus_gateway(fleet(a_backend("one", server), **tables)))
+        await round_of_knocking(server)
+        server.kill()
+        standing = gateway.gateway.fleet.standings["one"]
+        await gateway.until(lambda: standing.pulse.health == "unhealthy", timeout=6)
+        assert at(gateway, server) == ["one"]
+
+
+# ---------------------------------------------------------------- sources from plugins
+
+
+class Told(Source):
+    """Says what a test tells it."""
+
+    def __init__(self) -> None:
+        self.queue: asyncio.Queue[Sighting | Exception] = asyncio.Queue()
+
+    async def watch(self):
+        while True:
+            item = await self.queue.get()
+            if isinstance(item, Exception):
+                raise item
+            yield item
+
+    @hookimpl
+    def nexus_sources(self):
+        yield SourceKind(name="told", open=opens(lambda options, scope: self))
+
+
+async def told_gateway(nexus_gateway, **discovery):
+    source = Told()
+    config = {"discovery": {"sources": ["told"], **discovery}, "balance": {"strategy": "priority"}}
+    return source, await nexus_gateway(config, plugins=[source])
+
+
+async def test_what_a_source_finds_is_not_trusted_unless_the_operator_says_so(nexus_gateway):
+    async with ollama_server(["llama3:latest"]) as server:
+        for trusted, zone in (((), "open"), (("127.0.0.0/8",), "restricted"), (("LOCALHOST",), "restricted")):
+            source, gateway = await told_gateway(nexus_gateway, trusted=list(trusted))
+            source.queue.put_nowait(Sighting(url=f"http://localhost:{server.port}", kind="ollama", name="box"))
+            await gateway.until(lambda gateway=gateway: gateway.gateway.fleet.knows("llama3"))
+            (candidate,) = gateway.gateway.fleet.standings["box"].candidates()
+            assert candidate.zone == zone, trusted
+            said = await ask(gateway, "llama3", headers={"X-Nexus-Zone": "restricted"})
+            assert said.status == (200 if zone == "restricted" else 503)
+        assert len(chats(server)) == 2
+
+
+async def test_a_source_may_repeat_itself_and_crash(nexus_gateway, caplog):
+    async with openai_server() as server:
+        source, gateway = await told_gateway(nexus_gateway)
+        events = []
+        gateway.gateway.observers += (("test", type("See", (), {"see": staticmethod(events.append)})()),)
+        for url in (server.url, server.url + "/", f"http://localhost:{server.port}", f"http://127.0.0.2:{server.port}/v1"):
+            source.queue.put_nowait(Sighting(url=url, kind="openai-compatible"))
+        source.queue.put_nowait(Sighting(url="http://127.0.0.1:9", found=False))
+        source.queue.put_nowait(RuntimeError("the network is gone"))
+        await gateway.until(lambda: gateway.gateway.fleet.knows("tiny") and "crashed" in caplog.text)
+        assert [e.backend for e in events if isinstance(e, Joined)] == ["openai-compatible"]
+        assert (await ask(gateway)).status == 200
+
+
+async def test_one_that_is_lost_while_it_answers_finishes_its_answer(nexus_gateway):
+    async with openai_server() as server:
+        source, gateway = await told_gateway(nexus_gateway)
+        source.queue.put_nowait(Sighting(url=server.url, kind="openai-compatible"))
+        await gateway.until(lambda: gateway.gateway.fleet.knows("tiny"))
+        gate = asyncio.Event()
+        server.next(Held(gate, Respond(json={"choices": []})), path="/v1/chat/completions")
+        asking = asyncio.get_running_loop().create_task(ask(gateway))
+        await server.until(lambda: server.in_flight == 1)
+        source.queue.put_nowait(Sighting(url=server.url, found=False))
+        await gateway.until(lambda: names(gateway) == [])
+        gate.set()
+        assert (await asking).status == 200
+        assert (await ask(gateway)).error["code"] == "no_backends"
