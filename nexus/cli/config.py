@@ -20,7 +20,11 @@ def command() -> None:
 @click.option("--force", is_flag=True, help="Overwrite a file that is there.")
 @as_json
 def init(path: Path, force: bool, as_json: bool) -> None:
-    """Write PATH (default: nexus.toml): every key with its default and its meaning, commented out."""
+    """Write a commented nexus.toml.
+
+    Every key is there with its default and its meaning, commented out, so that the file changes nothing until you do.  PATH is
+    a file or a directory; without it, ./nexus.toml is written.
+    """
     from nexus.config import default_text
 
     path = path / "nexus.toml" if path.is_dir() else path

@@ -23,9 +23,10 @@ def command() -> None:
 @click.option("--admin", is_flag=True, help="It opens /nexus/* too, and the commands that ask a running gateway.")
 @as_json
 def new(name: str, models: tuple[str, ...], priority: str | None, admin: bool, as_json: bool) -> None:
-    """Make a key for NAME, and print it once, with the [[keys]] table for nexus.toml, which holds only its hash.
+    """Make a key for the client NAME.
 
-    The table goes to stdout and the rest to stderr, so `nexus keys new laptop >> nexus.toml` writes no key into a file.
+    Prints the key once, and the [[keys]] table for nexus.toml, which holds only its hash.  The table goes to stdout and the
+    rest to stderr, so that a table that is redirected into a file takes no key along.
     """
     from nexus.config.fields import NAME
     from nexus.keys import new_key

@@ -32,7 +32,7 @@ _key_env = click.option(
     default=KEY_VARIABLE,
     show_default=True,
     metavar="NAME",
-    help="The environment variable that holds the key to show there (an admin's, if the gateway has keys).",
+    help="The environment variable that holds the key to show; an admin's, where the gateway has keys.",
 )
 
 
