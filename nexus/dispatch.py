@@ -24,6 +24,7 @@ from nexus.waiting import QueueFull, WaitedTooLong, Waiter, Waiting
 
 MAX_WHOLE_BYTES = 16 * 1024 * 1024  # up to here a whole body is held, so that a cut one can be asked for again elsewhere
 MAX_ERROR_BYTES = 256 * 1024
+ERROR_SECONDS = 2.0  # for an error's body: the next pair must not wait for the sentence of the last one
 MAX_FIRST_EVENT_BYTES = 16 * 1024 * 1024
 FORWARDED = frozenset({"accept", "traceparent"})
 
@@ -412,12 +413,13 @@ async def _whole_body(reply: Reply, reader: Reader | None, limit: int) -> tuple[
 
 
 async def _some_body(reply: Reply) -> bytes:
-    """The beginning of an error's body; an answer that breaks off says what it has said."""
+    """The beginning of an error's body; an answer that breaks off, or does not go on, says what it has said."""
     body = b""
     try:
-        while len(body) < MAX_ERROR_BYTES and (data := await reply.read()):
-            body += data
-    except BackendError:
+        async with asyncio.timeout(ERROR_SECONDS):
+            while len(body) < MAX_ERROR_BYTES and (data := await reply.read()):
+                body += data
+    except (BackendError, TimeoutError):
         pass
     return body
 

@@ -13,7 +13,8 @@ from nexus.api import Reader, Reply
 from nexus.fleet import Claim
 from nexus.model import NO_USAGE, Candidate, Choice, Price, Usage
 
-PASSED_BACK = frozenset({"content-type", "retry-after"})
+# only a rejection can come with a content-encoding: other answers that are packed were not asked for, and are no answers
+PASSED_BACK = frozenset({"content-type", "content-encoding", "retry-after"})
 PASSED_BACK_PREFIXES = ("x-ratelimit-",)
 
 

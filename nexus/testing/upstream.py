@@ -201,7 +201,7 @@ class ScriptedUpstream:
 def _bound(host: str, port: int) -> socket.socket:
     """A bound socket.  One that does not listen keeps the port from everybody else while the server is "down" (Linux)."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # asyncio turns Nagle off only where it says TCP
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((host, port))
