@@ -1,0 +1,50 @@
+"""The pages that repeat the code say what it says: every hook, contract, value and tool of the kit, with its signature and its words."""
+
+from __future__ import annotations
+
+import ast
+
+import pytest
+
+import nexus.testing
+import nexus.testing.contracts
+from nexus import api, hookspecs, model
+
+from .reference_pages import PAGES, ROOT, rendered, renewed, sections
+
+ERRORS = {"Problem", "BackendError", "Refused"}
+
+
+def classes_of(module) -> set[str]:
+    tree = ast.parse((ROOT / (module.__name__.replace(".", "/") + ".py")).read_text())
+    return {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
+
+
+EXPECTED = {
+    "hooks.md": {name for name in vars(hookspecs) if name.startswith("nexus_")} | classes_of(api) | ERRORS | {"opens"},
+    "values.md": classes_of(model),
+    "testing.md": set(nexus.testing.__all__)
+    | set(nexus.testing.contracts.__all__)
+    | {"upstream", "nexus_gateway", "aioresponses_fixed", "RunningGateway", "Knobs"},
+}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_name_has_its_section_and_no_other(page):
+    assert set(sections(page)) == EXPECTED[page]
+
+
+@pytest.mark.parametrize(("page", "name"), [(page, name) for page in PAGES for name in sections(page)])
+def test_a_section_says_what_the_code_says(page, name):
+    assert sections(page)[name] == rendered(page)[name], "run: python tests/reference_pages.py"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_writing_a_page_anew_changes_nothing(page):
+    assert renewed(page) == (ROOT / "docs" / "reference" / page).read_text(encoding="utf-8")
+
+
+def test_everything_that_a_plugin_imports_is_on_a_page():
+    told = {name for page in ("hooks.md", "values.md") for name in sections(page)}
+    constants = {"EMPTY", "NO_DEMAND", "hookimpl"}
+    assert set(api.__all__) - told == constants
