@@ -114,7 +114,9 @@ class Front:
             response = await handler(http)
         except Problem as problem:
             response = self._problem(http, path, problem)
-        except (ConnectionError, web.HTTPException):
+        except ConnectionError:
+            return web.Response(status=499)  # nobody is there to read it; raised, it would be logged as an error of ours
+        except web.HTTPException:
             raise
         except Exception as error:
             LOG.exception("%s %s failed inside Nexus", http.method, path)
