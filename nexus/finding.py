@@ -185,17 +185,18 @@ class Finder:
         trusted = trusts(self._config.discovery.trusted, host, place[0])
         vouched = "found on loopback" if by_loopback else "the configuration trusts it" if trusted else None
         zone, why = zone_of(written=None, address=place[0], vouched=vouched, kind=kind.name, runs_models=kind.runs_models)
-        name = self._free_name(sighting.name or kind.name, place)
+        # taken before anything is awaited: another of the kind may be welcomed at the same time
+        name = found.name = self._free_name(sighting.name or kind.name, place)
         server = Server(name=name, url=sighting.url.rstrip("/"))
         try:
             component = await open_backend(self._ground, kind, server, None, found.stack)
         except StartupError as error:
+            found.name = None
             self._log.warning("found %s at %s, but: %s", kind.name, sighting.url, error)
             return
         if self._found.get(place) is not found:  # lost while it was opened
             await found.stack.aclose()
             return
-        found.name = name
         self._log.info("found %s at %s: %s", kind.name, sighting.url, evidence)
         member = Member(
             name=name,
@@ -211,7 +212,8 @@ class Finder:
         self._join(member, found.tasks)
 
     def _free_name(self, wanted: str, place: Identity) -> str:
-        taken = {b.name for b in self._config.backends} | set(self._fleet.standings)
+        found = {f.name for f in self._found.values()}
+        taken = {b.name for b in self._config.backends} | set(self._fleet.standings) | found
         for name in (wanted, f"{wanted}-{place[1]}", f"{wanted}-{place[0]}-{place[1]}"):
             if name not in taken:
                 return name

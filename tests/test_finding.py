@@ -6,9 +6,12 @@ doubles only, whose models have names that nobody else uses.
 
 import asyncio
 import logging
+from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
+import attrs
 import pytest
+from nexus_ollama import KIND
 
 from nexus.api import Sighting, Source, SourceKind, hookimpl, opens
 from nexus.model import Joined
@@ -73,16 +76,12 @@ async def test_a_server_appears_and_goes_within_three_seconds_of_either_side(nex
 async def test_what_is_found_is_told_with_its_evidence(nexus_gateway):
     async with llamacpp_server() as server, openai_server(["other"]) as stranger:
         gateway = await nexus_gateway(on_loopback(server, stranger))
-        await gateway.until(lambda: len(names(gateway)) == 2)
-        await settled(gateway)
-        shown = {b["name"]: b for b in (await page(gateway, "/nexus/backends")).json["backends"]}
-    assert (shown["llamacpp"]["source"], shown["llamacpp"]["zone"], shown["llamacpp"]["url"]) == (
-        "loopback",
-        "restricted",
-        server.url,
-    )
-    assert "found on loopback" in shown["llamacpp"]["zone_evidence"]
-    assert (shown["openai-compatible"]["zone"], shown["openai-compatible"]["location"]) == ("open", "local")
+        await gateway.until(lambda: len(at(gateway, server, stranger)) == 2)
+        shown = {b["url"]: b for b in (await page(gateway, "/nexus/backends")).json["backends"]}
+    llama, other = shown[server.url], shown[stranger.url]
+    assert (llama["source"], llama["type"], llama["zone"]) == ("loopback", "llamacpp", "restricted")
+    assert "found on loopback" in llama["zone_evidence"]
+    assert (other["type"], other["zone"], other["location"]) == ("openai-compatible", "open", "local")
 
 
 async def test_two_of_a_kind_get_names_of_their_own(nexus_gateway):
@@ -232,3 +231,47 @@ async def test_one_that_is_lost_while_it_answers_finishes_its_answer(nexus_gatew
         gate.set()
         assert (await asking).status == 200
         assert (await ask(gateway)).error["code"] == "no_backends"
+
+
+class Gated(Told):
+    """A kind that takes its time to open, beside the source."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = asyncio.Event()
+
+    @hookimpl
+    def nexus_backends(self):
+        @asynccontextmanager
+        async def open_(server, options, scope):
+            await self.gate.wait()
+            async with KIND.open(server, options, scope) as backend:
+                yield backend
+
+        yield attrs.evolve(KIND, name="gated", open=open_, fingerprints=())
+
+
+async def test_two_that_are_welcomed_at_the_same_time_are_two(nexus_gateway):
+    source = Gated()
+    async with ollama_server(["a"]) as one, ollama_server(["b"]) as two:
+        gateway = await nexus_gateway({"discovery": {"sources": ["told"]}}, plugins=[source])
+        for server in (one, two):
+            source.queue.put_nowait(Sighting(url=server.url, kind="gated", name="box"))
+        await gateway.until(source.queue.empty)
+        source.gate.set()
+        await gateway.until(lambda: len(at(gateway, one, two)) == 2)
+        assert "box" in names(gateway)
+
+
+async def test_one_that_is_lost_while_it_is_welcomed_does_not_stay(nexus_gateway):
+    source = Gated()
+    async with ollama_server() as gone, ollama_server() as stays:
+        gateway = await nexus_gateway({"discovery": {"sources": ["told"]}}, plugins=[source])
+        source.queue.put_nowait(Sighting(url=gone.url, kind="gated"))
+        source.queue.put_nowait(Sighting(url=gone.url, kind="gated", found=False))
+        source.queue.put_nowait(Sighting(url=stays.url, kind="gated"))
+        await gateway.until(source.queue.empty)
+        source.gate.set()
+        await gateway.until(lambda: at(gateway, stays))
+        assert not at(gateway, gone)
+        assert names(gateway) == ["gated"]
