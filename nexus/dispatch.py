@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from time import perf_counter
 
@@ -286,7 +286,9 @@ class Dispatcher:
         if judged.outcome == "ok":
             reader = journey.dialect.reader(journey.endpoint, journey.facts, hide_usage=hide_usage)
             head, whole = await (
-                _first_event(reply, reader) if journey.facts.stream else _whole_body(reply, reader, MAX_WHOLE_BYTES)
+                _first_event(reply, reader, lambda: self._out_of_time(journey))
+                if journey.facts.stream
+                else _whole_body(reply, reader, MAX_WHOLE_BYTES)
             )
         else:
             head, whole = await _whole_body(reply, None, MAX_WHOLE_BYTES)
@@ -378,8 +380,8 @@ def _as_sent(value: str) -> str:
     return value if value.isascii() else value.encode("utf-8", "surrogateescape").decode("latin-1")
 
 
-async def _first_event(reply: Reply, reader: Reader) -> tuple[bytes, bool]:
-    """All up to the first complete event that carries data.  Raises BackendError where it is an error or never comes."""
+async def _first_event(reply: Reply, reader: Reader, late: Callable[[], bool]) -> tuple[bytes, bool]:
+    """All up to the first complete event that carries data.  Raises BackendError where it is an error or does not come in time."""
     kind = next((value for name, value in reply.headers if name == "content-type"), "")
     if "event-stream" not in kind:
         raise BackendError("malformed", f"answered a request for a stream with {kind or 'no content type'}", sent=True)
@@ -390,6 +392,8 @@ async def _first_event(reply: Reply, reader: Reader) -> tuple[bytes, bool]:
         if not data:
             raise BackendError("no_answer", "the stream ended without an event", sent=True)
         head += reader.feed(data)
+        if not reader.begun and late():  # comments are bytes too, but nothing that a client could use
+            raise BackendError("first_byte_timeout", "sent no event in time", sent=True)
         if len(head) > MAX_FIRST_EVENT_BYTES:
             raise BackendError("too_large", "no event within the first 16 MiB", sent=True)
     if reader.error is not None:

@@ -221,17 +221,17 @@ class Line:
             return None
 
     async def _body(self, headers: Mapping[str, str]) -> tuple[bytes, bool]:
-        body = b""
+        pieces = []
         try:
             if headers.get("transfer-encoding") != "chunked":
                 return await self.reader.readexactly(int(headers.get("content-length", 0))), True
             while True:
                 size = int((await self.reader.readuntil(b"\r\n"))[:-2], 16)
-                body += (await self.reader.readexactly(size + 2))[:-2]
+                pieces.append((await self.reader.readexactly(size + 2))[:-2])
                 if not size:
-                    return body, True
+                    return b"".join(pieces), True
         except (asyncio.IncompleteReadError, ConnectionError) as error:
-            return body + getattr(error, "partial", b""), False
+            return b"".join(pieces) + getattr(error, "partial", b""), False
 
     async def closed(self, timeout: float = 5.0) -> bytes:
         """What still comes until the connection is closed.  Raises TimeoutError where it stays open."""

@@ -1,0 +1,182 @@
+"""Slow backends and slow clients: every deadline has its own answer, and nobody's slowness fills the memory."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from nexus.testing import Hang, Respond, Slow, Stream, sse
+from nexus.testing.acts import Act
+
+from .wire import CHAT, GOOD, STREAMED, WAYS, open_house, tiny
+
+EVENT = sse({"choices": [{"index": 0, "delta": {"content": "x"}}]})
+LAST = [sse({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})]
+
+
+class HeadThenHang(Act):
+    """An answer that begins and says nothing."""
+
+    async def play(self, wire):
+        await wire.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
+        await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize(
+    "act", [Hang(), HeadThenHang(), Stream([b": still loading\n\n"] * 1000, 0.05)], ids=["hang", "head", "comments"]
+)
+async def test_a_stream_without_a_first_event_in_time_is_a_504(tmp_path, act):
+    limits = {"first_byte_timeout_seconds": 0.3}
+    async with tiny() as up, open_house(tmp_path, up, quick=True, upstream=limits) as house:
+        up.on(CHAT, act, method="POST")
+        got = await house.post(STREAMED)
+        assert (got.status, got.error["code"], got.error["type"]) == (504, "all_attempts_timed_out", "timeout_error")
+        assert house.ledger.outcomes == ["timeout"]
+        assert house.ledger.finished[0].code == "first_byte_timeout"
+        await up.until(lambda: up.disconnected == 1)
+
+
+async def test_the_deadline_is_for_all_attempts_together_and_blames_nobody_who_was_not_asked(tmp_path):
+    limits = {"first_byte_timeout_seconds": 0.3}
+    async with tiny() as a, tiny() as b, open_house(tmp_path, a, b, quick=True, upstream=limits) as house:
+        for up in (a, b):
+            up.on(CHAT, Hang(), method="POST")
+        got = await house.post(STREAMED)
+        assert (got.status, got.headers["x-nexus-attempts"]) == (504, "1")
+        assert len(a.calls(CHAT)) + len(b.calls(CHAT)) == 1
+
+
+async def test_what_is_left_of_the_deadline_is_the_next_ones(tmp_path):
+    limits = {"first_byte_timeout_seconds": 3.0}
+    async with tiny() as a, tiny() as b, open_house(tmp_path, a, b, quick=True, upstream=limits) as house:
+        script = iter([Slow(0.2, Respond(503)), Slow(0.2, Stream(LAST))])
+        for up in (a, b):
+            up.on(CHAT, lambda received: next(script), method="POST")
+        got = await house.post(STREAMED)
+        assert (got.status, got.headers["x-nexus-attempts"]) == (200, "2")
+
+
+async def test_a_whole_answer_has_its_own_deadline(tmp_path):
+    limits = {"first_byte_timeout_seconds": 0.1, "answer_timeout_seconds": 1.0}
+    async with tiny() as up, open_house(tmp_path, up, quick=True, upstream=limits) as house:
+        up.on(CHAT, Slow(0.2, Respond(json={"choices": []})), method="POST")
+        assert (await house.post()).status == 200
+        up.on(CHAT, Hang(), method="POST")
+        got = await house.post()
+        assert (got.status, got.error["code"]) == (504, "all_attempts_timed_out")
+        assert house.ledger.outcomes == ["ok", "timeout"]
+
+
+async def test_a_stream_that_falls_silent_ends_with_an_error_event(tmp_path):
+    async with tiny() as up, open_house(tmp_path, up, quick=True, upstream={"idle_timeout_seconds": 0.3}) as house:
+        up.on(CHAT, Stream([EVENT, EVENT], done=False, end="hang"), method="POST")
+        got = await house.post(STREAMED)
+        assert got.status == 200
+        assert got.body.startswith(EVENT * 2)
+        assert got.last_error["code"] == "backend_broke_off"
+        assert "0.3 s" in got.last_error["message"]
+        assert (house.ledger.finished[0].outcome, house.ledger.finished[0].code) == ("timeout", "idle_timeout")
+        assert house.ledger.answered[0].outcome == "broken"
+
+
+async def test_a_stream_may_last_longer_than_every_deadline(tmp_path):
+    limits = {"first_byte_timeout_seconds": 1.0, "answer_timeout_seconds": 1.0, "idle_timeout_seconds": 1.0}
+    async with tiny() as up, open_house(tmp_path, up, quick=True, upstream=limits) as house:
+        up.on(CHAT, Stream([EVENT] * 8 + LAST, 0.15), method="POST")
+        assert (await house.post(STREAMED)).body.count(b"data:") == 10
+        assert house.ledger.outcomes == ["ok"]
+
+
+async def test_nobody_listens_and_the_next_one_answers(tmp_path):
+    async with tiny() as a, tiny() as b, open_house(tmp_path, a, b) as house:
+        a.stop_listening()
+        a.cut_connections()
+        for _ in range(4):
+            assert (await house.post()).status == 200
+        b.kill()
+        got = await house.post()
+        assert (got.status, got.error["code"]) == (502, "all_attempts_failed")
+        assert {e.code for e in house.ledger.finished} <= {"", "connect_refused", "reset"}
+
+
+class Torrent(Act):
+    """A stream of `count` events of 64 KiB; `sent` is how many of them the socket has taken."""
+
+    def __init__(self, count):
+        self.count = count
+        self.sent = 0
+        self.event = b'data: {"choices":[{"delta":{"content":"%b"}}]}\n\n' % (b"x" * 65_480)
+
+    async def play(self, wire):
+        await wire.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for _ in range(self.count):
+            await wire.send(b"%x\r\n%b\r\n" % (len(self.event), self.event))
+            self.sent += 1
+        done = LAST[0] + sse("[DONE]")
+        await wire.send(b"%x\r\n%b\r\n0\r\n\r\n" % (len(done), done))
+
+
+async def stalled(torrent):
+    """Wait until the torrent has not moved for a while; how far it came."""
+    before = -1
+    while torrent.sent != before or not before:
+        before = torrent.sent
+        await asyncio.sleep(0.3)
+    return before
+
+
+@pytest.mark.parametrize(("way", "events"), [("standalone", 3200), ("embedded", 800)], ids=["200 MiB", "embedded"])
+async def test_a_client_that_does_not_read_stops_the_backend_and_not_the_clock(tmp_path, way, events):
+    torrent = Torrent(events)
+    async with tiny() as up, open_house(tmp_path, up, way=way, quick=True, upstream={"idle_timeout_seconds": 0.3}) as house:
+        up.on(CHAT, torrent, method="POST")
+        async with house.line() as line:
+            line.writer.transport.pause_reading()
+            await line.ask(STREAMED)
+            sent = await stalled(torrent)
+            assert sent < 320, "more than 20 MiB are under way for a client that reads nothing"
+            await asyncio.sleep(0.5)  # longer than the backend may be silent: but it is we who do not listen
+            assert torrent.sent == sent
+            assert house.in_flight == 1
+            line.writer.transport.resume_reading()
+            size, tail = 0, b""
+            async with asyncio.timeout(30):
+                while not tail.endswith(b"0\r\n\r\n"):
+                    data = await line.reader.read(2**20)
+                    assert data, "the stream was cut"
+                    size += len(data)
+                    tail = (tail + data)[-1000:]
+            assert b"[DONE]" in tail
+            assert b'"error"' not in tail
+            assert size > events * len(torrent.event)
+        assert house.ledger.outcomes == ["ok"]
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_client_that_does_not_read_and_then_leaves(tmp_path, way):
+    torrent = Torrent(3200)
+    async with tiny() as up, open_house(tmp_path, up, way=way) as house:
+        up.on(CHAT, torrent, method="POST")
+        async with house.line() as line:
+            line.writer.transport.pause_reading()
+            await line.ask(STREAMED)
+            await stalled(torrent)
+        await up.until(lambda: up.disconnected == 1, 2)
+        await house.settled()
+        assert house.ledger.outcomes == ["left"]
+
+
+async def test_a_client_that_reads_slowly_gets_no_keep_alive_in_between(tmp_path):
+    torrent = Torrent(300)
+    async with tiny() as up, open_house(tmp_path, up, server={"stream_keepalive_seconds": 0.1}) as house:
+        up.on(CHAT, torrent, method="POST")
+        async with house.line() as line:
+            line.writer.transport.pause_reading()
+            await line.ask(STREAMED)
+            await stalled(torrent)
+            await asyncio.sleep(1.0)
+            line.writer.transport.resume_reading()
+            got = await line.hear(20)
+            assert got.whole
+            assert got.body == torrent.event * 300 + LAST[0] + sse("[DONE]")
