@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import logging
 import os
@@ -21,6 +22,7 @@ from nexus.keys import CREDENTIAL_HEADERS
 from nexus.model import Answered, Lane, Payload, Request, Zone
 from nexus.names import matcher
 from nexus.relay import Told, relay, send_problem
+from nexus.reply import cost_of
 from nexus.visit import Visit, Watch
 
 LOG = logging.getLogger("nexus")
@@ -48,13 +50,13 @@ class Answerer:
         visit = Visit(http, task, self._now)
         headers = headers_of(http)
         told = Told(request_id(headers), dialect, common)
-        body = b""
+        payload = Payload(b"")
         journey: Journey | None = None
         self._watch.add(visit)
         try:
-            body = await self._bodies.read(http)
+            payload.body = await self._bodies.read(http)
             journey = journey_of(
-                self._gateway, headers, Payload(body), dialect, endpoint, key, told.request_id, accepted, http.remote or ""
+                self._gateway, headers, payload, dialect, endpoint, key, told.request_id, accepted, http.remote or ""
             )
             visit.headers = told.common
             visit.keepalive = dialect.keepalive
@@ -76,24 +78,25 @@ class Answerer:
             return await send_problem(visit, told, _internal(error), journey)
         finally:
             self._watch.remove(visit)
-            self._bodies.release(body)
+            self._bodies.release(payload)
             self._answered(told, journey, dialect, endpoint, accepted)
 
     async def _served(self, visit: Visit, journey: Journey, told: Told) -> web.StreamResponse:
         dispatcher = self._gateway.runtime.dispatcher
         opened = await dispatcher.open(journey)
+        self._bodies.release(journey.payload)  # a committed answer is never asked for again
+        failure = ""
         try:
-            extra = dispatcher.tell(opened.choice)
-            response = await relay(visit, opened, journey, told, extra)
+            return await relay(visit, opened, journey, told, dispatcher.tell(opened.choice))
         except BaseException as error:
-            await opened.close(
-                "left" if isinstance(error, asyncio.CancelledError | ConnectionError) else "failed", type(error).__name__
-            )
+            left = isinstance(error, asyncio.CancelledError | ConnectionError)
+            told.attempt_outcome, failure = "left" if left else "failed", type(error).__name__
             raise
-        await opened.close(told.attempt_outcome, told.code)
-        told.usage = opened.usage
-        told.first_byte = opened.claim.since + opened.first_byte
-        return response
+        finally:
+            await opened.close(told.attempt_outcome, failure or told.code)
+            told.usage = opened.usage
+            told.cost = cost_of(opened.usage, opened.choice.candidate)
+            told.first_byte = opened.claim.since + opened.first_byte
 
     def _answered(self, told: Told, journey: Journey | None, dialect: Dialect, endpoint: Endpoint, accepted: float) -> None:
         now = self._now()
@@ -176,12 +179,18 @@ def _internal(error: Exception) -> Problem:
 
 def headers_of(http: web.BaseRequest) -> dict[str, str]:
     """Lower-case names, credentials removed; a repeated header joined by commas (RFC 9110, 5.3)."""
-    headers = {name.lower(): value for name, value in http.headers.items()}
+    headers = {_lower(name): value for name, value in http.headers.items()}
     if len(headers) != len(http.headers):
         headers = {name: ", ".join(http.headers.getall(name)) for name in headers}
     for name in CREDENTIAL_HEADERS:
         headers.pop(name, None)
     return headers
+
+
+@functools.lru_cache(maxsize=512)
+def _lower(name: str) -> str:
+    """The same object for the same name: thousands of open requests share it."""
+    return name.lower()
 
 
 def request_id(headers: Mapping[str, str]) -> str:

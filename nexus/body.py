@@ -7,6 +7,7 @@ import asyncio
 from aiohttp import StreamReader, web
 
 from nexus.errors import Problem
+from nexus.model import Payload
 
 SILENCE_SECONDS = 30.0  # the longest pause within a body
 RETRY_SECONDS = 1
@@ -44,8 +45,10 @@ class Bodies:
             content.feed_eof()  # what follows cannot be told from this body: aiohttp need not wait for the rest
             raise Problem(400, "invalid_request", f"the body could not be read: {type(error).__name__}") from None
 
-    def release(self, body: bytes) -> None:
-        self.held -= len(body)
+    def release(self, payload: Payload) -> None:
+        """Let go of a body that was read; harmless when it is gone already."""
+        self.held -= len(payload.body)
+        payload.body = b""
 
     async def _slowly(self, content: StreamReader) -> bytes:
         pieces, size = [], 0

@@ -19,6 +19,7 @@ from nexus.model import Usage
 _USAGE = re.compile(rb'"usage"\s*:\s*\{')
 _FINISHED = re.compile(rb'"finish_reason"\s*:\s*"')
 _WHOLE_KEPT = 1024 * 1024
+_TAIL = 2048  # enough for a last event: thousands of streams may be open
 _decoder = json.JSONDecoder()
 
 
@@ -55,7 +56,7 @@ class StreamReader(Reader):
         if b'"usage"' in ready and _USAGE.search(ready):
             ready = self._take_usage(ready)
         self._events += ready.count(b"data:")
-        self._previous, self._last = self._last, ready
+        self._previous, self._last = self._last, ready if len(ready) <= _TAIL else ready[-_TAIL:]
         return ready
 
     def finish(self) -> bytes:
