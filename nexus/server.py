@@ -112,7 +112,7 @@ async def _bind(runner: web.BaseRunner, config: Config) -> str:
         await site.start()
     except OSError as error:
         raise StartupError(
-            f"cannot listen on {host}:{port}: {error.strerror or error}; set [server] port or --port to another"
+            f"cannot listen on {host}:{port}: {os.strerror(error.errno).lower() if error.errno else error}; set [server] port or --port to another"
         ) from None
     bound = runner.addresses[0]
     shown = f"[{bound[0]}]" if ":" in bound[0] else bound[0]

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from nexus.cli.models import context
 from nexus.keys import new_key
 from nexus.testing import FakeModel, Respond, ScriptedUpstream, ollama_server, openai_server
 
@@ -71,13 +72,21 @@ async def test_models_with_what_they_can_do_and_the_aliases(running, tmp_path):
     assert ended.code == 0
     tiny = next(line for line in ended.out.splitlines() if line.startswith("tiny:latest"))
     assert "ready" in tiny
-    assert "8192 (up to 131072)" in tiny
+    assert "8k of 128k" in tiny
     assert "tools" in tiny
     assert "gpt" in ended.out
-    assert "cloud (cloud)" in ended.out
+    assert "open, cloud" in ended.out
     assert "chat → tiny:latest = gpt" in ended.out
     names = {m["name"] for m in (await nexus("models", "--json", "--url", running.url, cwd=tmp_path)).json["models"]}
     assert names == {"tiny:latest", "gpt"}
+
+
+@pytest.mark.parametrize(
+    ("served", "most", "said"),
+    [(8192, 131072, "8k of 128k"), (128000, 128000, "128k"), (511, None, "511"), (None, 4096, "of 4k"), (None, None, "")],
+)
+def test_contexts_are_said_short(served, most, said):
+    assert context(served, most) == said
 
 
 async def test_a_name_cannot_move_the_terminal(nexus_gateway, tmp_path):

@@ -182,7 +182,9 @@ async def test_a_port_in_use_is_one_sentence(tmp_path):
         port = running.url.rpartition(":")[2]
         second = await nexus("serve", "--port", port, "--state-dir", "other", "--no-discovery", cwd=tmp_path)
     assert second.code == 1
-    assert second.err.splitlines()[-1].startswith(f"nexus: cannot listen on 127.0.0.1:{port}: ")
+    assert second.err.splitlines()[-1] == (
+        f"nexus: cannot listen on 127.0.0.1:{port}: address already in use; set [server] port or --port to another"
+    )
     assert "Traceback" not in second.err
 
 

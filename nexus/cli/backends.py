@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,7 +12,7 @@ from nexus.cli.options import asks_gateway, print_json
 if TYPE_CHECKING:
     from nexus.cli.remote import Remote
 
-COLUMNS = ("Backend", "Type", "Health", "Zone", "Where", "In flight", "Models", "URL")
+COLUMNS = ("Backend", "Type", "Health", "Zone", "Where", "In flight", "Models")
 
 
 @click.command("backends")
@@ -39,19 +39,19 @@ def command(remote: Remote, as_json: bool) -> None:
 def row(b: Mapping[str, Any]) -> tuple[Any, ...]:
     """One backend as a line of the table."""
     held = f"{b['in_flight']} of {b['capacity']}" if b["capacity"] else b["in_flight"]
-    return b["name"], b["type"], b["health"], b["zone"], b["location"], held, len(b["models"]), b["url"]
+    return b["name"], b["type"], b["health"], b["zone"], b["location"], held, len(b["models"])
 
 
-def evidence(backends: list[Mapping[str, Any]]) -> list[str]:
-    """Why each is believed to be what the table says."""
+def evidence(backends: list[Mapping[str, Any]]) -> Iterator[str]:
+    """Where each is, and why it is believed to be what the table says."""
+    from nexus.cli.wrapping import width, wrapped
     from nexus.observers.format import plain
 
-    lines = []
+    columns = width()
     for b in backends:
-        lines.append(click.style(plain(b["name"]), bold=True))
-        lines.append(f"  zone    {b['zone']}: {plain(b['zone_evidence'])}")
-        lines.append(f"  health  {b['health']}: {plain(_health(b))}")
-    return lines
+        yield f"{click.style(plain(b['name']), bold=True)}  {plain(b['url'])}"
+        yield wrapped("  zone    ", f"{b['zone']}: {plain(b['zone_evidence'])}", columns)
+        yield wrapped("  health  ", f"{b['health']}: {plain(_health(b))}", columns)
 
 
 def _health(b: Mapping[str, Any]) -> str:

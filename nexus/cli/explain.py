@@ -45,6 +45,7 @@ def command(remote: Remote, as_json: bool, model: str | None, request_id: str | 
     from urllib.parse import quote
 
     from nexus.cli import asking, explanation
+    from nexus.cli.wrapping import width
 
     if request_id is not None:
         answer = remote.get(f"/nexus/requests/{quote(request_id, safe='')}")
@@ -55,5 +56,5 @@ def command(remote: Remote, as_json: bool, model: str | None, request_id: str | 
     if as_json:
         print_json(answer)
         return
-    for line in told(answer):
+    for line in told(answer, width()):
         click.echo(line)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import click
 
+from nexus.cli.wrapping import wrapped
 from nexus.observers.format import plain
 
 Json = Mapping[str, Any]
@@ -20,8 +20,8 @@ REASONS = {
 }
 
 
-def of_asked(answer: Json) -> Iterator[str]:
-    """What would happen now."""
+def of_asked(answer: Json, columns: int | None = None) -> Iterator[str]:
+    """What would happen now; sentences wrapped where `columns` says how wide the terminal is."""
     request, choices = answer["request"], answer["choices"]
     yield f"A {'streamed ' if request['stream'] else ''}{request['task']} request for {_strong(request['model'])}, now:"
     yield from _named(answer["legs"])
@@ -32,14 +32,14 @@ def of_asked(answer: Json) -> Iterator[str]:
         yield f"  because   {_because(answer['route_reason'])}"
         yield from _scores(choices)
     elif answer["error"]:
-        yield from _error(answer["error"])
+        yield from _error(answer["error"], columns)
         if _waits(answer):
             yield "  It would wait in the queue first: some pair is only busy."
-    yield from _elsewhere(answer)
+    yield from _elsewhere(answer, columns)
 
 
-def of_served(answer: Json) -> Iterator[str]:
-    """What happened to one request."""
+def of_served(answer: Json, columns: int | None = None) -> Iterator[str]:
+    """What happened to one request; `columns` as above."""
     request = answer["request"]
     key = f", key {plain(request['key'])}" if request["key"] else ""
     yield f"Request {plain(request['id'])} of {answer['time']}: {request['task']} for {_strong(request['model'])}{key}"
@@ -57,7 +57,7 @@ def of_served(answer: Json) -> Iterator[str]:
     yield from _attempts(answer["attempts"])
     if answer["choices"]:
         yield from _scores(answer["choices"])
-    yield from _elsewhere(answer)
+    yield from _elsewhere(answer, columns)
 
 
 # ---------------------------------------------------------------- the parts
@@ -118,7 +118,7 @@ def _scores(choices: list[Json]) -> Iterator[str]:
         yield f"  {place}. {plain(choice['backend'])} ({plain(choice['model'])})  {where}  {score}"
 
 
-def _elsewhere(answer: Json) -> Iterator[str]:
+def _elsewhere(answer: Json, columns: int | None) -> Iterator[str]:
     """Why not the others, pair by pair."""
     pairs: dict[tuple[int, str, str], list[Json]] = {}
     for refusal in answer["refusals"]:
@@ -129,14 +129,14 @@ def _elsewhere(answer: Json) -> Iterator[str]:
     for (_, backend, model), refusals in pairs.items():
         yield f"  {_strong(backend)} ({plain(model)})"
         for refusal in refusals:
-            yield f"    {click.style(refusal['stage'], fg='yellow')}  {plain(refusal['sentence'])}"
+            yield wrapped(f"    {click.style(refusal['stage'], fg='yellow')}  ", plain(refusal["sentence"]), columns)
             if refusal["hint"]:
-                yield click.style(f"    {' ' * len(refusal['stage'])}  {plain(refusal['hint'])}", dim=True)
+                yield click.style(wrapped(f"    {' ' * len(refusal['stage'])}  ", plain(refusal["hint"]), columns), dim=True)
 
 
-def _error(error: Json) -> Iterator[str]:
+def _error(error: Json, columns: int | None) -> Iterator[str]:
     yield f"→ {click.style('nobody can take it', fg='red', bold=True)}; the client would get {error['status']} {error['code']}:"
-    yield from textwrap.wrap(plain(error["message"]), 100, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
+    yield wrapped("  ", plain(error["message"]), columns)
 
 
 def _waits(answer: Json) -> bool:

@@ -12,7 +12,7 @@ from nexus.cli.options import asks_gateway, print_json
 if TYPE_CHECKING:
     from nexus.cli.remote import Remote
 
-COLUMNS = ("Model", "Backend", "State", "Health", "Zone", "Tier", "Context", "Can", "Unknown", "Speed")
+COLUMNS = ("Model", "Backend", "State", "Zone", "Tier", "Context", "Can", "Speed")
 
 
 @click.command("models")
@@ -32,6 +32,8 @@ def command(remote: Remote, as_json: bool) -> None:
         show_table(COLUMNS, [row(pair) for pair in pairs])
     else:
         click.echo("No model is known: `nexus backends` says which servers are connected, and how they are.")
+    if answer["aliases"]:
+        click.echo()
     for alias, ids in answer["aliases"].items():
         click.echo(plain(f"{alias} → {' = '.join(ids)}"))
 
@@ -39,23 +41,35 @@ def command(remote: Remote, as_json: bool) -> None:
 def row(pair: Mapping[str, Any]) -> tuple[Any, ...]:
     """One pair as a line of the table."""
     can = pair["capabilities"]
-    speed = f"{pair['tokens_per_second']:g} tok/s" if pair["tokens_per_second"] else None
+    speed = f"{pair['tokens_per_second']:.0f}/s" if pair["tokens_per_second"] else None
     return (
         pair["name"] if pair["name"] == pair["id"] else f"{pair['name']} ({pair['id']})",
-        pair["backend"] + (" (cloud)" if pair["location"] == "cloud" else ""),
-        pair["state"],
-        pair["health"],
-        pair["zone"],
-        pair["tier"],
+        pair["backend"],
+        pair["state"] if pair["health"] == "healthy" else pair["health"],
+        pair["zone"] + (", cloud" if pair["location"] == "cloud" else ""),
+        pair["tier"] if pair["tier"] > 1 else "",
         context(pair["context"], pair["context_max"]),
-        ", ".join(need for need, offered in can.items() if offered),
-        "" if can else "all",
+        _abilities(can),
         speed,
     )
 
 
+def _abilities(can: Mapping[str, bool]) -> str:
+    """What it is known to be able to.  A chat model's plain completion goes without saying."""
+    words = [need for need, offered in can.items() if offered and not (need == "completion" and can.get("chat"))]
+    return ", ".join(words) if can else "unknown"
+
+
 def context(served: int | None, most: int | None) -> str:
-    """Tokens: what is served now, and what could be where that is more."""
+    """Tokens: what is served now, of how many the model could do where that is more."""
     if served is None:
-        return f"up to {most}" if most else ""
-    return f"{served} (up to {most})" if most and most > served else str(served)
+        return f"of {thousands(most)}" if most else ""
+    return f"{thousands(served)} of {thousands(most)}" if most and most > served else thousands(served)
+
+
+def thousands(tokens: int) -> str:
+    """8192 is 8k and 128000 is 128k, as people say them; what is round in neither way stays as it is."""
+    for thousand in (1000, 1024):
+        if tokens and tokens % thousand == 0:
+            return f"{tokens // thousand}k"
+    return str(tokens)

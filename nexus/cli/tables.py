@@ -14,6 +14,8 @@ from nexus.observers.format import plain
 
 # A pipe has no width: nothing is wrapped there, so that lines stay lines.
 PIPE_WIDTH = 10_000
+SHORT = 16  # a cell as short as this is not wrapped, where the terminal has the room
+BETWEEN = 3  # between two columns
 STYLES = {
     "healthy": "green",
     "ready": "green",
@@ -38,11 +40,21 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     listed = [[cell(value) for value in row] for row in rows]
     used = [index for index in range(len(columns)) if any(row[index].plain for row in listed)]
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
-    for index in used:
-        table.add_column(columns[index], overflow="fold")
+    out = console()
+    needed = [_needed(columns[index], [row[index].plain for row in listed]) for index in used]
+    roomy = sum(needed) + BETWEEN * (len(used) - 1) <= out.width
+    for index, width in zip(used, needed, strict=True):
+        table.add_column(columns[index], overflow="fold", min_width=width if roomy else None)
     for row in listed:
         table.add_row(*(row[index] for index in used))
-    console().print(table)
+    out.print(table)
+
+
+def _needed(title: str, cells: Sequence[str]) -> int:
+    """The width below which a column of short words would break them."""
+    whole = max((len(text) for text in cells), default=0)
+    word = max((len(word) for text in cells for word in text.split()), default=0)
+    return max(len(title), whole if whole <= SHORT else min(word, SHORT))
 
 
 def cell(value: Any) -> Text:

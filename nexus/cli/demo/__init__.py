@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from nexus.cli.failure import Failure
 from nexus.cli.options import as_json
 
 
@@ -30,5 +31,7 @@ def command(once: bool, port: int | None, as_json: bool) -> None:
         finished = asyncio.run(run(once=once, port=port, as_json=as_json))
     except asyncio.CancelledError:
         finished = False
+    except TimeoutError:
+        raise Failure("the demo took too long, so this machine may be too busy for it now: try again") from None
     if not finished:
         raise click.exceptions.Exit(1)

@@ -1,0 +1,22 @@
+"""Sentences that fit the terminal, each under where it began.  A pipe gets every sentence on one line."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import textwrap
+
+import click
+
+
+def width() -> int | None:
+    """The terminal's, or None where the output is no terminal."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def wrapped(prefix: str, text: str, columns: int | None) -> str:
+    """`prefix`, which may be styled, then `text`, whose further lines begin under its first."""
+    indent = len(click.unstyle(prefix))
+    if columns is None or columns - indent < 20:
+        return prefix + text
+    return prefix + f"\n{' ' * indent}".join(textwrap.wrap(text, columns - indent, break_on_hyphens=False))
