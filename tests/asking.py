@@ -48,7 +48,7 @@ def fleet(*backends: Mapping[str, Any], **tables: Any) -> dict[str, Any]:
 
 async def settled(gateway: RunningGateway) -> RunningGateway:
     """The gateway, once every backend has been probed."""
-    await gateway.until(lambda: gateway.gateway.fleet.settled)
+    await gateway.until(lambda: gateway.gateway.fleet.settled, timeout=20)
     return gateway
 
 

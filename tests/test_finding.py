@@ -38,6 +38,16 @@ def at(gateway, *servers) -> list[str]:
     return [name for name, s in gateway.gateway.fleet.standings.items() if urlsplit(s.member.url).port in ports]
 
 
+async def within(seconds: float, predicate) -> None:
+    """Fails unless it is true in so many seconds, not counting those in which a busy machine gave this process no turn."""
+    now, counted = asyncio.get_running_loop().time, 0.0
+    while not predicate():
+        before = now()
+        await asyncio.sleep(0.01)
+        counted += min(now() - before, 0.03)
+        assert counted < seconds
+
+
 def on_loopback(*servers, **tables):
     return {"discovery": {"sources": ["loopback"]}, "loopback": {"ports": [s.port for s in servers]}, **tables}
 
@@ -62,15 +72,15 @@ async def test_a_server_appears_and_goes_within_three_seconds_of_either_side(nex
             assert (await ask(gateway, "mine")).status == 503
             await ollama.start_listening()
             await vllm.start_listening()
-        await gateway.until(lambda: gateway.gateway.fleet.knows("mine") and gateway.gateway.fleet.knows("mine-too"), timeout=3)
+        await within(3, lambda: gateway.gateway.fleet.knows("mine") and gateway.gateway.fleet.knows("mine-too"))
         said = await ask(gateway, "mine", headers={"X-Nexus-Zone": "restricted"})
         assert (said.status, [said.nexus("Backend")]) == (200, at(gateway, ollama))
         ollama.kill()
-        await gateway.until(lambda: not at(gateway, ollama), timeout=3)
+        await within(3, lambda: not at(gateway, ollama))
         assert not gateway.gateway.fleet.knows("mine")
         assert (await ask(gateway, "mine-too")).status == 200
         await ollama.start_listening()
-        await gateway.until(lambda: gateway.gateway.fleet.knows("mine"), timeout=3)
+        await within(3, lambda: gateway.gateway.fleet.knows("mine"))
 
 
 async def test_what_is_found_is_told_with_its_evidence(nexus_gateway):

@@ -1,0 +1,163 @@
+"""The house: which room may know which, who alone touches what comes from outside, and that every file says what it is for.
+
+Rooms are listed from the ground up: one may import only from those above it in the table, so nothing goes in a circle.  A folder
+is one room.  What is imported for types only does not count.
+"""
+
+import ast
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import nexus
+
+ROOT = Path(nexus.__file__).parent
+FILES = sorted(ROOT.rglob("*.py"))
+
+# room: what it may import from nexus
+ROOMS = {
+    # values and contracts
+    "model": "",
+    "errors": "model",
+    "hookspecs": "",
+    "api": "model errors hookspecs",
+    # small things that know no others
+    "clock": "",
+    "tasks": "",
+    "sentences": "model",
+    # deciding: pure, or with state of their own
+    "names": "model",
+    "health": "model",
+    "pairs": "api health model",
+    "fleet": "health model pairs",
+    "routing": "api errors model",
+    "waiting": "errors model",
+    "outcome": "errors",
+    "verdict": "errors model routing sentences",
+    # speaking to servers
+    "upstream": "errors",
+    "backends": "api",
+    "dialects": "api errors model",
+    # from a request to an open reply
+    "journey": "api model",
+    "reply": "api fleet model",
+    "dispatch": "api errors fleet journey model names outcome reply routing verdict waiting",
+    # witnesses
+    "observers": "api errors model sentences",
+    # finding servers
+    "discovery": "api",
+    "trust": "discovery model",
+    "loopback": "api",
+    "state": "errors model",
+    "probing": "api fleet model state",
+    # wiring
+    "builtin": "api dialects loopback observers",
+    "catalog": "api hookspecs",
+    "config": "api catalog errors model",
+    "keys": "config",
+    "components": "api errors tasks",
+    "finding": "api catalog components config discovery errors fleet probing state tasks trust",
+    "gateway": "api catalog clock components config dispatch finding fleet health keys model names probing routing state tasks"
+    " upstream waiting",
+    # HTTP in, HTTP out
+    "visit": "",
+    "body": "errors model",
+    "door": "config errors keys",
+    "relay": "api errors journey model outcome reply verdict visit",
+    "answer": "api body config errors gateway journey keys model names relay reply visit",
+    "control": "answer api body config errors gateway model names observers pairs routing verdict",
+    "front": "answer api body control door errors gateway visit",
+    "server": "answer catalog config errors front gateway tasks visit",
+    # for people and for authors
+    "testing": "api clock discovery model server tasks upstream",
+    "cli": "api catalog config errors gateway keys model observers pairs server tasks testing upstream",
+    "__main__": "cli",
+    "__init__": "",
+}
+
+# what comes from outside: the only rooms that may touch it
+HOMES = {
+    "httptools": "upstream",
+    "pluggy": "hookspecs catalog",
+    "importlib.metadata": "catalog",
+    "tomlkit": "config",
+    "cattrs": "config",
+    "sqlite3": "state",
+    "platformdirs": "state",
+    "msgspec": "dialects observers",
+    "aiohttp.web": "answer body control front relay server visit testing",
+    "aiohttp.ClientSession(": "components testing",
+    "aiohttp_sse": "control",
+    "click": "cli",
+    "rich": "cli",
+    "pytest": "testing",
+    "pytest_asyncio": "testing",
+}
+
+
+def room(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def nodes(tree: ast.AST) -> Iterator[ast.AST]:
+    """All of a file, but for what is there for types only."""
+    for node in ast.iter_child_nodes(tree):
+        if not (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)):
+            yield node
+            yield from nodes(node)
+
+
+@functools.cache
+def touched(path: Path) -> frozenset[str]:
+    """What a file imports, as dotted names, and the sessions it makes."""
+    found = set()
+    for node in nodes(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}: a relative import hides which room it means"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("ClientSession"):
+            found.add("aiohttp.ClientSession(")
+    return frozenset(found)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_room_knows_only_those_it_may_know(path):
+    known = {name.split(".")[1] for name in touched(path) if name.startswith("nexus.")} - {"__version__", room(path)}
+    assert known <= set(ROOMS[room(path)].split())
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_comes_from_outside_has_its_only_homes(path):
+    for outside, homes in HOMES.items():
+        if any(name == outside or name.startswith(outside + ".") for name in touched(path)):
+            assert room(path) in homes.split(), f"{outside} belongs to {homes}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_file_says_what_it_is_for(path):
+    assert (ast.get_docstring(ast.parse(path.read_text("utf-8"))) or "").strip()
+
+
+def test_the_table_is_the_house_and_goes_in_no_circle():
+    assert set(ROOMS) == {room(path) for path in FILES}
+    for number, (name, allowed) in enumerate(ROOMS.items()):
+        assert set(allowed.split()) <= set(list(ROOMS)[:number]), name
+
+
+def test_the_table_allows_nothing_that_is_not_used():
+    used: dict[str, set[str]] = {name: set() for name in ROOMS}
+    homes: dict[str, set[str]] = {outside: set() for outside in HOMES}
+    for path in FILES:
+        names = touched(path)
+        used[room(path)] |= {name.split(".")[1] for name in names if name.startswith("nexus.")} - {"__version__", room(path)}
+        for outside in HOMES:
+            if any(name == outside or name.startswith(outside + ".") for name in names):
+                homes[outside].add(room(path))
+    assert {
+        name: sorted(set(allowed.split()) - used[name]) for name, allowed in ROOMS.items() if set(allowed.split()) - used[name]
+    } == {}
+    assert {outside: set(rooms.split()) for outside, rooms in HOMES.items()} == homes
