@@ -73,12 +73,7 @@ def _found(standing: Standing) -> str:
         mark, said = "…", "has not answered yet"
     else:
         mark, said = click.style("✗", fg="red"), plain(standing.problem)
-    return f"  {mark} {member.name}  {_shown(member.url)}  {said}"
-
-
-def _shown(url: str) -> str:
-    """Without a user name or password that somebody may have written into it."""
-    return f"{urlsplit(url).scheme}://{urlsplit(url).netloc.rpartition('@')[2]}{urlsplit(url).path}"
+    return f"  {mark} {member.name}  {member.url}  {said}"
 
 
 def _nothing(gateway: Gateway) -> Iterator[str]:
