@@ -1,0 +1,235 @@
+"""The tutorials are followed: their files are put together from the page and run, against doubles of the servers they speak of."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import os
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from nexus.config import load
+from nexus.server import GATEWAY
+from nexus.testing import Respond, a_body, ollama_server, openai_server, until
+
+from .docs_pages import ROOT, Block, blocks, files
+
+GUIDE = ROOT / "docs" / "guide"
+STAGE, BACKEND, EMBED = GUIDE / "write-a-stage.md", GUIDE / "write-a-backend.md", GUIDE / "embed.md"
+KIT = ROOT / "docs" / "reference" / "testing.md"
+ADDRESS = "http://127.0.0.1:6398"
+
+
+def written(page: Path, directory: Path) -> Path:
+    """The files of a page, in a directory."""
+    for name, text in files(page).items():
+        path = directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    return directory
+
+
+@pytest.fixture
+def imported() -> Iterator[Any]:
+    """Imports files as modules, and forgets them after the test."""
+    names: list[str] = []
+
+    def import_(path: Path, name: str) -> ModuleType:
+        places = [str(path.parent)] if path.name == "__init__.py" else None
+        spec = importlib.util.spec_from_file_location(name, path, submodule_search_locations=places)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        names.append(name)
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
+        return module
+
+    yield import_
+    for name in [known for known in sys.modules if known.partition(".")[0] in names]:
+        del sys.modules[name]
+
+
+def run_pytest(directory: Path, *tests: str) -> str:
+    """pytest as a reader would run it, in a directory of its own."""
+    path = os.pathsep.join((str(directory), str(directory / "src")))
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "asyncio_mode=auto", *tests]
+    done = subprocess.run(
+        command, cwd=directory, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+async def ask(client: aiohttp.ClientSession, path: str, model: str) -> Mapping[str, str]:
+    async with client.post(path, data=a_body(model)) as answer:
+        assert answer.status == 200, await answer.text()
+        return dict(answer.headers)
+
+
+# ---------------------------------------------------------------- the tutorials and the examples are the same
+
+
+@pytest.mark.parametrize(("page", "example"), [(STAGE, "stage"), (BACKEND, "backend")], ids=["write-a-stage", "write-a-backend"])
+def test_a_tutorial_builds_the_example(page, example):
+    for name, text in files(page).items():
+        there = (ROOT / "examples" / example / name).read_text(encoding="utf-8")
+        assert text == there, f"examples/{example}/{name} is another file than the page's"
+
+
+# ---------------------------------------------------------------- write a stage
+
+
+async def test_the_stage_of_the_tutorial_routes(tmp_path, imported, nexus_gateway):
+    directory = written(STAGE, tmp_path)
+    module = imported(directory / "my_stages.py", "my_stages_of_the_page")
+    async with openai_server(["parrot"]) as bedroom, openai_server(["parrot"]) as cellar:
+        for quiet in (False, True):
+            tables = tomllib.loads((directory / "nexus.toml").read_text())
+            del tables["plugins"]
+            tables["backends"][0]["url"], tables["backends"][1]["url"] = bedroom.url, cellar.url
+            tables["quiet"] |= {"from_hour": 0, "to_hour": 23} if quiet else {"from_hour": 5, "to_hour": 5}
+            if quiet:  # at 23:00 it would not be night
+                module.Quiet.is_quiet = lambda self: True
+            nexus = await nexus_gateway(tables, plugins=[module])
+            await nexus.until(lambda nexus=nexus: nexus.gateway.ready)
+            headers = await ask(nexus.client, "/v1/chat/completions", "parrot")
+            assert headers["X-Nexus-Backend"] == ("cellar" if quiet else "bedroom")
+
+
+def test_the_configuration_of_the_stage_tutorial_loads_its_module(tmp_path, monkeypatch):
+    directory = written(STAGE, tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.delitem(sys.modules, "my_stages", raising=False)
+    config, catalog = load(directory / "nexus.toml", env={})
+    monkeypatch.delitem(sys.modules, "my_stages")
+    assert "quiet" in catalog.stages
+    assert config.options["quiet"].backends == ("bedroom",)
+
+
+def test_the_tests_of_the_stage_tutorial_pass(tmp_path):
+    assert " passed" in run_pytest(written(STAGE, tmp_path), "test_my_stages.py")
+
+
+# ---------------------------------------------------------------- write a backend
+
+
+async def test_the_backend_of_the_tutorial_serves(tmp_path, imported, nexus_gateway):
+    module = imported(written(BACKEND, tmp_path) / "src" / "nexus_echo" / "__init__.py", "nexus_echo")
+    about = {"echo": {"version": "1.0", "slots": 4}, "models": [{"id": "parrot", "context": 4096}]}
+    async with openai_server(["parrot"]) as server:
+        server.on("/echo", Respond(json=about), method="GET")
+        tables = {"backends": [{"name": "echo", "url": server.url}]}  # type auto: the fingerprint must find it
+        nexus = await nexus_gateway(tables, plugins=[module])
+        await nexus.until(lambda: nexus.gateway.ready and "echo" in nexus.gateway.fleet.standings)
+        headers = await ask(nexus.client, "/v1/chat/completions", "parrot")
+        standing = nexus.gateway.fleet.standings["echo"]
+    assert (headers["X-Nexus-Backend"], headers["X-Nexus-Privacy-Zone"]) == ("echo", "restricted")
+    assert (standing.member.kind, standing.capacity) == ("echo", 4)
+
+
+def test_the_tests_of_the_backend_tutorial_pass(tmp_path):
+    assert " passed" in run_pytest(written(BACKEND, tmp_path), "tests/test_echo.py")
+
+
+def test_the_ranks_of_the_backend_tutorial_are_those_of_the_kinds(tmp_path):
+    from nexus.catalog import Catalog
+
+    text = BACKEND.read_text(encoding="utf-8").partition("| rank | kinds |")[2].partition("\n\n")[0]
+    told: dict[str, tuple[int, int]] = {}
+    for line in text.splitlines()[2:]:
+        _, ranks, kinds, _ = line.split("|")
+        low, _, high = ranks.strip().partition("–")
+        told |= {kind.strip(" `").partition("`")[0]: (int(low), int(high or low)) for kind in kinds.split(", ") if "`" in kind}
+    real = {kind.name: kind.fingerprints[0].rank for kind in Catalog.load().backends.values() if kind.fingerprints}
+    real.pop("echo", None)  # where somebody has installed the example
+    assert set(told) == set(real)
+    assert all(low <= real[name] <= high for name, (low, high) in told.items()), real
+
+
+# ---------------------------------------------------------------- embed
+
+
+async def test_the_application_of_the_embedding_page_serves(tmp_path, imported, monkeypatch):
+    monkeypatch.setenv("NEXUS_SERVER_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setenv("NEXUS_DISCOVERY_SOURCES", "")
+    directory = written(EMBED, tmp_path)
+    async with ollama_server(["llama3.2:3b"]) as server:
+        config = directory / "nexus.toml"
+        config.write_text(config.read_text().replace("http://127.0.0.1:11434", server.url))
+        app = imported(directory / "app.py", "app_of_the_page").make_app()
+        async with served(app) as url, aiohttp.ClientSession(url) as client:
+            await until(lambda: app[GATEWAY].ready)
+            headers = await ask(client, "/llm/v1/chat/completions", "llama3.2:3b")
+            assert headers["X-Nexus-Backend"] == "gpu"
+            async with client.get("/") as home, client.get("/llm/health") as health, client.get("/v1/models") as outside:
+                assert (await home.text(), health.status, outside.status) == ("1 models under /llm/v1\n", 200, 404)
+
+
+class served:
+    """An application on a free port."""
+
+    def __init__(self, app: web.Application) -> None:
+        self.runner = web.AppRunner(app, shutdown_timeout=1)
+
+    async def __aenter__(self) -> str:
+        await self.runner.setup()
+        await web.TCPSite(self.runner, "127.0.0.1", 0).start()
+        return f"http://127.0.0.1:{self.runner.addresses[0][1]}"
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.runner.cleanup()
+
+
+# ---------------------------------------------------------------- the openai client, and what stands alone
+
+OPENAI = [block for block in blocks("python") if "from openai import" in block.text]
+ALONE = [
+    block
+    for block in blocks("python")
+    if "import " in block.text and block.file is None and block not in OPENAI and block.page.startswith(("README", "docs"))
+]
+
+
+@pytest.mark.parametrize("block", OPENAI, ids=str)
+async def test_the_openai_client_of_a_page_gets_its_answer(block, nexus_gateway):
+    async with openai_server(["tiny"], text="Hello there") as server:
+        nexus = await nexus_gateway({"backends": [{"name": "one", "type": "openai-compatible", "url": server.url}]})
+        await nexus.until(lambda: nexus.gateway.ready)
+        said = await run_python(block.text.replace(ADDRESS, nexus.url))
+    assert said.strip() == "Hello there"
+
+
+async def run_python(text: str) -> str:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", text, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    async with asyncio.timeout(60):
+        out, _ = await process.communicate()
+    assert process.returncode == 0, out.decode()
+    return out.decode()
+
+
+def test_there_are_such_blocks():
+    assert len(OPENAI) >= 2
+    assert len(ALONE) >= 3
+
+
+@pytest.mark.parametrize("block", ALONE, ids=str)
+def test_a_block_that_stands_alone_runs(block: Block, tmp_path, imported):
+    path = tmp_path / "block.py"
+    path.write_text(block.text, encoding="utf-8")
+    imported(path, f"block_of_line_{block.line}")
+
+
+def test_the_example_of_the_testing_page_passes(tmp_path):
+    assert " passed" in run_pytest(written(KIT, tmp_path), "test_failover.py")
