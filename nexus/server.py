@@ -44,19 +44,25 @@ def create_app(config: Source = None, *, plugins: Sequence[object] = ()) -> web.
     return app
 
 
-def attach(app: web.Application, prefix: str = "", config: Source = None, *, plugins: Sequence[object] = ()) -> None:
+def attach(app: web.Application, prefix: str = "", config: Source = None, *, plugins: Sequence[object] = ()) -> web.AppKey[Gateway]:
     """Serve Nexus under `prefix` of an existing application; it opens and closes with the application.
 
     `config` is a Config, TOML text, a file, a mapping of tables, or None for the defaults.  `plugins` are modules or objects
-    with hookimpls beside those installed.  The running gateway is `app[GATEWAY]`.  Raises ConfigError at once; a gateway that
-    cannot start raises StartupError when the application starts.
+    with hookimpls beside those installed.  The running gateway is `app[GATEWAY]`; of several in one application that is the
+    first, and each is under the key that `attach` returns (each also needs a state directory of its own).  Raises ConfigError
+    at once; a gateway that cannot start raises StartupError when the application starts.
     """
     loaded, catalog = _loaded(config, plugins)
     front = Front(prefix.rstrip("/"))
+    key = web.AppKey(f"nexus.gateway {prefix}", Gateway)
 
     async def running(app: web.Application) -> AsyncIterator[None]:
+        assert route.resource is not None
+        front.prefix = route.resource.canonical.removesuffix("/{tail}")  # longer where the application is a part of another
         async with _open(front, loaded, catalog) as gateway:
-            app[GATEWAY] = gateway
+            app[key] = gateway
+            if GATEWAY not in app:
+                app[GATEWAY] = gateway
             yield
 
     async def drain(app: web.Application) -> None:
@@ -64,7 +70,8 @@ def attach(app: web.Application, prefix: str = "", config: Source = None, *, plu
 
     app.cleanup_ctx.append(running)
     app.on_shutdown.append(drain)
-    app.router.add_route("*", front.prefix + "/{tail:.*}", front.handle, expect_handler=_later)
+    route = app.router.add_route("*", front.prefix + "/{tail:.*}", front.handle, expect_handler=_later)
+    return key
 
 
 @asynccontextmanager

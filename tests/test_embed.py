@@ -1,0 +1,185 @@
+"""Nexus as a part of somebody's application: a prefix beside other routes, middlewares, two of it, and a clean end."""
+
+import asyncio
+import gc
+import io
+import json
+from contextlib import asynccontextmanager
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from nexus.errors import ConfigError, StartupError
+from nexus.server import GATEWAY, attach, create_app
+from nexus.testing import Held, Respond, openai_server, until
+
+from .asking import CHAT, a_backend, chats, fleet
+
+MIB = 1024 * 1024
+
+
+@asynccontextmanager
+async def serving(app: web.Application, **options):
+    """The application as its owner would run it: nothing is set for our sake."""
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=5, **options)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        async with aiohttp.ClientSession(f"http://127.0.0.1:{runner.addresses[0][1]}") as client:
+            yield client
+    finally:
+        await runner.cleanup()
+
+
+def config(tmp_path, *servers, word: str = "state", **tables):
+    backends = [a_backend(f"one-{index}", server) for index, server in enumerate(servers)]
+    return fleet(*backends, **{"discovery": {"sources": []}, "server": {"state_dir": str(tmp_path / word)}, **tables})
+
+
+async def chat(client, path: str, model: str = "tiny", text: str = "hello", **fields):
+    body = {"model": model, "messages": [{"role": "user", "content": text}], **fields}
+    data = io.BytesIO(json.dumps(body).encode())  # aiohttp's client warns of large bytes
+    async with client.post(path + CHAT, data=data) as answer:
+        return answer.status, answer.headers.copy(), await answer.read()
+
+
+async def known(gateway, model: str = "tiny") -> None:
+    await until(lambda: gateway.fleet.knows(model), timeout=20)
+
+
+async def test_beside_own_routes_and_under_own_middlewares(tmp_path):
+    seen = []
+
+    @web.middleware
+    async def note(request, handler):
+        response = await handler(request)
+        seen.append((request.path, response.status))
+        return response
+
+    async def own(request):
+        return web.json_response({"ready": request.app[GATEWAY].ready, "sum": len(await request.text())})
+
+    async def other(request):
+        return web.Response(text="mine")
+
+    async with openai_server() as server:
+        app = web.Application(middlewares=[note])
+        app.router.add_post("/own", own)
+        key = attach(app, "/llm", config(tmp_path, server))
+        app.router.add_get("/llm-not-ours", other)
+        async with serving(app) as client:
+            assert app[key] is app[GATEWAY]
+            await known(app[key])
+            for stream in (False, True):
+                status, headers, body = await chat(client, "/llm", stream=stream)
+                assert (status, headers["X-Nexus-Backend"]) == (200, "one-0")
+                assert (b"[DONE]" in body) is stream
+            async with client.post("/own", data=b"x" * 10) as answer:
+                assert await answer.json() == {"ready": True, "sum": 10}
+            async with client.get("/llm-not-ours") as answer:
+                assert await answer.text() == "mine"
+            for path, status in (
+                ("/llm/health", 200),
+                ("/llm/v1/models/tiny", 200),
+                ("/llm/nope", 404),
+                ("/v1/models", 404),
+                ("/llm", 404),
+            ):
+                async with client.get(path) as answer:
+                    assert (path, answer.status) == (path, status)
+        assert ("/llm" + CHAT, 200) in seen
+        assert ("/llm/nope", 404) in seen
+
+
+async def test_the_applications_body_limit_does_not_decide(tmp_path):
+    """aiohttp's `client_max_size` is 1 MiB unless somebody sets it; pictures are larger."""
+    async with openai_server() as server:
+        app = web.Application()
+        attach(app, "/llm", config(tmp_path, server, server={"state_dir": str(tmp_path / "s"), "max_body_bytes": 6 * MIB}))
+        async with serving(app) as client:
+            await known(app[GATEWAY])
+            assert (await chat(client, "/llm", text="x" * 5 * MIB))[0] == 200
+            assert len(server.requests[-1].body) > 5 * MIB
+            status, _, body = await chat(client, "/llm", text="x" * 7 * MIB)
+            assert (status, b"request_too_large" in body) == (413, True)
+        assert len(chats(server)) == 1
+
+
+async def test_two_gateways_of_different_minds_in_one_application(tmp_path):
+    async with openai_server(["tiny", "big"]) as server:
+        app = web.Application()
+        strict = attach(app, "/strict", config(tmp_path, server, word="a", policies=[{"models": ["*"], "zone": "restricted"}]))
+        loose = attach(app, "/loose/er", config(tmp_path, server, word="b", routing={"aliases": {"tiny": "big"}}))
+        async with serving(app) as client:
+            assert app[GATEWAY] is app[strict] is not app[loose]
+            await known(app[strict])
+            await known(app[loose])
+            assert (await chat(client, "/strict"))[0] == 503
+            status, headers, _ = await chat(client, "/loose/er")
+            assert (status, headers["X-Nexus-Model"]) == (200, "big")
+            async with client.get("/strict/nexus/stats") as one, client.get("/loose/er/nexus/stats") as two:
+                assert await one.json() != await two.json()
+
+
+async def test_as_a_sub_application_of_another(tmp_path):
+    async with openai_server(["org/tiny"]) as server:
+        app, sub = web.Application(), create_app(config(tmp_path, server))
+        app.add_subapp("/deep/er", sub)
+        async with serving(app) as client:
+            await known(sub[GATEWAY], "org/tiny")
+            assert (await chat(client, "/deep/er", "org/tiny"))[0] == 200
+            async with client.get("/deep/er/v1/models/org%2Ftiny") as answer:
+                assert answer.status == 200
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_client_that_leaves_ends_the_exchange_though_handlers_are_not_cancelled(tmp_path, stream):
+    async with openai_server() as server:
+        app = create_app(config(tmp_path, server))
+        async with serving(app, handler_cancellation=False) as client:
+            await known(app[GATEWAY])
+            server.next(Held(asyncio.Event(), Respond()), path=CHAT)
+            asking = asyncio.get_running_loop().create_task(chat(client, "", stream=stream))
+            await server.until(lambda: server.in_flight == 1)
+            asking.cancel()
+            await server.until(lambda: server.in_flight == 0)
+            await until(lambda: not app[GATEWAY].fleet.standings["one-0"].in_flight)
+
+
+async def test_the_end_of_the_application_lets_what_runs_finish_and_closes_all(tmp_path, recwarn):
+    tasks_before = len(asyncio.all_tasks())
+    async with openai_server() as server:
+        app = web.Application()
+        attach(app, "/llm", config(tmp_path, server))
+        gate = asyncio.Event()
+        async with aiohttp.ClientSession() as client:
+            runner = web.AppRunner(app, access_log=None, shutdown_timeout=5)
+            await runner.setup()
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            url = f"http://127.0.0.1:{runner.addresses[0][1]}/llm"
+            await known(app[GATEWAY])
+            server.next(Held(gate, Respond(json={"choices": []})), path=CHAT)
+            asking = asyncio.get_running_loop().create_task(chat(client, url))
+            await server.until(lambda: server.in_flight == 1)
+            ending = asyncio.get_running_loop().create_task(runner.cleanup())
+            await until(lambda: app[GATEWAY].draining)
+            gate.set()
+            assert (await asking)[0] == 200
+            await ending
+        await server.until(lambda: not server.open_connections)
+    await until(lambda: len(asyncio.all_tasks()) <= tasks_before)
+    gc.collect()
+    assert [str(warning.message) for warning in recwarn] == []
+
+
+async def test_what_cannot_start_says_so_at_once_or_at_the_start(tmp_path):
+    app = web.Application()
+    with pytest.raises(ConfigError, match="polcies"):
+        attach(app, "/llm", {"polcies": []})
+    attach(app, "/one", config(tmp_path))
+    attach(app, "/two", config(tmp_path))
+    with pytest.raises(StartupError, match="in use by another Nexus"):
+        async with serving(app):
+            pass
