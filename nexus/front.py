@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any
 
 from aiohttp import web
 
 from nexus.answer import Answerer, headers_of, request_id
-from nexus.api import Dialect, Route
+from nexus.api import EMPTY, Dialect, Endpoint, Route
 from nexus.body import Bodies
+from nexus.config import KeyConfig
 from nexus.control import Control
 from nexus.door import Door
 from nexus.errors import Problem
@@ -43,18 +43,18 @@ class Front:
         """Take requests from now on."""
         server = gateway.config.server
         self._dialects = tuple(gateway.runtime.dialects.values())
-        self._door = Door(server, gateway.runtime.keyring)
+        door = self._door = Door(server, gateway.runtime.keyring)
         answerer = Answerer(gateway, watch, Bodies(server.max_body_bytes, server.max_inflight_body_bytes))
         for dialect in self._dialects:
             for endpoint in dialect.endpoints:
                 self._owners[endpoint.path] = dialect
-                self._add(endpoint.method, endpoint.path, self._dialect_handler(answerer, dialect, endpoint))
+                self._add(endpoint.method, endpoint.path, self._dialect_handler(answerer, dialect, endpoint, door))
         control = Control(gateway, self._dialects)
-        self._add("GET", "/v1/models", self._keyed(control.models))
-        self._add("GET", "/v1/models" + TAIL, self._keyed(control.model))
-        self._routes(control.routes())
+        self._add("GET", "/v1/models", self._keyed(control.models, door))
+        self._add("GET", "/v1/models" + TAIL, self._keyed(control.model, door))
+        self._routes(control.routes(), door)
         for component in gateway.routes:
-            self._routes(component.routes())
+            self._routes(component.routes(), door)
         self._watch = watch
         self._gateway = gateway
 
@@ -72,30 +72,26 @@ class Front:
         table, path = (self._under, path[: -len(TAIL)]) if path.endswith(TAIL) else (self._exact, path)
         table.setdefault(path, {}).setdefault(method, handler)
 
-    def _routes(self, routes: Iterable[Route]) -> None:
+    def _routes(self, routes: Iterable[Route], door: Door) -> None:
         for route in routes:
-            self._add(route.method, route.path, self._admin(route.handler) if route.admin else route.handler)
+            self._add(route.method, route.path, self._admin(route.handler, door) if route.admin else route.handler)
 
-    def _dialect_handler(self, answerer: Answerer, dialect: Dialect, endpoint: Any) -> Handler:
-        async def handler(http: web.BaseRequest) -> web.StreamResponse:
-            assert self._door is not None
-            cors = self._door.check(http) if "Origin" in http.headers else {}
-            return await answerer.answer(http, dialect, endpoint, self._door.key(http), cors)
+    # These handlers are plain functions that give the answer's coroutine back: a frame fewer for every open stream.
 
-        return handler
-
-    def _keyed(self, inner: Callable[[web.BaseRequest, Any], Awaitable[web.StreamResponse]]) -> Handler:
-        async def handler(http: web.BaseRequest) -> web.StreamResponse:
-            assert self._door is not None
-            return await inner(http, self._door.key(http))
+    def _dialect_handler(self, answerer: Answerer, dialect: Dialect, endpoint: Endpoint, door: Door) -> Handler:
+        def handler(http: web.BaseRequest) -> Awaitable[web.StreamResponse]:
+            cors = door.check(http) if "Origin" in http.headers else EMPTY
+            return answerer.answer(http, dialect, endpoint, door.key(http), cors)
 
         return handler
 
-    def _admin(self, inner: Handler) -> Handler:
-        async def handler(http: web.BaseRequest) -> web.StreamResponse:
-            assert self._door is not None
-            self._door.admin(http)
-            return await inner(http)
+    def _keyed(self, inner: Callable[[web.BaseRequest, KeyConfig | None], Awaitable[web.StreamResponse]], door: Door) -> Handler:
+        return lambda http: inner(http, door.key(http))
+
+    def _admin(self, inner: Handler, door: Door) -> Handler:
+        def handler(http: web.BaseRequest) -> Awaitable[web.StreamResponse]:
+            door.admin(http)
+            return inner(http)
 
         return handler
 

@@ -76,10 +76,10 @@ async def relay(visit: Visit, opened: OpenReply, journey: Journey, told: Told, e
         told.code = told.dialect.lacks(told.dialect.read_error(opened.head)) or "backend_rejected"
     if visit.response is not None and opened.status >= 400:
         return await _rejected_late(visit, opened, told)
-    headers = _headers(opened, journey, told, extra)
     if opened.whole:
-        return await _whole(visit, opened, told, headers)
-    return await _stream(visit, opened, told, headers)
+        return await _whole(visit, opened, told, _headers(opened, journey, told, extra))
+    response = visit.response or await visit.begin(opened.status, _headers(opened, journey, told, extra))
+    return await _stream(visit, response, opened, told)
 
 
 async def send_problem(visit: Visit, told: Told, problem: Problem, journey: Journey | None) -> web.StreamResponse:
@@ -122,12 +122,11 @@ async def _send(visit: Visit, response: web.Response) -> web.Response:
     return response
 
 
-async def _stream(visit: Visit, opened: OpenReply, told: Told, headers: dict[str, str]) -> web.StreamResponse:
-    response = visit.response or await visit.begin(opened.status, headers)
+async def _stream(visit: Visit, response: web.StreamResponse, opened: OpenReply, told: Told) -> web.StreamResponse:
     now = visit.now
     write = response.write
     try:
-        data = opened.head or await opened.read()
+        data, opened.head = opened.head or await opened.read(), b""
         while data:
             await write(data)
             visit.last_write = now()
@@ -135,7 +134,6 @@ async def _stream(visit: Visit, opened: OpenReply, told: Told, headers: dict[str
     except BackendError as error:
         await _broken(visit, response, opened, told, error)
         return response
-    told.cost = cost_of(opened.reader.usage(), opened.choice.candidate) if opened.reader else None
     await response.write_eof()
     return response
 

@@ -30,6 +30,7 @@ from nexus.visit import LOOK_SECONDS, Watch
 LOG = logging.getLogger("nexus")
 GATEWAY: web.AppKey[Gateway] = web.AppKey("nexus.gateway", Gateway)
 SILENCE_SECONDS = 30.0  # until the first request of a connection must be there
+SWEEP_SECONDS = 1.0
 KEEPALIVE_SECONDS = 75.0
 CUT_SECONDS = 0.2  # for handlers to end once they are cut; aiohttp takes 0 for "for ever"
 MAX_LINE_BYTES = 16 * 1024
@@ -82,8 +83,10 @@ async def listen(config: Config, catalog: Catalog) -> AsyncIterator[tuple[Gatewa
     Raises StartupError where the port cannot be had.
     """
     front = Front()
-    async with _open(front, config, catalog) as gateway:
-        runner = web.ServerRunner(_Server(front.handle, handler_cancellation=True), shutdown_timeout=CUT_SECONDS)
+    async with _open(front, config, catalog) as gateway, Tasks(LOG) as tasks:
+        server = _Server(front.handle, handler_cancellation=True)
+        tasks.spawn(server.sweep(), "close silent connections")
+        runner = web.ServerRunner(server, shutdown_timeout=CUT_SECONDS)
         await runner.setup()
         try:
             url = await _bind(runner, config)
@@ -139,18 +142,15 @@ def _loaded(config: Source, plugins: Sequence[object]) -> tuple[Config, Catalog]
 class _Connection(web.RequestHandler):
     """One client connection.  What is not HTTP gets a JSON error, and a client that says nothing is not waited for."""
 
-    __slots__ = ("_patience",)
+    __slots__ = ("_since",)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self._patience = asyncio.get_running_loop().call_later(SILENCE_SECONDS, self._silent)
+        self._since = asyncio.get_running_loop().time()
 
-    def connection_lost(self, exc: BaseException | None) -> None:
-        self._patience.cancel()
-        super().connection_lost(exc)
-
-    def _silent(self) -> None:
-        if self._request_count == 0:
+    def close_if_silent(self, now: float) -> None:
+        """Close a connection on which no request has come in time."""
+        if self._request_count == 0 and now - self._since >= SILENCE_SECONDS:
             self.force_close()
 
     def handle_error(
@@ -173,6 +173,15 @@ class _Connection(web.RequestHandler):
 
 class _Server(web.Server):
     """Makes our connections.  No access log: the request log says more."""
+
+    async def sweep(self) -> None:
+        """Look for silent clients until cancelled: one look over all, not a timer for each."""
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            now = asyncio.get_running_loop().time()
+            for connection in self.connections:
+                if isinstance(connection, _Connection):
+                    connection.close_if_silent(now)
 
     def __call__(self) -> web.RequestHandler:
         return _Connection(

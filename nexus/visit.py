@@ -39,6 +39,7 @@ class Visit:
         """Send the head of the answer."""
         response = self.response = web.StreamResponse(status=status, headers=headers)
         await response.prepare(self.http)
+        response.headers.clear()  # they are written, and thousands of open streams need not keep them
         return response
 
     async def stay_alive(self) -> None:

@@ -10,7 +10,8 @@ import pytest
 
 import nexus.server
 
-from .wire import CHAT, GOOD, open_house, post, tiny
+from .wire import open_house, tiny
+from .wire_client import CHAT, GOOD, post
 
 HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
 SIZE = b"Content-Length: %d\r\n" % len(GOOD)
@@ -118,6 +119,7 @@ async def test_garbage_behind_a_request_ends_the_connection_after_the_answer(sha
 
 async def test_half_a_head_and_silence_is_not_waited_for(tmp_path, monkeypatch):
     monkeypatch.setattr(nexus.server, "SILENCE_SECONDS", 0.2)
+    monkeypatch.setattr(nexus.server, "SWEEP_SECONDS", 0.05)
     async with tiny() as up, open_house(tmp_path, up) as house:
         async with house.line() as mute, house.line() as half, house.line() as dribbling, house.line() as fine:
             await half.say(HEAD)
