@@ -11,7 +11,8 @@ import pytest
 import nexus.body
 from nexus.testing import a_body, until
 
-from .wire import CHAT, GOOD, Answer, open_house, post, tiny
+from .wire import open_house, tiny
+from .wire_client import CHAT, GOOD, Answer, post
 
 MESSAGES = b'"messages":[{"role":"user","content":"hi"}]'
 DEEP = 100_000

@@ -118,7 +118,7 @@ async def test_garbage_behind_a_request_ends_the_connection_after_the_answer(sha
 
 
 async def test_half_a_head_and_silence_is_not_waited_for(tmp_path, monkeypatch):
-    monkeypatch.setattr(nexus.server, "SILENCE_SECONDS", 0.2)
+    monkeypatch.setattr(nexus.server, "SILENCE_SECONDS", 0.7)
     monkeypatch.setattr(nexus.server, "SWEEP_SECONDS", 0.05)
     async with tiny() as up, open_house(tmp_path, up) as house:
         async with house.line() as mute, house.line() as half, house.line() as dribbling, house.line() as fine:

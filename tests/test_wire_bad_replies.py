@@ -9,7 +9,8 @@ import pytest
 
 from nexus.testing import Dribble, ErrorEventFirst, Malformed, Respond, Stream, sse
 
-from .wire import CHAT, GOOD, STREAMED, open_house, tiny
+from .wire import open_house, tiny
+from .wire_client import CHAT, GOOD, STREAMED
 
 JSON = {"Content-Type": "application/json"}
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"

@@ -8,7 +8,8 @@ import pytest
 
 from nexus.testing import CutAfter, Respond, Stream
 
-from .wire import CHAT, GOOD, STREAMED, open_house, tiny
+from .wire import open_house, tiny
+from .wire_client import CHAT, GOOD, STREAMED
 
 USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
 SAID = {"id": "c", "object": "chat.completion", "choices": [{"index": 0, "message": {"role": "assistant", "content": "hi"}}]}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from .wire import CHAT, GOOD, WAYS, open_house, tiny
+from .wire import WAYS, open_house, tiny
+from .wire_client import CHAT, GOOD
 
 BAD_IDS = {
     "blank within": "two words",

@@ -9,7 +9,8 @@ import pytest
 
 from nexus.testing import Hang, Held, Respond, Slow, Stream, a_body, sse, until
 
-from .wire import CHAT, GOOD, STREAMED, WAYS, open_house, post, tiny
+from .wire import WAYS, open_house, tiny
+from .wire_client import CHAT, GOOD, STREAMED, post
 
 EVENT = sse({"choices": [{"index": 0, "delta": {"content": "x"}}]})
 ENDS = ("close", "reset", "half")

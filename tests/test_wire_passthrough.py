@@ -9,7 +9,8 @@ import pytest
 
 from nexus.testing import Respond, Stream, a_body, sse
 
-from .wire import CHAT, GOOD, STREAMED, open_house, tiny
+from .wire import open_house, tiny
+from .wire_client import CHAT, GOOD, STREAMED
 
 ODD = b'{ "messages":[ {"role":"user","content":"the \\"model\\":\\"alias\\" \\u00e9 \xc3\xa9"} ] ,\n "zzz":[1.0e2,{"model":"alias"}],"model" : "alias" ,"n":1}\r\n'
 COUNTS = {"prompt_tokens": 30, "completion_tokens": 7, "total_tokens": 37, "prompt_tokens_details": {"cached_tokens": 20}}

@@ -9,7 +9,8 @@ import pytest
 from nexus.testing import Hang, Respond, Slow, Stream, sse
 from nexus.testing.acts import Act
 
-from .wire import CHAT, GOOD, STREAMED, WAYS, open_house, tiny
+from .wire import WAYS, open_house, tiny
+from .wire_client import CHAT, STREAMED
 
 EVENT = sse({"choices": [{"index": 0, "delta": {"content": "x"}}]})
 LAST = [sse({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})]

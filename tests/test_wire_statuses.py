@@ -12,7 +12,8 @@ import pytest
 import nexus.dispatch
 from nexus.testing import Respond
 
-from .wire import CHAT, GOOD, STREAMED, open_house, tiny
+from .wire import open_house, tiny
+from .wire_client import CHAT, GOOD, STREAMED
 
 SAID = {"error": {"message": "as it is", "type": "t", "param": None, "code": "c"}}
 # status: how the claim ended, whether the share of failures grows
