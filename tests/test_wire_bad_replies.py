@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from nexus.testing import Dribble, ErrorEventFirst, Malformed, Respond, Stream, sse
+from nexus.testing import CutAfter, Dribble, ErrorEventFirst, Malformed, Respond, Stream, sse
 
 from .wire import open_house, tiny
 from .wire_client import CHAT, GOOD, STREAMED
@@ -162,3 +162,18 @@ async def test_bytes_are_the_backends_own_however_they_come(tmp_path, size):
         up.next(Dribble(Stream(events, done=False), size), Dribble(Respond(body=whole, headers=JSON), size), path=CHAT)
         assert (await house.post(STREAMED)).body == b"".join(events)
         assert (await house.post()).body == whole
+
+
+async def test_a_body_too_large_to_be_held_passes_through_and_breaks_off_visibly(tmp_path):
+    whole = b'{"choices":[],"text":"%b","usage":{"prompt_tokens":3,"completion_tokens":4}}' % (b"x" * 18 * 2**20)
+    act = Respond(body=whole, headers=JSON)
+    async with tiny() as up, open_house(tmp_path, up) as house:
+        up.next(act, CutAfter(len(whole) - 1000, act), path=CHAT)
+        assert (await house.post()).body == whole
+        assert house.ledger.finished[0].usage.output_tokens == 4
+        async with house.line() as line:
+            await line.ask(GOOD)
+            got = await line.hear()
+            assert (got.status, got.whole) == (200, False)
+            assert whole.startswith(got.body)
+            assert (house.ledger.outcomes[-1], house.ledger.answered[-1].outcome) == ("failed", "broken")
