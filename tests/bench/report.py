@@ -122,3 +122,14 @@ def _target(
         return None
     middle = statistics.median(figures)
     return Target(promise, spread(figures, digits), at_least <= middle < below)
+
+
+def text(samples: Samples, facts: dict[str, str], targets: list[Target]) -> str:
+    """The whole result, for a terminal or a page."""
+    parts = [
+        "\n".join(f"{name}: {value}" for name, value in facts.items()),
+        f"median over the rounds [least–most]\n\n{table(samples)}",
+        f"ratios within a round\n\n{ratios(samples)}",
+        "\n".join(f"{'met   ' if target.met else 'MISSED'}  {target.promise}: {target.measured}" for target in targets),
+    ]
+    return "\n\n".join(part for part in parts if part)

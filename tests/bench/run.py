@@ -24,6 +24,8 @@ import contenders
 import loadgen
 import report
 
+RESULTS = "## Results\n"
+BUSY_LOAD = 0.7
 BATCHES = {"single": 1, "batch": 64}
 
 
@@ -186,19 +188,19 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--peers", action="store_true", help="LiteLLM's proxy too, in a virtual environment of its own")
     parser.add_argument("--check", action="store_true", help="exit 1 where a target is missed")
     parser.add_argument("--json", type=Path, metavar="OUT", help="write every figure to this file")
+    parser.add_argument("--write", type=Path, metavar="PAGE", help="put the results under `## Results` of this page")
     options = parser.parse_args()
     if options.quick:
         options.rounds, options.seconds = 1, 1.0
     return options
 
 
-def show(samples: report.Samples, facts: dict[str, str]) -> list[report.Target]:
-    print("\n" + "\n".join(f"{name}: {value}" for name, value in facts.items()))
-    print(f"\nmedian over the rounds [least–most]\n\n{report.table(samples)}")
-    print(f"\nratios within a round\n\n{report.ratios(samples)}")
-    targets = report.targets(samples, len(contenders.CORES))
-    print("\n" + "\n".join(f"{'met   ' if t.met else 'MISSED'}  {t.promise}: {t.measured}" for t in targets))
-    return targets
+def write(text: str, page: Path) -> None:
+    """Put the results under the last heading of a page, in place of those that were there."""
+    above, found, _ = page.read_text().partition(RESULTS)
+    if not found:
+        raise SystemExit(f"{page} has no heading {RESULTS.strip()!r}")
+    page.write_text(f"{above}{RESULTS}\n```text\n{text}\n```\n")
 
 
 def main() -> int:
@@ -207,6 +209,8 @@ def main() -> int:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     facts, samples, groups = machine(), report.Samples(), chosen(options)
     samples |= {name: {} for group in groups for name in group}
+    if os.getloadavg()[0] > BUSY_LOAD:
+        print(f"the machine is busy (load {facts['load']}): believe CPU and memory, not rates and delays")
     os.sched_setaffinity(0, {contenders.LOAD_CORE})
     with tempfile.TemporaryDirectory(prefix="nexus-bench-") as name:
         directory = Path(name)
@@ -215,7 +219,11 @@ def main() -> int:
                 print(f"round {number + 1} of {options.rounds} …", flush=True)
                 for group in groups:
                     play(group, number, upstream.port, directory, Round(samples, options.seconds))
-    targets = show(samples, facts)
+    targets = report.targets(samples, len(contenders.CORES))
+    text = report.text(samples, facts, targets)
+    print(f"\n{text}")
+    if options.write:
+        write(text, options.write)
     if options.json:
         kept = {"machine": facts, "samples": samples, "targets": [attrs.asdict(target) for target in targets]}
         options.json.write_text(json.dumps(kept, indent=1, ensure_ascii=False))
