@@ -111,7 +111,7 @@ class Busy:
             into.note(self.subject, **{metric: 100 * (c1 - c0) / (t1 - t0)})
 
     def each(self, into: Round, metric: str, rate: float) -> None:
-        """Note the microseconds of CPU that one request or event cost: unlike a rate, a busy machine hardly changes it."""
+        """Note the microseconds of CPU that one request or event cost: a busy machine changes it less than a rate."""
         if len(self.marks) == 2:
             (t0, c0), (t1, c1) = self.marks
             into.note(self.subject, **{metric: 1e6 * (c1 - c0) / (t1 - t0) / rate})
@@ -210,7 +210,9 @@ def main() -> int:
     facts, samples, groups = machine(), report.Samples(), chosen(options)
     samples |= {name: {} for group in groups for name in group}
     if os.getloadavg()[0] > BUSY_LOAD:
-        print(f"the machine is busy (load {facts['load']}): believe CPU and memory, not rates and delays")
+        print(
+            f"the machine is busy (load {facts['load']}): believe memory and the ratio of CPU for each request, not rates and delays"
+        )
     os.sched_setaffinity(0, {contenders.LOAD_CORE})
     with tempfile.TemporaryDirectory(prefix="nexus-bench-") as name:
         directory = Path(name)
