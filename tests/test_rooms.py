@@ -68,7 +68,7 @@ ROOMS = {
     "relay": "api errors journey model outcome reply verdict visit",
     "answer": "api body config errors gateway journey keys model names relay reply visit",
     "control": "answer api body config errors gateway model names observers pairs routing verdict",
-    "front": "answer api body control door errors gateway visit",
+    "front": "answer api body config control door errors gateway visit",
     "server": "answer catalog config errors front gateway tasks visit",
     # for people and for authors
     "testing": "api clock discovery model server tasks upstream",
