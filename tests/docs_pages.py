@@ -7,10 +7,12 @@ A TOML block that names no other file is a nexus.toml.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import attrs
+import pytest
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted(
@@ -78,6 +80,13 @@ def anchors(path: Path) -> set[str]:
 
 def _slug(heading: str) -> str:
     return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+def forgotten(monkeypatch: pytest.MonkeyPatch, module: str) -> None:
+    """Let a test import a local module as a gateway does, and leave neither it nor its directory behind."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setitem(sys.modules, module, None)  # noted as absent, so that it is taken out again
+    del sys.modules[module]
 
 
 def ids(items: Sequence[object]) -> list[str]:

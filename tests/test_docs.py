@@ -19,7 +19,7 @@ from nexus.catalog import Catalog
 from nexus.cli.group import cli
 from nexus.config import load
 
-from .docs_pages import PAGES, ROOT, SHELL, anchors, blocks, commands, files, ids, prose
+from .docs_pages import PAGES, ROOT, SHELL, anchors, blocks, commands, files, forgotten, ids, prose
 
 ENV = dict.fromkeys(("OPENAI_API_KEY", "VLLM_API_KEY", "LLAMA_API_KEY"), "key")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -73,7 +73,7 @@ def test_every_configuration_loads(block, tmp_path, monkeypatch):
         (tmp_path / "my_stages.py").write_text(module)
         path = tmp_path / "nexus.toml"
         path.write_text(block.text)
-        monkeypatch.syspath_prepend(tmp_path)
+        forgotten(monkeypatch, "my_stages")
         load(path, env=ENV)
         return
     disabled = tuple(tomllib.loads(block.text).get("disabled", ()))

@@ -21,7 +21,7 @@ from nexus.config import load
 from nexus.server import GATEWAY
 from nexus.testing import Respond, a_body, ollama_server, openai_server, until
 
-from .docs_pages import ROOT, Block, blocks, files
+from .docs_pages import ROOT, Block, blocks, files, forgotten
 
 GUIDE = ROOT / "docs" / "guide"
 STAGE, BACKEND, EMBED = GUIDE / "write-a-stage.md", GUIDE / "write-a-backend.md", GUIDE / "embed.md"
@@ -108,10 +108,8 @@ async def test_the_stage_of_the_tutorial_routes(tmp_path, imported, nexus_gatewa
 
 def test_the_configuration_of_the_stage_tutorial_loads_its_module(tmp_path, monkeypatch):
     directory = written(STAGE, tmp_path)
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.delitem(sys.modules, "my_stages", raising=False)
+    forgotten(monkeypatch, "my_stages")
     config, catalog = load(directory / "nexus.toml", env={})
-    monkeypatch.delitem(sys.modules, "my_stages")
     assert "quiet" in catalog.stages
     assert config.options["quiet"].backends == ("bedroom",)
 
