@@ -80,6 +80,7 @@ class Answerer:
             self._watch.remove(visit)
             self._bodies.release(payload)
             self._answered(told, journey, dialect, endpoint, accepted)
+            headers.clear()  # who keeps the event for later does not keep what a client sent
 
     async def _served(self, visit: Visit, journey: Journey, told: Told) -> web.StreamResponse:
         dispatcher = self._gateway.runtime.dispatcher

@@ -100,7 +100,7 @@ class Request:
     """The facts of one request, without its body and without credentials.
 
     `tokens_low` and `tokens_high` bound the tokens of the prompt from below and above (estimates, see the dialect).
-    `headers` are lower case.  `zone` is what the client tightened to.  `accepted` is in seconds of the gateway's clock.
+    `headers` are lower case, and emptied once the request is answered.  `zone` is what the client tightened to.  `accepted` is in seconds of the gateway's clock.
     """
 
     id: str

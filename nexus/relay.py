@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 
 from aiohttp import web
 
@@ -64,10 +64,10 @@ class Told:
         )
 
 
-async def relay(visit: Visit, opened: OpenReply, journey: Journey, told: Told, extra: Mapping[str, str]) -> web.StreamResponse:
+def relay(visit: Visit, opened: OpenReply, journey: Journey, told: Told, extra: Mapping[str, str]) -> Awaitable[web.StreamResponse]:
     """Send a committed reply.  A break after its head becomes the dialect's error event, and never a normal end.
 
-    Raises ConnectionError where the client is gone.
+    Awaiting it raises ConnectionError where the client is gone.
     """
     told.choice = opened.choice
     told.status = opened.status
@@ -75,11 +75,9 @@ async def relay(visit: Visit, opened: OpenReply, journey: Journey, told: Told, e
         told.outcome, told.attempt_outcome = "refused", "rejected"
         told.code = told.dialect.lacks(told.dialect.read_error(opened.head)) or "backend_rejected"
     if visit.response is not None and opened.status >= 400:
-        return await _rejected_late(visit, opened, told)
-    if opened.whole:
-        return await _whole(visit, opened, told, _headers(opened, journey, told, extra))
-    response = visit.response or await visit.begin(opened.status, _headers(opened, journey, told, extra))
-    return await _stream(visit, response, opened, told)
+        return _rejected_late(visit, opened, told)
+    headers = _headers(opened, journey, told, extra)
+    return _whole(visit, opened, told, headers) if opened.whole else _stream(visit, opened, told, headers)
 
 
 async def send_problem(visit: Visit, told: Told, problem: Problem, journey: Journey | None) -> web.StreamResponse:
@@ -122,7 +120,9 @@ async def _send(visit: Visit, response: web.Response) -> web.Response:
     return response
 
 
-async def _stream(visit: Visit, response: web.StreamResponse, opened: OpenReply, told: Told) -> web.StreamResponse:
+async def _stream(visit: Visit, opened: OpenReply, told: Told, headers: dict[str, str]) -> web.StreamResponse:
+    response = visit.response or await visit.begin(opened.status, headers)
+    del headers  # a stream may stay open for long
     now = visit.now
     write = response.write
     try:

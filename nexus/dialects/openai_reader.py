@@ -19,7 +19,7 @@ from nexus.model import Usage
 _USAGE = re.compile(rb'"usage"\s*:\s*\{')
 _FINISHED = re.compile(rb'"finish_reason"\s*:\s*"')
 _WHOLE_KEPT = 1024 * 1024
-_TAIL = 2048  # enough for a last event: thousands of streams may be open
+_TAIL = 8192  # enough for an event that is an error
 _decoder = json.JSONDecoder()
 
 
@@ -34,7 +34,7 @@ _answer = msgspec.json.Decoder(_Answer)
 class StreamReader(Reader):
     """A stream of chunks.  Where no usage is reported, output tokens are counted as one for each event with content."""
 
-    __slots__ = ("_ended", "_estimate", "_events", "_hide", "_last", "_previous", "_split", "_usage", "begun", "error")
+    __slots__ = ("_ended", "_estimate", "_events", "_hide", "_last", "_split", "_usage", "begun", "error")
 
     def __init__(self, estimate: int, *, hide_usage: bool) -> None:
         self.begun = False
@@ -44,7 +44,7 @@ class StreamReader(Reader):
         self._hide = hide_usage
         self._usage: Usage | None = None
         self._events = 0
-        self._previous = self._last = b""
+        self._last = b""
         self._ended = False
 
     def feed(self, data: bytes) -> bytes:
@@ -56,7 +56,10 @@ class StreamReader(Reader):
         if b'"usage"' in ready and _USAGE.search(ready):
             ready = self._take_usage(ready)
         self._events += ready.count(b"data:")
-        self._previous, self._last = self._last, ready if len(ready) <= _TAIL else ready[-_TAIL:]
+        self._ended = self._ended or b"[DONE]" in ready or (b"finish_reason" in ready and _FINISHED.search(ready) is not None)
+        self._last = (
+            ready[-_TAIL:] if b'"error"' in ready else b""
+        )  # thousands of streams may be open: keep only what may be asked for
         return ready
 
     def finish(self) -> bytes:
@@ -65,7 +68,7 @@ class StreamReader(Reader):
             if not _is_last(rest):
                 raise BackendError("cut", "the stream ended in the middle of an event")
             return rest + b"\n\n"
-        if b"[DONE]" in self._last or _FINISHED.search(self._last) or _FINISHED.search(self._previous):
+        if self._ended:
             return b""
         for event in events(self._last):
             if _error_in(data_of(event)):

@@ -16,6 +16,7 @@ from nexus.upstream.dial import dial
 
 _SCRATCH_BYTES = 65536
 _MAX_TARGETS = 1024
+_DISTRUST_SECONDS = 1.0
 
 
 class Pool:
@@ -47,6 +48,7 @@ class Pool:
         self._context: ssl.SSLContext | None = None
         self._targets: dict[tuple[str, str], request.Target] = {}
         self._idle: dict[request.Address, list[Connection]] = {}
+        self._distrusted: dict[request.Address, float] = {}
         self._connections: set[Connection] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
@@ -172,14 +174,26 @@ class Pool:
 
     def released(self, connection: Connection) -> None:
         idle = self._idle.setdefault(connection.address, [])
-        if self._closed or len(idle) >= self._max_idle:
+        if self._closed or len(idle) >= self._max_idle or (self._distrusted and self._distrusts(connection.address)):
             connection.drop()
         else:
             connection.idle_since = self.clock()
             idle.append(connection)
 
+    def _distrusts(self, address: request.Address) -> bool:
+        until = self._distrusted.get(address)
+        if until is not None and self.clock() >= until:
+            del self._distrusted[address]
+            return False
+        return until is not None
+
     def stale(self, connection: Connection) -> None:
-        """A kept connection had died: so have the others, most likely, and whoever asks again must not meet them one by one."""
+        """A kept connection had died: so have the others, most likely, and whoever asks again must not meet them one by one.
+
+        Nor one that is released meanwhile, so none is kept for a second: llama.cpp's server closes every connection on which it
+        has streamed, after having promised to keep it.
+        """
+        self._distrusted[connection.address] = self.clock() + _DISTRUST_SECONDS
         for other in self._idle.pop(connection.address, ()):
             other.drop()
 
