@@ -161,6 +161,36 @@ async def test_a_kept_connection_that_dies_on_the_request_says_so(how, serve, po
     assert pool.idle_connections == 0
 
 
+async def test_after_a_kept_connection_died_whoever_asks_again_gets_a_new_one(serve, pool, hands, fetch, until):
+    """Also where another has been released in between: a server that closes after its answers closes that one too."""
+    both, slow, dead = asyncio.Barrier(2), asyncio.Event(), False
+
+    async def handler(peer):
+        while request := await peer.request():
+            if b"/slow" in request:
+                await slow.wait()
+            elif dead:
+                return
+            else:
+                await both.wait()
+            await peer.send(HI)
+
+    server = await serve(handler)
+    await asyncio.gather(fetch(pool, server.url), fetch(pool, server.url))
+    slowly = asyncio.get_running_loop().create_task(fetch(pool, server.url + "/slow"))
+    await until(lambda: pool.idle_connections == 1)
+    dead = True
+    assert (await fetch(pool, server.url))[2] == "reset"
+    slow.set()
+    assert await slowly == (200, b"hi", "")
+    assert pool.idle_connections == 0
+    both, dead = asyncio.Barrier(1), False
+    hands.now += 1
+    for _ in range(2):
+        assert await fetch(pool, server.url) == (200, b"hi", "")
+    assert server.accepted == 3
+
+
 async def test_a_fresh_connection_that_dies_is_no_reused_one(serve, pool):
     async def handler(peer):
         await peer.request()
