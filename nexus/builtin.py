@@ -20,7 +20,7 @@ from nexus.observers.stats import Stats
 class HistoryOptions:
     """`size` is how many answered requests are remembered."""
 
-    size: int = attrs.field(default=500, validator=attrs.validators.ge(0))
+    size: int = attrs.field(default=250, validator=attrs.validators.ge(0))
 
 
 def _openai(options: Any, scope: Scope) -> Dialect:

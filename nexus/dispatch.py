@@ -17,7 +17,7 @@ from nexus.fleet import DEFAULT_PAUSE_SECONDS, Claim, Fleet
 from nexus.journey import Journey
 from nexus.model import CHAT, COMPLETION, Attempt, Call, Choice, Objection, Plan
 from nexus.names import Names
-from nexus.outcome import Verdict, of_error, of_status, retry_after
+from nexus.outcome import CANNOT, FAILED, Verdict, of_error, of_status, retry_after
 from nexus.reply import OpenReply, passed_back
 from nexus.routing import Circumstances, Pipeline, reason, route, waitable
 from nexus.waiting import QueueFull, WaitedTooLong, Waiter, Waiting
@@ -308,8 +308,11 @@ class Dispatcher:
         pause = retry_after(reply.headers, self.clock.time()) if judged.outcome == "rate" else None
         body = await _some_body(reply)
         said = journey.dialect.read_error(body)
-        code = journey.dialect.lacks(said) or "status"
-        self._failed(journey, turn, judged, code, f"answered {reply.status}: {said}", sent=True, status=reply.status, pause=pause)
+        code = journey.dialect.lacks(said)
+        if judged is FAILED and code.removeprefix("no_") in (*journey.request.needs, journey.request.task):
+            judged = CANNOT
+        message = f"answered {reply.status}: {said}"
+        self._failed(journey, turn, judged, code or "status", message, sent=True, status=reply.status, pause=pause)
 
     def _failed(
         self,

@@ -159,7 +159,7 @@ class Demand:
         return Demand(
             zone=Zone.RESTRICTED if Zone.RESTRICTED in (self.zone, other.zone) else Zone.OPEN,
             min_tier=max(self.min_tier, other.min_tier),
-            needs=self.needs | other.needs,
+            needs=self.needs | other.needs if self.needs and other.needs else self.needs or other.needs,
             context=max(self.context, other.context),
         )
 

@@ -27,6 +27,8 @@ SERVED = Verdict(outcome="ok", next=False)
 REJECTED = Verdict(outcome="rejected", next=False)
 NO_MODEL = Verdict(outcome="rejected", next=True, probe=True)
 NO_ACCESS = Verdict(outcome="rejected", next=True, blame="refuses the configured key (api_key_env)")
+# some say that they cannot by a 500 or 501; who is asked for what it does not do is not unwell
+CANNOT = Verdict(outcome="rejected", next=True)
 SLOW_DOWN = Verdict(outcome="rate", next=True)
 FAILED = Verdict(outcome="failed", next=True)
 TIMED_OUT = Verdict(outcome="timeout", next=True)

@@ -130,6 +130,7 @@ async def _stream(visit: Visit, opened: OpenReply, told: Told, headers: dict[str
         while data:
             await write(data)
             visit.last_write = now()
+            data = b""  # nobody needs the old piece while the next one is waited for
             data = await opened.read()
     except BackendError as error:
         await _broken(visit, response, opened, told, error)

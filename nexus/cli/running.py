@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 
 from nexus.catalog import Catalog
@@ -23,6 +24,7 @@ async def run(config: Config, catalog: Catalog, *, greeted: bool) -> None:
     with Signals() as signals:
         async with listen(config, catalog) as (gateway, url):
             LOG.info("listening on %s", url)
+            gc.freeze()  # what is loaded now stays: looking through it again and again would only cost time
             async with Tasks(LOG) as tasks:
                 if greeted:
                     tasks.spawn(greet(gateway, url), "greet")

@@ -39,12 +39,13 @@ ERROR_TYPES = {
 }
 
 # What servers say when a model cannot: llama.cpp ("image input is not supported - hint: … mmproj", "tools param requires --jinja
-# flag"), vLLM ("… is not a multimodal model", "\"auto\" tool choice requires --enable-auto-tool-choice"), Ollama ("… does not
+# flag", "This server does not support embeddings"), vLLM ("… is not a multimodal model", "\"auto\" tool choice requires --enable-auto-tool-choice"), Ollama ("… does not
 # support tools"), OpenAI ("Invalid parameter: 'response_format' of type 'json_schema' is not supported with this model").
 _CANNOT = r"not support|n't support|unsupported|is not an? |requires --|mmproj"
 _LACKS = (
     ("no_vision", re.compile(rf"(image|vision|multimodal).*({_CANNOT})|({_CANNOT}).*(image|vision|multimodal)", re.I | re.S)),
     ("no_tools", re.compile(rf"\btool.*({_CANNOT})|({_CANNOT}).*\btool", re.I | re.S)),
+    ("no_embedding", re.compile(rf"embedding.*({_CANNOT})|({_CANNOT}).*embedding", re.I | re.S)),
     (
         "no_json_schema",
         re.compile(rf"(json_schema|response_format).*({_CANNOT})|({_CANNOT}).*(json_schema|response_format)", re.I | re.S),

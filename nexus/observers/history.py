@@ -6,7 +6,7 @@ from nexus.api import Clock, Observer
 from nexus.model import Answered, Event
 from nexus.observers.render import Json, answered_json
 
-SIZE = 500
+SIZE = 250
 # A plan over a large fleet can hold thousands of objections; a usual one holds a handful.
 OBJECTIONS_PER_ENTRY = 20
 

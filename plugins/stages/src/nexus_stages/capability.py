@@ -10,6 +10,7 @@ the server's report or the operator's word, and one client's odd request must no
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import OrderedDict
 from functools import lru_cache
@@ -33,7 +34,7 @@ from nexus.api import (
     Scope,
     Stage,
 )
-from nexus.model import JSON_SCHEMA, TOOLS, VISION
+from nexus.model import EMBEDDING, JSON_SCHEMA, TOOLS, VISION
 
 # A wrong guess costs one rejected attempt and the next pair's start: about two seconds.
 UNKNOWN_SECONDS = 2.0
@@ -45,7 +46,7 @@ SMALLEST_CONTEXT = 4096
 # What is remembered is bounded; a fleet with more pairs than this forgets the oldest word first.
 MAX_REMEMBERED = 4096
 
-LEARNT = {f"no_{need}": need for need in (VISION, TOOLS, JSON_SCHEMA)}
+LEARNT = {f"no_{need}": need for need in (VISION, TOOLS, JSON_SCHEMA, EMBEDDING)}
 
 
 def _check_seconds(options: object, attribute: attrs.Attribute[float], value: float) -> None:
@@ -67,6 +68,11 @@ class CapabilityOptions:
     )
 
 
+@functools.lru_cache(maxsize=256)
+def _with_task(needs: frozenset[str], task: str) -> frozenset[str]:
+    return needs | {task}
+
+
 class Capability(Stage):
     """Refuses what is known to be impossible, with codes `no_<need>` and `context`."""
 
@@ -77,7 +83,7 @@ class Capability(Stage):
 
     def describe(self, request: Request, leg: Leg, payload: Payload, known: tuple[Candidate, ...]) -> Demand:
         """The task, what the request needs beyond it, and the least its prompt can be."""
-        return Demand(needs=request.needs | {request.task}, context=request.tokens_low)
+        return Demand(needs=_with_task(request.needs, request.task), context=request.tokens_low)
 
     def refuse(self, ask: Ask, candidate: Candidate) -> Refusal | None:
         """An objection to a pair that is known not to offer a need, or to serve too small a context.
@@ -117,7 +123,7 @@ class Capability(Stage):
     def _hear(self, event: Finished) -> None:
         need = LEARNT.get(event.code)
         # A word about something the request did not ask for is a misunderstanding, not knowledge.
-        if need is None or event.outcome == "ok" or need not in event.request.needs or not self._remember:
+        if need is None or event.outcome == "ok" or need not in (*event.request.needs, event.request.task) or not self._remember:
             return
         key = (event.candidate.backend, event.candidate.model, need)
         self._said[key] = event.at + self._remember
