@@ -55,3 +55,22 @@ async def test_one_name_on_two_servers_goes_where_the_task_is_done(llamacpp, nex
     assert [answer.headers["X-Nexus-Backend"] for answer in answers] == ["embeds", "chats", "chats"]
     assert [answer.headers["X-Nexus-Attempts"] for answer in answers] == ["1", "1", "1"]
     assert model.backends == ["chats", "embeds"]
+
+
+async def test_what_a_server_says_it_cannot_do_is_learnt_and_no_failure(llamacpp, nexus_gateway):
+    """llama.cpp tells by a 501 only that it was started without `--embeddings`: the chats it serves must not suffer for it."""
+    chats, embeds = llamacpp(), llamacpp(embedding=True)
+    config = fleet(a_backend("chats", chats, "llamacpp"), a_backend("embeds", embeds, "llamacpp"), health={"min_samples": 2})
+    async with real(nexus_gateway, config) as at:
+        answers = [await at.client.embeddings.with_raw_response.create(model=MODEL, input="hello") for _ in range(4)]
+        chat = await at.client.chat.completions.with_raw_response.create(model=MODEL, messages=HI)
+        pulse = at.gateway.gateway.fleet.standings["chats"].pulse
+        (story,) = [s for s in await at.stories() if len(s["attempts"]) > 1]
+    assert [answer.headers["X-Nexus-Backend"] for answer in answers] == ["embeds"] * 4
+    assert [answer.headers["X-Nexus-Attempts"] for answer in answers] == ["2", "1", "1", "1"]
+    assert [(a["backend"], a["outcome"], a["code"]) for a in story["attempts"]] == [
+        ("chats", "rejected", "no_embedding"),
+        ("embeds", "ok", ""),
+    ]
+    assert chat.headers["X-Nexus-Backend"] == "chats"
+    assert not pulse.ejected_until

@@ -39,8 +39,9 @@ ERROR_TYPES = {
 }
 
 # What servers say when a model cannot: llama.cpp ("image input is not supported - hint: … mmproj", "tools param requires --jinja
-# flag", "This server does not support embeddings"), vLLM ("… is not a multimodal model", "\"auto\" tool choice requires --enable-auto-tool-choice"), Ollama ("… does not
-# support tools"), OpenAI ("Invalid parameter: 'response_format' of type 'json_schema' is not supported with this model").
+# flag", "This server does not support embeddings"), vLLM ("… is not a multimodal model", "\"auto\" tool choice requires
+# --enable-auto-tool-choice"), Ollama ("… does not support tools"), OpenAI ("Invalid parameter: 'response_format' of type
+# 'json_schema' is not supported with this model").
 _CANNOT = r"not support|n't support|unsupported|is not an? |requires --|mmproj"
 _LACKS = (
     ("no_vision", re.compile(rf"(image|vision|multimodal).*({_CANNOT})|({_CANNOT}).*(image|vision|multimodal)", re.I | re.S)),
