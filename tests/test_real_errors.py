@@ -67,11 +67,13 @@ async def test_a_picture_that_was_let_through_is_refused_in_the_servers_own_word
     async with real(nexus_gateway, fleet(home(server, models=written))) as at:
         with pytest.raises(openai.APIStatusError, match="image input is not supported") as raised:
             await at.client.chat.completions.create(model=MODEL, messages=SEEING)
-        print(raised.value.status_code, raised.value)
         (story,) = await at.stories()
-        assert len(story["attempts"]) == 1
         answer = await at.client.chat.completions.create(model=MODEL, messages=HI)
+        failures = at.gateway.gateway.fleet.standings["home"].pairs[MODEL].failures
+    assert (raised.value.status_code, raised.value.code) == (502, "all_attempts_failed")
+    assert [(a["outcome"], a["status"], a["code"]) for a in story["attempts"]] == [("rejected", 500, "no_vision")]
     assert answer.choices
+    assert failures == 0
 
 
 # ---------------------------------------------------------------- keys
