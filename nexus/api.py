@@ -56,6 +56,16 @@ from nexus.model import (
 if TYPE_CHECKING:
     import aiohttp
 
+    from nexus.dialects.canonical import (
+        Answer,
+        Conversation,
+        Losses,
+        ReplyContext,
+        StreamDecoder,
+        StreamEncoder,
+        Target,
+    )
+
 __all__ = [
     "EMPTY",
     "NO_DEMAND",
@@ -406,7 +416,8 @@ class Dialect(abc.ABC):
     """One wire format.  Everything here is synchronous and pure.
 
     `keepalive` is a piece of stream that every client of the dialect skips (empty: the dialect has none).  `forward` and
-    `backward` are prefixes of the headers that pass to the backend and to the client.
+    `backward` are prefixes of the headers that pass to the backend and to the client.  `translates` says that the dialect can
+    be read into the canonical form and written from it; a translated request carries `own_headers` to its servers.
     """
 
     name: str
@@ -414,6 +425,8 @@ class Dialect(abc.ABC):
     keepalive: bytes = b""
     forward: tuple[str, ...] = ()
     backward: tuple[str, ...] = ()
+    translates: bool = False
+    own_headers: tuple[tuple[str, str], ...] = ()
 
     @abc.abstractmethod
     def decode(self, endpoint: Endpoint, payload: Payload) -> Facts:
@@ -454,6 +467,40 @@ class Dialect(abc.ABC):
     def claims(self, headers: Mapping[str, str]) -> bool:
         """Whether these headers on a path that several dialects share (`/v1/models`) are this dialect's."""
         return False
+
+    # ---- translation, to and from the canonical form (`nexus.dialects.canonical`); for dialects with `translates`
+
+    def endpoint_for(self, task: str) -> Endpoint | None:
+        """Where a server that speaks this dialect takes the task; None where the dialect has no such task."""
+        return next((endpoint for endpoint in self.endpoints if endpoint.task == task), None)
+
+    def read_request(self, endpoint: Endpoint, payload: Payload) -> tuple[Conversation, Losses]:
+        """A client's request, and what of it the canonical form cannot carry.  Raises Problem (400) that says what is wrong."""
+        raise self._untranslatable()
+
+    def write_request(self, endpoint: Endpoint, conversation: Conversation, target: Target) -> tuple[bytes, Losses]:
+        """The request as this dialect's servers take it, and what of it this dialect cannot say.  A stream is always asked for
+        its usage."""
+        raise self._untranslatable()
+
+    def read_answer(self, body: bytes) -> Answer:
+        """A server's whole reply.  Raises BackendError: "malformed", or "error_event" for an error that came with a 200."""
+        raise self._untranslatable()
+
+    def write_answer(self, answer: Answer, context: ReplyContext) -> bytes:
+        """A whole reply as this dialect's clients read it."""
+        raise self._untranslatable()
+
+    def stream_decoder(self) -> StreamDecoder:
+        """Reads one stream of a server."""
+        raise self._untranslatable()
+
+    def stream_encoder(self, context: ReplyContext) -> StreamEncoder:
+        """Writes one stream for a client."""
+        raise self._untranslatable()
+
+    def _untranslatable(self) -> NotImplementedError:
+        return NotImplementedError(f"the dialect {self.name!r} passes through only: it has no translation")
 
 
 # ---------------------------------------------------------------- sources, observers, routes
