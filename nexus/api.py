@@ -584,12 +584,17 @@ class BackendKind:
 
 @attrs.frozen(kw_only=True)
 class StageKind:
-    """A stage.  `policy_words` are the keys of `[[policies]]` that it enforces."""
+    """A stage.  `policy_words` are the keys of `[[policies]]` that it enforces.
+
+    `default` makes it active where `[routing] stages` is not written, after the five standard ones.  It is for stages that
+    refuse nothing: one that can refuse waits until the operator names it.
+    """
 
     name: str
     open: Open[Stage]
     options: type = NoOptions
     policy_words: tuple[str, ...] = ()
+    default: bool = False
 
 
 @attrs.frozen(kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -15,7 +16,7 @@ from nexus.api import Clock, Dialect, Observer, Routes
 from nexus.catalog import Catalog
 from nexus.clock import LoopClock
 from nexus.components import Components, Ground, Sessions
-from nexus.config import Config, PolicyConfig
+from nexus.config import Config, PolicyConfig, active_stages
 from nexus.dispatch import Dispatcher, Turn
 from nexus.finding import Finder
 from nexus.fleet import Fleet
@@ -54,6 +55,8 @@ class Gateway:
         self.clock: Clock = LoopClock()
         self.started = self.clock.now()
         self.observers: tuple[tuple[str, Observer], ...] = ()
+        self._unseen: list[Event] = []
+        self._soon = asyncio.get_running_loop().call_soon
         self.pipeline = Pipeline(())
         self.fleet = Fleet(self.clock.now, self.tell, _health(config))
         self.waiting: Waiting[Turn] = Waiting(_bounds(config), self.clock.now, self.tell)
@@ -66,15 +69,30 @@ class Gateway:
         self.draining = False
 
     def tell(self, event: Event) -> None:
-        """Every event goes to every stage that learns and to every observer.  A failing witness changes nothing."""
-        if self.pipeline.learn:
-            for error in self.pipeline.heard(event):
-                LOG.error("%s: it refuses every request from now on", error, exc_info=error.__cause__)
-        for name, observer in self.observers:
+        """Every event goes to every stage that learns, at once, and to every observer as soon as this turn of the loop is over.
+
+        Witnesses see what happened in one turn together: that is quicker, and no request waits for them.
+        """
+        for name, learn in self.pipeline.learn:
             try:
-                observer.see(event)
-            except Exception:
-                LOG.exception("the observer %s failed", name)
+                learn(event)
+            except Exception as error:
+                self.pipeline.failed_to_learn(name, event)
+                LOG.error("the stage %s failed to learn of %s", name, type(event).__name__, exc_info=error)
+        if not self._unseen:
+            self._soon(self.show)
+        self._unseen.append(event)
+
+    def show(self) -> None:
+        """Show the observers what they have not seen yet.  A failing witness changes nothing."""
+        events, self._unseen = self._unseen, []
+        for name, observer in self.observers:
+            see = observer.see
+            for event in events:
+                try:
+                    see(event)
+                except Exception:
+                    LOG.exception("the observer %s failed", name)
 
     def _freed(self, backend: str) -> None:
         if len(self.waiting):
@@ -106,6 +124,7 @@ async def open_gateway(config: Config, catalog: Catalog) -> AsyncIterator[Gatewa
             fingerprints=tuple(print_ for kind in catalog.backends.values() for print_ in kind.fingerprints),
         )
         await _open_components(gateway, Components(ground, config.options, stack))
+        stack.callback(gateway.show)
         gateway.runtime = await _runtime(gateway)
         prober = Prober(gateway.fleet, _pace(config), gateway.clock, store, LOG)
         gateway.fleet.doubted = prober.doubt
@@ -121,7 +140,7 @@ async def open_gateway(config: Config, catalog: Catalog) -> AsyncIterator[Gatewa
 
 async def _open_components(gateway: Gateway, components: Components) -> None:
     config, catalog, opened = gateway.config, gateway.catalog, gateway.components
-    stages = [(name, await components.open(catalog.stages[name])) for name in config.routing.stages]
+    stages = [(name, await components.open(catalog.stages[name])) for name in active_stages(config.routing.stages, catalog)]
     gateway.pipeline = Pipeline(stages)
     opened.update(stages)
     for name in (*catalog.dialects, *_sources(config, catalog)):

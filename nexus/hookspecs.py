@@ -27,7 +27,8 @@ def nexus_backends() -> Iterable[BackendKind]:  # type: ignore[empty-body]
 
 @hookspec
 def nexus_stages() -> Iterable[StageKind]:  # type: ignore[empty-body]
-    """Stages of the routing pipeline.  One is active when its name is in `[routing] stages`."""
+    """Stages of the routing pipeline.  One is active when its name is in `[routing] stages`; where that is not written, the
+    standard ones are, and those with `default`."""
 
 
 @hookspec

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 import attrs
@@ -35,6 +35,7 @@ WAITABLE = (RefusalKind.WAIT, RefusalKind.RATE)
 
 _DOWN = Refusal(kind=RefusalKind.POLICY, code="down")
 _OFF = Refusal(kind=RefusalKind.POLICY, code="off")
+_CLOSED = frozenset({State.OFF, State.LOADING})
 _TRIED = Refusal(kind=RefusalKind.POLICY, code="tried")
 
 Verb = Callable[..., Any]
@@ -64,18 +65,13 @@ class Pipeline:
         self.learn = having("learn")
         self.deaf: set[str] = set()
 
-    def heard(self, event: Event) -> Iterator[StageError]:
-        """Tell the stages what happened; yields what went wrong.  One that fails to learn a `Finished` is deaf from then on."""
-        for name, learn in self.learn:
-            try:
-                learn(event)
-            except Exception as error:
-                if isinstance(event, Finished):
-                    self.deaf.add(name)
-                yield StageError(name, "learn", error)
+    def failed_to_learn(self, name: str, event: Event) -> None:
+        """A stage that fails to learn a `Finished` is deaf from then on."""
+        if isinstance(event, Finished):
+            self.deaf.add(name)
 
 
-@attrs.frozen(kw_only=True)
+@attrs.define(kw_only=True)
 class Circumstances:
     """What routing reads beside the request: the fleet's pairs for a leg, the moment, what was tried, the policies by name."""
 
@@ -145,12 +141,12 @@ def _first_but_for_zone(plan: Plan, objection: Objection, choice: Choice) -> boo
 
 
 def _described(pipeline: Pipeline, request: Request, leg: Leg, payload: Payload, known: tuple[Candidate, ...]) -> Demand:
-    demand = NO_DEMAND
-    for name, describe in pipeline.describe:
-        try:
+    demand, name = NO_DEMAND, ""
+    try:
+        for name, describe in pipeline.describe:  # noqa: B007 - the handler below names it
             demand = demand & describe(request, leg, payload, known)
-        except Exception as error:
-            raise StageError(name, "describe", error) from error
+    except Exception as error:
+        raise StageError(name, "describe", error) from error
     return demand
 
 
@@ -159,7 +155,7 @@ def _leg(
 ) -> list[Choice]:
     choices = []
     for candidate in known:
-        own = _own(ask, candidate, at)
+        own = ask if at.policy is None else _own(ask, candidate, at.policy)
         refusals = _refusals(pipeline, own, candidate, known, at)
         if refusals:
             objections.extend(
@@ -167,7 +163,8 @@ def _leg(
             )
         else:
             choices.append(_scored(pipeline, own, candidate))
-    choices.sort(key=_order)
+    if len(choices) > 1:
+        choices.sort(key=_order)
     return choices
 
 
@@ -175,28 +172,41 @@ def _order(choice: Choice) -> tuple[bool, float]:
     return choice.candidate.cloud, choice.score
 
 
-def _own(ask: Ask, candidate: Candidate, at: Circumstances) -> Ask:
+def _own(ask: Ask, candidate: Candidate, policy: Callable[[Iterable[str]], Demand]) -> Ask:
     """The ask for this pair: the policies of its own names bind too, whichever of them it was reached by."""
-    if at.policy is None:
-        return ask
-    demand = at.policy(candidate.names)
+    demand = policy(candidate.names)
     return ask if demand is NO_DEMAND else attrs.evolve(ask, demand=ask.demand & demand)
 
 
 def _refusals(
     pipeline: Pipeline, ask: Ask, candidate: Candidate, known: tuple[Candidate, ...], at: Circumstances
 ) -> list[tuple[str, Refusal]]:
-    refusals = [(CORE, refusal) for refusal in _core(ask, candidate, known, at)]
-    for name, refuse in pipeline.refuse:
-        try:
+    refusals = [] if _free(ask, candidate, at) else [(CORE, refusal) for refusal in _core(ask, candidate, known, at)]
+    name = ""
+    try:
+        for name, refuse in pipeline.refuse:
             refusal = refuse(ask, candidate)
-        except Exception as error:
-            raise StageError(name, "refuse", error) from error
-        if refusal is not None:
-            refusals.append((name, refusal))
+            if refusal is not None:
+                refusals.append((name, refusal))
+    except Exception as error:
+        raise StageError(name, "refuse", error) from error
     if pipeline.deaf:
         refusals += [(name, Refusal(kind=RefusalKind.POLICY, code="stage_lost_count")) for name in pipeline.deaf]
     return refusals
+
+
+def _free(ask: Ask, candidate: Candidate, at: Circumstances) -> bool:
+    """Whether the core has nothing to object: the usual case, told without asking one thing after the other."""
+    return (
+        candidate.health is not Health.UNHEALTHY
+        and candidate.state not in _CLOSED
+        and (candidate.capacity is None or candidate.backend_in_flight < candidate.capacity)
+        and candidate.paused_until <= at.now
+        and not candidate.ejected_until
+        and not at.tried
+        and (at.allowed is None or not ask.leg.any_model)
+        and (not candidate.speaks or (ask.request.dialect, ask.request.task) in candidate.speaks)
+    )
 
 
 def _core(ask: Ask, candidate: Candidate, known: tuple[Candidate, ...], at: Circumstances) -> list[Refusal]:
@@ -243,14 +253,13 @@ def _ejected(candidate: Candidate, known: tuple[Candidate, ...], now: float) -> 
 
 
 def _scored(pipeline: Pipeline, ask: Ask, candidate: Candidate) -> Choice:
-    parts = []
-    total = 0.0
-    for name, rank in pipeline.rank:
-        try:
+    parts, total, name = [], 0.0, ""
+    try:
+        for name, rank in pipeline.rank:
             seconds = rank(ask, candidate)
-        except Exception as error:
-            raise StageError(name, "rank", error) from error
-        if seconds:
-            parts.append((name, seconds))
-            total += seconds
+            if seconds:
+                parts.append((name, seconds))
+                total += seconds
+    except Exception as error:
+        raise StageError(name, "rank", error) from error
     return Choice(ask=ask, candidate=candidate, score=total, parts=tuple(parts))

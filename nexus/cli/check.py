@@ -49,7 +49,7 @@ def summary(config: Config, catalog: Catalog) -> dict[str, Any]:
         "listen": f"{config.server.host}:{config.server.port}",
         "backends": [{"name": b.name, "type": b.type, "zone": b.zone and b.zone.value} for b in config.backends],
         "sources": list(config.discovery.sources or ()),
-        "stages": list(config.routing.stages),
+        "stages": list(config.routing.stages or ()),
         "aliases": {name: list(ids) for name, ids in config.routing.aliases.items()},
         "fallbacks": {name: list(names) for name, names in config.routing.fallbacks.items()},
         "policies": [{"models": list(p.models), "zone": p.zone and p.zone.value, "min_tier": p.min_tier} for p in config.policies],

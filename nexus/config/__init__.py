@@ -5,6 +5,7 @@
 `tables` has the classes, `loading` the order of events, `strict` the only use of cattrs, `source` the only use of tomlkit.
 """
 
+from nexus.config.components import active_stages
 from nexus.config.loading import Draft, finish, load, read
 from nexus.config.overlay import OTHER_VARIABLES
 from nexus.config.sample import default_text
@@ -38,6 +39,7 @@ __all__ = [
     "RoutingConfig",
     "ServerConfig",
     "UpstreamConfig",
+    "active_stages",
     "default_text",
     "finish",
     "load",

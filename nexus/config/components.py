@@ -11,7 +11,14 @@ from nexus.catalog import Catalog
 from nexus.config.installed import PUBLISHED, missing
 from nexus.config.mistakes import Mistakes, given, nearest, quoted, shown
 from nexus.config.strict import build
-from nexus.config.tables import OWN
+from nexus.config.tables import OWN, STAGES
+
+
+def active_stages(written: Sequence[str] | None, catalog: Catalog) -> tuple[str, ...]:
+    """The pipeline: the stages written in the file, or the standard ones and what else is installed to be on by default."""
+    if written is not None:
+        return tuple(written)
+    return (*STAGES, *(name for name, kind in catalog.stages.items() if kind.default and name not in STAGES))
 
 
 def options(

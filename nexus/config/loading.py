@@ -15,7 +15,7 @@ from nexus.api import EMPTY
 from nexus.catalog import Catalog
 from nexus.config import checks, installed
 from nexus.config.backends import backend
-from nexus.config.components import options
+from nexus.config.components import active_stages, options
 from nexus.config.lines import Lines
 from nexus.config.mistakes import Mistakes, given
 from nexus.config.overlay import from_environment, from_flags
@@ -99,15 +99,16 @@ def _config(draft: Draft, catalog: Catalog, mistakes: Mistakes) -> Config:
     routing: RoutingConfig = tables["routing"]
     server: ServerConfig = tables["server"]
     sources = tuple(catalog.sources) if discovery.sources is None else discovery.sources
+    stages = active_stages(routing.stages, catalog)
     policies = [build(PolicyConfig, item, place, mistakes) for place, item in _array(raw, "policies", mistakes)]
     keys = [build(KeyConfig, item, place, mistakes) for place, item in _array(raw, "keys", mistakes)]
     backends = [backend(item, place, draft.env, catalog, mistakes) for place, item in _array(raw, "backends", mistakes)]
-    opened = options(raw, routing.stages, sources, catalog, mistakes)
+    opened = options(raw, stages, sources, catalog, mistakes)
     checks.unique("backends", "name", backends, mistakes)
     checks.unique("keys", "name", keys, mistakes)
     checks.unique("keys", "hash", keys, mistakes)
     checks.names(routing, mistakes)
-    checks.policies(policies, routing.stages, catalog, mistakes)
+    checks.policies(policies, stages, catalog, mistakes)
     checks.way_in(server, bool(raw.get("keys")), mistakes)
     return Config(
         plugins=draft.plugins,
@@ -116,7 +117,7 @@ def _config(draft: Draft, catalog: Catalog, mistakes: Mistakes) -> Config:
         upstream=tables["upstream"],
         health=tables["health"],
         discovery=attrs.evolve(discovery, sources=sources),
-        routing=routing,
+        routing=attrs.evolve(routing, stages=stages),
         policies=_made(policies),
         queue=tables["queue"],
         backends=_made(backends),

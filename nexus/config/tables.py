@@ -100,7 +100,9 @@ class DiscoveryConfig:
 class RoutingConfig:
     """`[routing]`: the pipeline, and names for names."""
 
-    stages: tuple[str, ...] = setting(STAGES, "stages in order")
+    stages: tuple[str, ...] | None = setting(
+        None, f"stages in order; default: {', '.join(STAGES)}, then the installed ones that are on by default"
+    )
     max_attempts: int = setting(3, "pairs tried for one request", at_least(1))
     aliases: Mapping[str, tuple[str, ...]] = setting(
         EMPTY, "name → the name meant, or a list of ids held equal; chains up to 3", freeze=True
