@@ -26,7 +26,7 @@ from nexus.api import (
     opens,
 )
 from nexus.catalog import Catalog
-from nexus.config import BackendConfig, Config, ServerConfig, finish, load, read
+from nexus.config import BackendConfig, Config, RoutingConfig, ServerConfig, active_stages, finish, load, read
 
 
 @contextlib.asynccontextmanager
@@ -84,7 +84,7 @@ def made(source="", env=None, flags=None) -> Config:
 
 def test_nothing_configured_gives_the_defaults():
     config = made()
-    assert attrs.evolve(config, options={}, discovery=Config().discovery) == Config()
+    assert attrs.evolve(config, options={}, discovery=Config().discovery, routing=Config().routing) == Config()
     assert (config.server.host, config.server.port) == ("127.0.0.1", 6398)
     assert config.routing.stages == ("privacy", "budget", "tier", "capability", "balance")
     assert config.discovery.sources == ("loopback", "mdns")
@@ -327,3 +327,37 @@ def test_the_installed_plugins_take_an_empty_configuration():
     """The options classes of whatever is installed here can be read."""
     config, catalog = load("", env={})
     assert set(config.routing.stages) | set(catalog.dialects) | set(catalog.observers) | set(catalog.routes) <= set(config.options)
+
+
+# ---------------------------------------------------------------- stages that are on by default
+
+STANDARD = ("privacy", "budget", "tier", "capability", "balance")
+STEADY = StageKind(name="steady", open=opens(lambda o, s: None), options=OllamaOptions, default=True)
+WITH_STEADY = attrs.evolve(CATALOG, stages={"steady": STEADY, **CATALOG.stages})
+
+
+def test_a_stage_that_is_on_by_default_follows_the_standard_ones():
+    config, _ = load("[steady]\nkeep_alive = '7m'", env={}, catalog=WITH_STEADY)
+    assert config.routing.stages == (*STANDARD, "steady")
+    assert config.options["steady"] == OllamaOptions(keep_alive="7m")
+
+
+@pytest.mark.parametrize("written", [("tier",), (), ("steady", "tier")])
+def test_written_stages_are_all_there_are(written):
+    config, _ = load({"routing": {"stages": list(written)}}, env={}, catalog=WITH_STEADY)
+    assert config.routing.stages == written
+
+
+def test_stages_written_in_the_environment_are_written():
+    config, _ = load("[routing]\nmax_attempts = 2", env={"NEXUS_ROUTING_STAGES": "tier"}, catalog=WITH_STEADY)
+    assert config.routing.stages == ("tier",)
+
+
+def test_a_standard_stage_that_asks_to_be_on_by_default_is_there_once():
+    eager = attrs.evolve(CATALOG, stages={**CATALOG.stages, "tier": attrs.evolve(CATALOG.stages["tier"], default=True)})
+    assert load("", env={}, catalog=eager)[0].routing.stages == STANDARD
+
+
+def test_a_configuration_made_by_hand_has_the_same_stages():
+    assert active_stages(RoutingConfig().stages, WITH_STEADY) == (*STANDARD, "steady")
+    assert active_stages(RoutingConfig(stages=("tier",)).stages, WITH_STEADY) == ("tier",)

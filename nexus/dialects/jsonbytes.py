@@ -16,7 +16,7 @@ def replace_top_level(body: bytes, key: str, value: bytes) -> bytes:
     if body.count(b'"%s"' % key.encode()) == 1:
         quick = re.search(rb'"%s"\s*:\s*("(?:[^"\\]|\\.)*")' % re.escape(key.encode()), body)
         # the only such key is the top-level one, unless that one is spelt with escapes
-        if quick and (b"\\u00" not in body or _depth_is_one(body, quick.start())):
+        if quick and (b"\\u00" not in body or at_top(body, quick.start())):
             return body[: quick.start(1)] + value + body[quick.end(1) :]
     for start, end in reversed(list(_values(body, key))):
         body = body[:start] + value + body[end:]
@@ -49,7 +49,8 @@ def append_top_level(body: bytes, key: str, value: bytes) -> bytes:
     return head + comma + b'"%s":%s' % (key.encode(), value) + body[len(head) :]
 
 
-def _depth_is_one(body: bytes, position: int) -> bool:
+def at_top(body: bytes, position: int) -> bool:
+    """Whether `position`, which is outside of every string, is in the outermost object itself and in nothing within it."""
     depth = 0
     for token in _TOKEN.finditer(body, 0, position):
         first = body[token.start()]
