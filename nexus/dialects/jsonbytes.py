@@ -6,7 +6,9 @@ import json
 import re
 from collections.abc import Iterator
 
-_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\],]', re.DOTALL)
+_STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+_STRINGS = re.compile(_STRING, re.DOTALL)
+_TOKEN = re.compile(_STRING + rb"|[{}\[\],]", re.DOTALL)
 _AFTER_KEY = re.compile(rb"\s*:\s*")
 _TAIL = b" \t\r\n"
 
@@ -51,14 +53,8 @@ def append_top_level(body: bytes, key: str, value: bytes) -> bytes:
 
 def at_top(body: bytes, position: int) -> bool:
     """Whether `position`, which is outside of every string, is in the outermost object itself and in nothing within it."""
-    depth = 0
-    for token in _TOKEN.finditer(body, 0, position):
-        first = body[token.start()]
-        if first in b"{[":
-            depth += 1
-        elif first in b"}]":
-            depth -= 1
-    return depth == 1
+    count = _STRINGS.sub(b"", body[:position]).count
+    return count(b"{") + count(b"[") - count(b"}") - count(b"]") == 1
 
 
 def _values(body: bytes, key: str) -> Iterator[tuple[int, int]]:
