@@ -16,6 +16,7 @@ PUBLISHED = {
     "tier": STAGES,
     "capability": STAGES,
     "balance": STAGES,
+    "prefix": "nexus-proxy-prefix",
     "metrics": "nexus-proxy-metrics",
     "ollama": "nexus-proxy-ollama",
     "llamacpp": "nexus-proxy-llamacpp",
@@ -69,7 +70,7 @@ def _suspects(catalog: Catalog) -> Iterator[Package]:
 
 
 def _published(what: str) -> set[str]:
-    staged = {name for name, home in PUBLISHED.items() if home == STAGES}
+    staged = {name for name, home in PUBLISHED.items() if home == STAGES} | {"prefix"}
     return staged if what == "stage" else set(PUBLISHED) - staged - {"metrics"} if what == "backend type" else set()
 
 

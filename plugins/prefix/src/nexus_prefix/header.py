@@ -1,0 +1,50 @@
+"""The line that Claude Code puts before its system prompt, and a body without it.  Who gets such a body is not decided here.
+
+    x-anthropic-billing-header: cc_version=2.1.330.440; cc_entrypoint=sdk-cli; cch=fa690;
+
+The last part of `cc_version` follows from the first words of the conversation, and `cch`, where a version sends it, from the whole
+request.  So a server that keeps the beginning of prompts finds nothing of one conversation's in the next, or nothing of one request's
+in its follower.  Only Anthropic reads the line (https://github.com/anthropics/claude-code/issues/68900,
+https://github.com/ggml-org/llama.cpp/pull/21793; seen in 2.1.330).
+"""
+
+from __future__ import annotations
+
+import re
+
+from nexus.dialects.jsonbytes import at_top
+
+NAME = b"x-anthropic-billing-header:"
+
+# Values hold no spaces: where the next block was joined on without a line break, its first word ends the header.
+_HEADER = NAME + rb'(?: *[\w.-]+=[^; "\\]*(?:;|(?=["\\])))+(?:\\[nr]| )*'
+_TYPE = rb'"type"\s*:\s*"text"'
+_BLOCK = rb'\{\s*(?:%s\s*,\s*)?"text"\s*:\s*' % _TYPE
+_MESSAGE = rb'\{\s*"role"\s*:\s*"(?:system|developer)"\s*,\s*"content"\s*:\s*'
+
+# A system prompt in Anthropic's form or in OpenAI's, as one text or in blocks, that begins with the header.  The quotes and colons
+# are in nobody's text: within a string they would be escaped.
+_PROMPT = re.compile(
+    rb'"(?:system"\s*:\s*|messages"\s*:\s*\[\s*(?P<message>%s))(?:\[\s*(?P<block>%s))?"(?P<header>%s)' % (_MESSAGE, _BLOCK, _HEADER)
+)
+_ENDS_ALONE = re.compile(rb'"(?:\s*,\s*%s)?\s*\}\s*,\s*' % _TYPE)
+
+
+def without(body: bytes) -> bytes:
+    """`body` less the header at the very start of its system prompt, every other byte as it was; `body` itself where none is."""
+    for found in _PROMPT.finditer(body):
+        if at_top(body, found.start()):
+            return _cut(body, found)
+    return body
+
+
+def _cut(body: bytes, found: re.Match[bytes]) -> bytes:
+    """A block or message of nothing else goes with it.  Where nothing would be left, its name stays: servers refuse empty texts."""
+    start, end = found.span("header")
+    if body[end : end + 1] != b'"':
+        return body[:start] + body[end:]
+    around = found.start("block") if found["block"] else found.start("message")
+    alone = _ENDS_ALONE.match(body, end) if around >= 0 else None
+    if alone:
+        return body[:around] + body[alone.end() :]
+    return body[:start] + NAME + body[end:]
