@@ -1,0 +1,95 @@
+"""The Anthropic dialect: `/v1/messages`, counting tokens, and the model list.  Each of its sides has a file of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from nexus.api import Dialect, Endpoint, Facts, ModelEntry, Payload, Problem, Reader, Splice
+from nexus.dialects.jsonbytes import replace_top_level
+from nexus.model import CHAT
+from nexus_anthropic import errors
+from nexus_anthropic.facts import estimate, facts_of
+from nexus_anthropic.jsontext import dumps
+from nexus_anthropic.reader import CountReader, StreamReader, WholeReader
+
+COUNT = "count"
+VERSION = ("anthropic-version", "2023-06-01")  # sent where the client sent none
+
+
+class Anthropic(Dialect):
+    """Anthropic's Messages API, as its reference has it and as its clients use it.
+
+    Any `anthropic-version`, `anthropic-beta`, query and unknown field is taken.  A ping may come only after `message_start`,
+    and a keep-alive may be needed before it, so the keep-alive is a comment.
+    """
+
+    name = "anthropic"
+    endpoints = (Endpoint(path="/v1/messages", task=CHAT), Endpoint(path="/v1/messages/count_tokens", task=COUNT))
+    keepalive = b": keep-alive\n\n"  # Continue takes a line that starts with ": ping" for the end of the stream
+    forward = ("anthropic-",)
+    backward = ("anthropic-", "request-id")
+    own_headers = (VERSION,)
+
+    def decode(self, endpoint: Endpoint, payload: Payload) -> Facts:
+        return facts_of(payload.body, chat=endpoint.task == CHAT)
+
+    def splice(self, endpoint: Endpoint, body: bytes, splice: Splice) -> bytes:
+        """Usage needs no asking for: every answer has it."""
+        return body if splice.model is None else replace_top_level(body, "model", dumps(splice.model))
+
+    def reader(self, endpoint: Endpoint, facts: Facts, *, hide_usage: bool) -> Reader:
+        if endpoint.task == COUNT:
+            return CountReader(0)
+        return StreamReader(estimate(facts)) if facts.stream else WholeReader(estimate(facts))
+
+    def count_estimate(self, facts: Facts) -> int:
+        """How many tokens the prompt may have, where no server can count them."""
+        return estimate(facts)
+
+    def count_answer(self, tokens: int) -> bytes:
+        """The answer of `/v1/messages/count_tokens`."""
+        return dumps({"input_tokens": tokens})
+
+    # ---------------------------------------------------------------- errors
+
+    def error(self, problem: Problem, request_id: str) -> bytes:
+        return errors.error_body(problem, request_id)
+
+    def error_event(self, problem: Problem, request_id: str) -> bytes:
+        return b"event: error\ndata: " + self.error(problem, request_id) + b"\n\n"
+
+    def read_error(self, body: bytes) -> str:
+        return errors.read(body)
+
+    def lacks(self, said: str) -> str:
+        return errors.lacks(said)
+
+    # ---------------------------------------------------------------- models
+
+    def models(self, entries: Iterable[ModelEntry]) -> bytes:
+        data = [_entry(entry) for entry in entries]
+        ends = {"first_id": data[0]["id"], "last_id": data[-1]["id"]} if data else {"first_id": None, "last_id": None}
+        return dumps({"data": data, "has_more": False, **ends})
+
+    def model(self, entry: ModelEntry) -> bytes:
+        return dumps(_entry(entry))
+
+    def claims(self, headers: Mapping[str, str]) -> bool:
+        return VERSION[0] in headers
+
+
+def _entry(entry: ModelEntry) -> dict[str, Any]:
+    """As Anthropic's list has it.  What a model can do is an object there, with keys of Anthropic's own: ours has another name."""
+    return {
+        "type": "model",
+        "id": entry.name,
+        "display_name": entry.name,
+        "created_at": datetime.fromtimestamp(entry.created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "lifecycle": "active",
+        "max_input_tokens": entry.context,
+        "context_length": entry.context,
+        "offers": list(entry.capabilities),
+        "backends": list(entry.backends),
+    }
