@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import abc
 import enum
+import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -48,7 +49,7 @@ class Role(enum.StrEnum):
 
 @attrs.frozen(kw_only=True)
 class Text:
-    """Words.  `cache` marks the end of a prefix worth keeping, by how long ("5m", "1h"); None is no mark."""
+    """Words; readers make none that are empty.  `cache` marks the end of a prefix worth keeping, by how long ("5m", "1h"); None is no mark."""
 
     text: str
     cache: str | None = None
@@ -181,7 +182,7 @@ class Thinking:
 class Conversation:
     """A chat request.  None is "not said" everywhere; `model` is the name the client asked for.
 
-    `user` is an opaque id of the end user.  `wants_usage` says that a stream must end with its usage.
+    A reply carries one answer: every dialect declares `n` above 1 as a loss that changes the meaning.  `user` is an opaque id of the end user.  `wants_usage` says that a stream must end with its usage.
     """
 
     model: str
@@ -210,15 +211,18 @@ class Target:
     """Who a request is written for.
 
     `model` is the server's own id.  `max_output_tokens` is the most the model can write, where known: for dialects that
-    must name a bound.  `home` marks a server that runs models itself: such servers take fields that the dialect's own
+    must name a bound.  `room` is how many tokens surely fit into the model's context beside the prompt, where known: some
+    servers reject a larger bound.  `home` marks a server that runs models itself: such servers take fields that the dialect's own
     cloud rejects (OpenAI's has no `top_k`), and often have templates that accept no system message but the first.
-    `thinks` is whether the model reasons; None is unknown.
+    `thinks` is whether the model reasons; None is unknown.  `takes_usage` is whether a stream may be asked for its usage.
     """
 
     model: str
     max_output_tokens: int | None = None
+    room: int | None = None
     home: bool = False
     thinks: bool | None = None
+    takes_usage: bool = True
 
 
 def joined(messages: Iterable[Message]) -> tuple[Message, ...]:
@@ -230,6 +234,11 @@ def joined(messages: Iterable[Message]) -> tuple[Message, ...]:
         else:
             turns.append(message)
     return tuple(turns)
+
+
+def made_call_id() -> str:
+    """An id for a tool call that came without one.  Random: the same conversation may hold calls of many turns."""
+    return f"call_{os.urandom(12).hex()}"
 
 
 # ---------------------------------------------------------------- replies

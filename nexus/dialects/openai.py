@@ -10,6 +10,8 @@ from typing import Any
 import msgspec
 
 from nexus.api import Dialect, Endpoint, Facts, ModelEntry, Reader, Splice
+from nexus.dialects import openai_answer, openai_read, openai_stream, openai_write
+from nexus.dialects.canonical import Answer, Conversation, Losses, ReplyContext, StreamDecoder, StreamEncoder, Target
 from nexus.dialects.jsonbytes import replace_top_level, set_member
 from nexus.dialects.openai_reader import StreamReader, WholeReader
 from nexus.errors import Problem
@@ -73,6 +75,7 @@ class OpenAI(Dialect):
     keepalive = b": keep-alive\n\n"  # Continue takes a line that starts with ": ping" for the end of the stream
     forward = ("openai-",)
     backward = ("openai-",)
+    translates = True
 
     def decode(self, endpoint: Endpoint, payload: Payload) -> Facts:
         fields = _fields(payload.body)
@@ -126,6 +129,24 @@ class OpenAI(Dialect):
 
     def model(self, entry: ModelEntry) -> bytes:
         return _encode(_entry(entry))
+
+    def read_request(self, endpoint: Endpoint, payload: Payload) -> tuple[Conversation, Losses]:
+        return openai_read.read_request(payload)
+
+    def write_request(self, endpoint: Endpoint, conversation: Conversation, target: Target) -> tuple[bytes, Losses]:
+        return openai_write.write_request(conversation, target)
+
+    def read_answer(self, body: bytes) -> Answer:
+        return openai_answer.read_answer(body)
+
+    def write_answer(self, answer: Answer, context: ReplyContext) -> bytes:
+        return openai_answer.write_answer(answer, context)
+
+    def stream_decoder(self) -> StreamDecoder:
+        return openai_stream.Decoder()
+
+    def stream_encoder(self, context: ReplyContext) -> StreamEncoder:
+        return openai_stream.Encoder(context)
 
 
 def _fields(body: bytes) -> dict[str, msgspec.Raw]:

@@ -71,7 +71,7 @@ class StreamReader(Reader):
         if self._ended:
             return b""
         for event in events(self._last):
-            if _error_in(data_of(event)):
+            if error_in(data_of(event)):
                 raise BackendError("error_event", "the backend ended the stream with an error")
         raise BackendError("cut", "the stream ended without its last event")
 
@@ -89,7 +89,7 @@ class StreamReader(Reader):
                 data = event[6:]
             if data is not None:
                 self.begun = True
-                self.error = _error_in(data)
+                self.error = error_in(data)
                 return
 
     def _take_usage(self, ready: bytes) -> bytes:
@@ -195,7 +195,7 @@ def _dict(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _error_in(data: bytes | None) -> str | None:
+def error_in(data: bytes | None) -> str | None:
     """The sentence of an event that is an error; None for any other event."""
     if data is None or b'"error"' not in data:
         return None if data is None or not data.lstrip().startswith(b'{"code"') else data[:300].decode("utf-8", "replace")

@@ -1,0 +1,157 @@
+"""OpenAI's whole chat replies, to and from the canonical form.  Streams are in `openai_stream`, requests in `openai_read`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from nexus.dialects.canonical import Answer, FinishReason, Part, Reasoning, ReplyContext, Text, ToolCall, made_call_id
+from nexus.dialects.openai_read import arguments_text
+from nexus.dialects.openai_reader import error_in, usage_of
+from nexus.errors import BackendError
+from nexus.model import NO_USAGE, Usage
+
+_REASONS = {
+    "stop": FinishReason.STOP,
+    "length": FinishReason.LENGTH,
+    "max_tokens": FinishReason.LENGTH,
+    "tool_calls": FinishReason.TOOL_CALLS,
+    "function_call": FinishReason.TOOL_CALLS,
+    "content_filter": FinishReason.CONTENT_FILTER,
+}
+# vLLM and SGLang say "abort", some gateways "error": the answer is not complete, whatever else is there
+BROKEN_OFF = frozenset({"abort", "aborted", "error"})
+_SAID = {
+    FinishReason.STOP: "stop",
+    FinishReason.STOP_SEQUENCE: "stop",
+    FinishReason.LENGTH: "length",
+    FinishReason.TOOL_CALLS: "tool_calls",
+    FinishReason.CONTENT_FILTER: "content_filter",
+}
+_encode = msgspec.json.Encoder().encode
+
+
+def read_answer(body: bytes) -> Answer:
+    """Raises BackendError where the body is no answer, or an error under a 200."""
+    try:
+        value = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise BackendError("malformed", "the answer is not valid JSON") from None
+    if (said := error_in(body)) is not None:
+        raise BackendError("error_event", said)
+    value = _dict(value)
+    choices = value.get("choices")
+    choice = _dict(choices[0] if isinstance(choices, list) and choices else None)
+    message = choice.get("message")
+    if not isinstance(message, dict):
+        raise BackendError("malformed", "the answer holds no message")
+    parts = tuple(_parts(message))
+    reason = choice.get("finish_reason")
+    if reason in BROKEN_OFF:
+        raise BackendError("cut", f"the backend gave its answer up ({reason})")
+    stop = choice.get("stop_reason")
+    finish, stop = finish_of(reason, stop, called=any(isinstance(part, ToolCall) for part in parts))
+    return Answer(
+        id=_word(value.get("id")),
+        model=_word(value.get("model")),
+        parts=parts,
+        finish=finish,
+        stop_sequence=stop,
+        usage=usage_of(value.get("usage")) or NO_USAGE,
+    )
+
+
+def finish_of(reason: Any, stop: Any, *, called: bool) -> tuple[FinishReason | None, str | None]:
+    """Why it stopped, and at which stop sequence, where the server tells (vLLM: `stop_reason`).
+
+    Some servers say "stop" after tool calls; what nobody knows counts as "stop".
+    """
+    if reason is None:
+        return None, None
+    known = _REASONS.get(reason, FinishReason.STOP) if isinstance(reason, str) else FinishReason.STOP
+    if known is not FinishReason.STOP:
+        return known, None
+    if called:
+        return FinishReason.TOOL_CALLS, None
+    if isinstance(stop, str) and stop:
+        return FinishReason.STOP_SEQUENCE, stop
+    return FinishReason.STOP, None
+
+
+def finish_word(reason: FinishReason | None) -> str:
+    """The `finish_reason` of a reply that is complete."""
+    return _SAID[reason or FinishReason.STOP]
+
+
+def _parts(message: Mapping[str, Any]) -> Iterator[Part]:
+    if thought := text_of(message.get("reasoning_content")) or text_of(message.get("reasoning")):
+        yield Reasoning(text=thought)
+    if text := text_of(message.get("content")) or text_of(message.get("refusal")):
+        yield Text(text=text)
+    calls = message.get("tool_calls")
+    for call in calls if isinstance(calls, list) else ():
+        function = call.get("function") if isinstance(call, dict) else None
+        name = function.get("name") if isinstance(function, dict) else None
+        if not isinstance(function, dict) or not isinstance(name, str) or not name:
+            raise BackendError("malformed", "the answer holds a tool call without a name")
+        yield ToolCall(id=_word(call.get("id")) or made_call_id(), name=name, arguments=arguments_text(function.get("arguments")))
+
+
+def text_of(content: Any) -> str:
+    """The words of a text or of a list of parts; "" for null and for what is neither."""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        return ""
+    return "".join(
+        part["text"]
+        for part in content
+        if isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)
+    )
+
+
+def write_answer(answer: Answer, context: ReplyContext) -> bytes:
+    """A `chat.completion`."""
+    text = "".join(part.text for part in answer.parts if isinstance(part, Text))
+    calls = [_call(part) for part in answer.parts if isinstance(part, ToolCall)]
+    message: dict[str, Any] = {"role": "assistant", "content": text or (None if calls else "")}
+    if thought := "".join(part.text for part in answer.parts if isinstance(part, Reasoning)):
+        message["reasoning_content"] = thought
+    if calls:
+        message["tool_calls"] = calls
+    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish_word(answer.finish)}
+    return _encode(
+        {
+            "id": answer.id or f"chatcmpl-{context.request_id}",
+            "object": "chat.completion",
+            "created": context.created,
+            "model": answer.model or context.model,
+            "choices": [choice],
+            "usage": usage_object(answer.usage),
+        }
+    )
+
+
+def usage_object(usage: Usage) -> dict[str, Any]:
+    """OpenAI's usage object."""
+    return {
+        "prompt_tokens": usage.input_tokens,
+        "completion_tokens": usage.output_tokens,
+        "total_tokens": usage.input_tokens + usage.output_tokens,
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
+    }
+
+
+def _call(call: ToolCall) -> dict[str, Any]:
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _word(value: Any) -> str:
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,213 @@
+"""Between two dialects: one attempt's request in the server's words, and its reply in the client's.
+
+Everything goes through the canonical form; this file knows no dialect.  Which server is asked, and whether translation is
+needed at all, is decided where the request is routed.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from nexus.api import Dialect, Endpoint, Facts, Reader
+from nexus.dialects.canonical import (
+    Begin,
+    Failure,
+    Finish,
+    Losses,
+    ReplyContext,
+    StreamEvent,
+    Target,
+    UsageSeen,
+)
+from nexus.errors import BackendError, Problem, Refused
+from nexus.model import CHAT, Candidate, Payload, Refusal, RefusalKind, Usage
+
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+LOSS_HEADER = "X-Nexus-Translation-Loss"
+LOSS_CODE = "translation_loss"
+TASKS = frozenset({CHAT})
+
+
+def can_translate(client: Dialect, server: Dialect, task: str) -> bool:
+    """Whether a request of the one can be put to servers of the other."""
+    return client.translates and server.translates and task in TASKS and server.endpoint_for(task) is not None
+
+
+def target_of(candidate: Candidate, facts: Facts) -> Target:
+    """Who the request is written for.  Room is what the context served now leaves beside the longest the prompt may be."""
+    room = candidate.context - facts.tokens_high if candidate.context else 0
+    return Target(
+        model=candidate.model,
+        room=room if room > 0 else None,
+        home=not candidate.cloud,
+        thinks=candidate.offers.get("thinking"),
+        takes_usage=candidate.takes_usage,
+    )
+
+
+class Translation:
+    """One attempt.  Raises Problem (400) where the client's request is malformed, and Refused (`translation_loss`, never) where
+    the server's dialect cannot say what was meant.
+
+    `endpoint` is where the server takes `body`, `headers` are what its dialect wants beside.  `losses` changed no meaning.
+    """
+
+    __slots__ = ("_client", "_facts", "_server", "body", "endpoint", "headers", "losses")
+
+    def __init__(
+        self, client: Dialect, server: Dialect, endpoint: Endpoint, payload: Payload, facts: Facts, target: Target
+    ) -> None:
+        there = server.endpoint_for(endpoint.task)
+        assert there is not None, "can_translate() says so before"
+        conversation, unread = client.read_request(endpoint, payload)
+        body, unwritten = server.write_request(there, conversation, target)
+        _refuse_what_was_meant(unread + unwritten, client, server)
+        self._client = client
+        self._server = server
+        self._facts = facts
+        self.body = body
+        self.endpoint = there
+        self.headers = server.own_headers
+        self.losses = _distinct(unread + unwritten)
+
+    @property
+    def told(self) -> str:
+        """The value of `X-Nexus-Translation-Loss`; "" where nothing was lost."""
+        return ", ".join(self.losses)
+
+    def reader(self, request_id: str, model: str, created: int) -> Reader:
+        """A reader that takes the server's bytes and gives the client's.  `model` is the public name of the one that answers,
+        `created` is in seconds since the epoch."""
+        context = ReplyContext(
+            request_id=request_id,
+            model=model,
+            created=created,
+            wants_usage=self._facts.wants_usage,
+            input_estimate=self._facts.tokens_high // 2,
+        )
+        kind = TranslatedStream if self._facts.stream else TranslatedWhole
+        return kind(self._client, self._server, context)
+
+    def error(self, status: int, body: bytes, request_id: str) -> bytes:
+        """A server's rejection in the client's form."""
+        return self._client.error(Problem(status, "backend_rejected", self._server.read_error(body)), request_id)
+
+
+class TranslatedStream(Reader):
+    """One stream.  A failure in its middle becomes the client's error event, and no normal end."""
+
+    __slots__ = ("_client", "_context", "_decoder", "_deltas", "_encoder", "_failed", "_usage", "begun", "error")
+
+    def __init__(self, client: Dialect, server: Dialect, context: ReplyContext) -> None:
+        self.begun = False
+        self.error: str | None = None
+        self._client = client
+        self._context = context
+        self._decoder = server.stream_decoder()
+        self._encoder = client.stream_encoder(context)
+        self._usage: Usage | None = None
+        self._deltas = 0
+        self._failed: Failure | None = None
+
+    def feed(self, data: bytes) -> bytes:
+        if self._failed is not None:
+            raise BackendError("error_event", self._failed.message)
+        ready = self._encoded(self._decoder.feed(data))
+        if self._failed is not None:
+            ready += self._client.error_event(Problem(502, "backend_broke_off", self._failed.message), self._context.request_id)
+        return ready
+
+    def finish(self) -> bytes:
+        if self._failed is None:
+            ready = self._encoded(self._decoder.finish())
+            if self._failed is None:
+                return ready + self._end()
+            raise BackendError("cut", self._failed.message)  # not yet told: whoever catches this tells it
+        raise BackendError("error_event", self._failed.message)
+
+    def usage(self) -> Usage:
+        if self._usage is not None:
+            return self._usage
+        if not self.begun:
+            return Usage()
+        return Usage(input_tokens=self._context.input_estimate, output_tokens=self._deltas, source="counted")
+
+    def _encoded(self, events: list[StreamEvent]) -> bytes:
+        pieces = []
+        for event in events:
+            if isinstance(event, Failure):
+                self._fail(event)
+                break
+            if isinstance(event, UsageSeen):
+                self._usage = event.usage
+            elif not isinstance(event, Begin | Finish):
+                self._deltas += 1
+            pieces.append(self._encoder.encode(event))
+            self.begun = True
+        return b"".join(pieces)
+
+    def _fail(self, failure: Failure) -> None:
+        self._failed = failure
+        if not self.begun:
+            self.begun = True
+            self.error = failure.message
+
+    def _end(self) -> bytes:
+        counted = b"" if self._usage is not None else self._encoder.encode(UsageSeen(usage=self.usage()))
+        return counted + self._encoder.finish()
+
+
+class TranslatedWhole(Reader):
+    """One whole body: nothing goes out before all of it is there."""
+
+    __slots__ = ("_client", "_context", "_pieces", "_server", "_size", "_usage", "begun", "error")
+
+    def __init__(self, client: Dialect, server: Dialect, context: ReplyContext) -> None:
+        self.begun = False
+        self.error: str | None = None
+        self._client = client
+        self._server = server
+        self._context = context
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._usage: Usage | None = None
+
+    def feed(self, data: bytes) -> bytes:
+        self.begun = True
+        self._size += len(data)
+        if self._size > MAX_ANSWER_BYTES:
+            raise BackendError("too_large", f"the answer is larger than {MAX_ANSWER_BYTES} bytes")
+        self._pieces.append(data)
+        return b""
+
+    def finish(self) -> bytes:
+        body, self._pieces = b"".join(self._pieces), []
+        answer = self._server.read_answer(body)
+        if answer.usage.source == "unknown":
+            answer = attrs.evolve(answer, usage=self._counted())
+        self._usage = answer.usage
+        return self._client.write_answer(answer, self._context)
+
+    def usage(self) -> Usage:
+        if self._usage is not None:
+            return self._usage
+        return self._counted() if self.begun else Usage()
+
+    def _counted(self) -> Usage:
+        return Usage(input_tokens=self._context.input_estimate, output_tokens=self._size // 8, source="counted")
+
+
+def _refuse_what_was_meant(losses: Losses, client: Dialect, server: Dialect) -> None:
+    lost = list(dict.fromkeys(loss.what for loss in losses if loss.meaning_changed))
+    if lost:
+        raise Refused(
+            Refusal(
+                kind=RefusalKind.NEVER,
+                code=LOSS_CODE,
+                data={"lost": ", ".join(lost), "from": client.name, "to": server.name},
+            )
+        )
+
+
+def _distinct(losses: Losses) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(loss.what for loss in losses))
