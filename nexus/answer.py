@@ -6,7 +6,7 @@ import asyncio
 import functools
 import hashlib
 import logging
-import os
+import random
 import re
 from collections.abc import Mapping
 
@@ -45,9 +45,7 @@ class Answerer:
     ) -> web.StreamResponse:
         """The whole answer, sent.  Emits exactly one `Answered`, whatever happens."""
         accepted = self._now()
-        task = asyncio.current_task()
-        assert task is not None
-        visit = Visit(http, task, self._now)
+        visit = Visit(http, self._now)
         headers = headers_of(http)
         told = Told(request_id(headers), dialect, common)
         payload = Payload(b"")
@@ -195,9 +193,9 @@ def _lower(name: str) -> str:
 
 
 def request_id(headers: Mapping[str, str]) -> str:
-    """The client's `X-Request-Id` if it is short and printable, else a new one."""
+    """The client's `X-Request-Id` if it is short and printable, else a new one: unique, but no secret."""
     given = headers.get("x-request-id")
-    return given if given and REQUEST_ID.fullmatch(given) else os.urandom(16).hex()
+    return given if given and REQUEST_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
 
 
 def _flag(headers: Mapping[str, str], name: str) -> bool:

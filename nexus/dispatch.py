@@ -245,7 +245,8 @@ class Dispatcher:
                 changed: Call = prepare(call)
             except Exception as error:
                 raise StageError(name, "prepare", error) from error
-            call = attrs.evolve(call, body=changed.body, headers=changed.headers)
+            if changed is not call:
+                call = attrs.evolve(call, body=changed.body, headers=changed.headers)
         return call
 
     async def _admitted(self, journey: Journey, turn: Turn, call: Call) -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from aiohttp import web
 
@@ -18,12 +17,11 @@ LOOK_SECONDS = 0.05  # between two looks for clients that left; an embedding app
 class Visit:
     """One request between its head and its last byte.  `streaming` says that the client expects a stream of `keepalive`'s dialect."""
 
-    __slots__ = ("headers", "http", "keepalive", "last_write", "now", "response", "streaming", "task")
+    __slots__ = ("headers", "http", "keepalive", "last_write", "now", "response", "streaming")
 
-    def __init__(self, http: web.BaseRequest, task: asyncio.Task[Any], now: Callable[[], float]) -> None:
+    def __init__(self, http: web.BaseRequest, now: Callable[[], float]) -> None:
         self.http = http
         self.now = now
-        self.task = task
         self.response: web.StreamResponse | None = None
         self.streaming = False
         self.keepalive = b""
@@ -85,7 +83,7 @@ class Watch:
             await asyncio.sleep(LOOK_SECONDS)
             for visit in tuple(self._visits):
                 if visit.gone:
-                    visit.task.cancel()
+                    visit.http.task.cancel()  # the connection's task, and with it the request's
             look += 1
             if look % 10 == 0:
                 await self._keep_alive()

@@ -86,9 +86,10 @@ class Waiting(Generic[T]):
         self._alarm: asyncio.TimerHandle | None = None
         self._pumping = self._again = False
         self.bytes = 0
+        self._count = 0
 
     def __len__(self) -> int:
-        return sum(len(lane) for lane in self._lanes.values())
+        return self._count
 
     def depth(self, lane: Lane) -> int:
         return len(self._lanes[lane])
@@ -157,12 +158,14 @@ class Waiting(Generic[T]):
     def _enter(self, waiter: Waiter[T]) -> None:
         self._lanes[waiter.lane][id(waiter)] = waiter
         self.bytes += waiter.size
+        self._count += 1
         self._say(waiter, waiting=True)
 
     def _leave(self, waiter: Waiter[T]) -> None:
         """Out of the queue: at once where its turn came, else when its wait is over."""
         if self._lanes[waiter.lane].pop(id(waiter), None) is not None:
             self.bytes -= waiter.size
+            self._count -= 1
             self._say(waiter, waiting=False)
 
     def _say(self, waiter: Waiter[T], *, waiting: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import threading
 import time
 from collections.abc import Callable, Iterable
 from types import TracebackType
@@ -50,7 +51,8 @@ class Pool:
         self._idle: dict[request.Address, list[Connection]] = {}
         self._distrusted: dict[request.Address, float] = {}
         self._connections: set[Connection] = set()
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self._thread = 0
         self._closed = False
 
     @property
@@ -156,15 +158,18 @@ class Pool:
         return self._context
 
     def bind(self) -> asyncio.AbstractEventLoop:
-        """The running loop.  Raises RuntimeError on another than the first, whose connections would be of no use there."""
-        loop = asyncio.get_running_loop()
-        if loop is not self._loop:
-            if self._loop is not None:
-                raise RuntimeError("a Pool belongs to the event loop that first used it: make one per loop")
-            self._loop = loop
+        """The loop that this pool belongs to: the first that used it.  Raises RuntimeError in another thread than that one's.
+
+        Asking for the running loop would cost a system call each time.
+        """
         if self._closed:
             raise BackendError("connect_failed", "the gateway is stopping")
-        return loop
+        if self.loop is None:
+            self.loop = asyncio.get_running_loop()
+            self._thread = threading.get_ident()
+        if self._thread != threading.get_ident():
+            raise RuntimeError("a Pool belongs to the event loop that first used it: make one per loop")
+        return self.loop
 
     # ---- for connections
 
@@ -280,5 +285,6 @@ class Exchange:
                 raise answer.problem()
             if self._connection is None:
                 raise RuntimeError("the exchange was left: read within its context")
-            answer.waiter = asyncio.get_running_loop().create_future()
+            assert self._pool.loop is not None
+            answer.waiter = self._pool.loop.create_future()
             await answer.waiter
