@@ -14,6 +14,7 @@ from nexus.outcome import of_error
 from nexus.reply import OpenReply, cost_of
 from nexus.verdict import reasons_header
 from nexus.visit import Visit
+from nexus.whole import whole
 
 
 class Told:
@@ -97,7 +98,7 @@ async def send_problem(visit: Visit, told: Told, problem: Problem, journey: Jour
         if journey.plan is not None and journey.plan.objections:
             headers["X-Nexus-Rejection-Reasons"] = reasons_header(journey.plan)
     visit.streaming = False
-    response = web.Response(status=problem.status, body=told.dialect.error(problem, told.request_id), headers=headers)
+    response = whole(visit.http, problem.status, headers, told.dialect.error(problem, told.request_id))
     if not visit.http.content.is_eof() or visit.http.content.exception() is not None:
         response.force_close()  # the rest of a body that nobody will read is no next request
     return await _send(visit, response)
@@ -110,10 +111,10 @@ async def _whole(visit: Visit, opened: OpenReply, told: Told, headers: dict[str,
         told.cost = cost_of(opened.usage, opened.choice.candidate)
         if told.cost is not None:
             headers["X-Nexus-Cost-Estimated"] = f"{told.cost:.6f}".rstrip("0").rstrip(".")
-    return await _send(visit, web.Response(status=opened.status, body=opened.head, headers=headers))
+    return await _send(visit, whole(visit.http, opened.status, headers, opened.head))
 
 
-async def _send(visit: Visit, response: web.Response) -> web.Response:
+async def _send(visit: Visit, response: web.StreamResponse) -> web.StreamResponse:
     visit.response = response
     await response.prepare(visit.http)
     await response.write_eof()
