@@ -120,6 +120,10 @@ class HTTPBackend(Backend):
         """The headers that carry the server's key, lower case."""
         return {"authorization": f"Bearer {self.server.key.reveal()}"} if self.server.key else {}
 
+    def probe_headers(self) -> Mapping[str, str]:
+        """What goes with every question of a probe, lower case: the key, and what else the server wants to see."""
+        return self.auth()
+
     def path(self, call: Call) -> str:
         """Where on the server the call goes."""
         return call.path
@@ -176,7 +180,7 @@ class HTTPBackend(Backend):
                 method,
                 self.base + path,
                 json=body,
-                headers=dict(self._auth),
+                headers=dict(self.probe_headers()),
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=timeout),
             ) as answer:

@@ -1,5 +1,6 @@
 """Doubles of inference servers on real sockets, for tests and for `nexus demo`.  No pytest here."""
 
+from nexus.testing.servers.anthropic import AnthropicServer, anthropic_event, anthropic_problem, anthropic_server
 from nexus.testing.servers.base import FakeModel, FakeServer, Knobs, Pace
 from nexus.testing.servers.llamacpp import LlamaCppServer, llamacpp_server
 from nexus.testing.servers.ollama import OllamaServer, ollama_server
@@ -15,6 +16,7 @@ from nexus.testing.servers.others import (
 from nexus.testing.servers.vllm import VLLMServer, vllm_server
 
 __all__ = [
+    "AnthropicServer",
     "FakeModel",
     "FakeServer",
     "Knobs",
@@ -24,6 +26,9 @@ __all__ = [
     "OpenAIServer",
     "Pace",
     "VLLMServer",
+    "anthropic_event",
+    "anthropic_problem",
+    "anthropic_server",
     "litellm_server",
     "llamacpp_server",
     "llamafile_server",
