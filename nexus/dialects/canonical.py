@@ -386,7 +386,8 @@ class StreamDecoder(abc.ABC):
 
     @abc.abstractmethod
     def finish(self) -> list[StreamEvent]:
-        """The body has ended: what was still held back.  Raises BackendError("cut") where the proper last event is missing."""
+        """The body has ended: what was still held back.  Raises BackendError("cut") where the proper last event is missing; after
+        a `Failure` there is nothing more to say."""
 
 
 class StreamEncoder(abc.ABC):

@@ -101,7 +101,7 @@ class Decoder(StreamDecoder):
             self._event(rest)  # the last boundary may be missing; half an event cannot be read
             if any(isinstance(event, Failure) and event.code == "malformed" for event in self._out):
                 raise BackendError("cut", "the stream ended in the middle of an event")
-        if not self._ended and not any(isinstance(event, Failure) for event in self._out):
+        if not self._ended and not self._over:
             raise BackendError("cut", "the stream ended without its last event")
         out, self._out = self._out, []
         return out
