@@ -1,0 +1,283 @@
+"""One attempt between two dialects: what is sent, what comes back, and what a broken stream looks like.
+
+Both sides are OpenAI's here, through the canonical form: the dialects' own tests say what each makes of it.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+
+from nexus.api import BackendError, Candidate, Dialect, Facts, Payload, Reader, RefusalKind, Refused, Usage
+from nexus.dialects.canonical import Loss, Target
+from nexus.dialects.openai import OpenAI
+from nexus.dialects.translate import TranslatedWhole, Translation, can_translate, target_of
+
+CHATS, COMPLETIONS, _ = OpenAI.endpoints
+HOME = Target(model="served/id", home=True)
+
+
+class Blind(OpenAI):
+    """A dialect that has its own name and header, and no word for seeds and pictures."""
+
+    name = "blind"
+    own_headers = (("blind-version", "1"),)
+
+    def write_request(self, endpoint, conversation, target):
+        body, losses = super().write_request(endpoint, conversation, target)
+        losses += (Loss(what="seed"),) if conversation.seed else ()
+        return body, losses + ((Loss(what="image", meaning_changed=True),) if b'"image_url"' in body else ())
+
+
+class Mute(OpenAI):
+    """A dialect that passes through only."""
+
+    translates = False
+
+
+def translation(server=None, target=HOME, **fields):
+    body = {"model": "asked", "messages": [{"role": "user", "content": "hello"}], **fields}
+    payload = Payload(json.dumps(body).encode())
+    facts = OpenAI().decode(CHATS, payload)
+    return Translation(OpenAI(), server or Blind(), CHATS, payload, facts, target)
+
+
+def reader(**fields) -> Reader:
+    return translation(**fields).reader("req-1", "public/name", 7)
+
+
+def streaming(**fields) -> Reader:
+    return reader(stream=True, **fields)
+
+
+def chunk(finish=None, **delta):
+    value = {"id": "c1", "model": "m", "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}
+    return b"data: %b\n\n" % json.dumps(value).encode()
+
+
+BEGUN = chunk(role="assistant", content="")
+WORD = chunk(content="word")
+STOP = chunk("stop")
+DONE = b"data: [DONE]\n\n"
+USAGE = b'data: {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2}}\n\n'
+ERROR = b'data: {"error": {"message": "out of memory"}}\n\n'
+REPORTED = Usage(input_tokens=3, output_tokens=2, source="reported")
+
+
+def words(wire):
+    """What a client shows of these events."""
+    events = [json.loads(event[6:]) for event in wire.split(b"\n\n") if event and event != b"data: [DONE]"]
+    return "".join(choice["delta"].get("content", "") for event in events for choice in event.get("choices", ()))
+
+
+# ---- the request
+
+
+def test_who_can_be_translated():
+    assert can_translate(OpenAI(), Blind(), "chat")
+    assert not can_translate(OpenAI(), Blind(), "embedding")
+    assert not can_translate(Mute(), OpenAI(), "chat")
+    assert not can_translate(OpenAI(), Mute(), "chat")
+
+
+@pytest.mark.parametrize(
+    ("verb", "arguments"),
+    [
+        ("read_request", (CHATS, Payload(b"{}"))),
+        ("write_request", (CHATS, None, HOME)),
+        ("read_answer", (b"{}",)),
+        ("write_answer", (None, None)),
+        ("stream_decoder", ()),
+        ("stream_encoder", (None,)),
+    ],
+)
+def test_a_dialect_that_passes_through_only_says_so(verb, arguments):
+    mute = OpenAI()
+    with pytest.raises(NotImplementedError, match="'openai' passes through only"):
+        getattr(Dialect, verb)(mute, *arguments)
+
+
+def test_the_body_is_the_servers_and_names_its_model():
+    made = translation(stream=True)
+    assert json.loads(made.body)["model"] == "served/id"
+    assert (made.endpoint.path, made.headers) == ("/v1/chat/completions", (("blind-version", "1"),))
+    assert (made.losses, made.told) == ((), "")
+
+
+def test_losses_of_both_sides_are_told_once_each():
+    assert translation(seed=1, store=True, name="x", user="u", logit_bias={"1": 1}).told == "store, name, logit_bias, seed"
+
+
+def test_a_loss_that_changes_the_meaning_refuses():
+    picture = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://x.test/a.png"}}]}
+    with pytest.raises(Refused) as caught:
+        translation(messages=[picture], seed=1)
+    refusal = caught.value.refusal
+    assert (refusal.kind, refusal.code) == (RefusalKind.NEVER, "translation_loss")
+    assert dict(refusal.data) == {"lost": "image", "from": "openai", "to": "blind"}
+
+
+def test_the_target_is_what_is_known_of_the_pair():
+    candidate = Candidate(backend="b", kind="k", model="id", name="n", context=1000, offers={"thinking": True}, takes_usage=True)
+    facts = Facts(model="n", tokens_high=400)
+    assert target_of(candidate, facts) == Target(model="id", room=600, home=True, thinks=True)
+    cloud = Candidate(backend="b", kind="k", model="id", name="n", context=300, cloud=True)
+    assert target_of(cloud, facts) == Target(model="id", takes_usage=False)
+
+
+# ---- streams
+
+
+def test_a_stream_passes_event_by_event():
+    stream = streaming()
+    assert stream.feed(BEGUN[:-1]) == b""
+    assert not stream.begun
+    assert b'"role":"assistant"' in stream.feed(BEGUN[-1:])
+    assert (stream.begun, stream.error) == (True, None)
+    assert words(stream.feed(WORD + WORD[:9])) == "word"
+    assert words(stream.feed(WORD[9:] + STOP + USAGE + DONE)) == "word"
+    assert stream.finish() == DONE
+    assert stream.usage() == REPORTED
+
+
+def test_the_client_gets_usage_when_it_asked():
+    stream = streaming(stream_options={"include_usage": True})
+    stream.feed(BEGUN + WORD + STOP + USAGE + DONE)
+    last = json.loads(stream.finish().split(b"\n\n")[0][6:])
+    assert (last["choices"], last["usage"]["total_tokens"]) == ([], 5)
+
+
+def test_usage_is_counted_where_the_server_says_none():
+    stream = streaming(stream_options={"include_usage": True})
+    assert stream.usage() == Usage()
+    stream.feed(BEGUN + WORD + WORD + STOP + DONE)
+    end = stream.finish()
+    usage = stream.usage()
+    assert (usage.source, usage.output_tokens) == ("counted", 2)
+    assert usage.input_tokens > 0
+    assert json.loads(end.split(b"\n\n")[0][6:])["usage"]["completion_tokens"] == 2
+
+
+def test_comments_begin_nothing():
+    stream = streaming()
+    assert stream.feed(b": keep-alive\n\n") == b""
+    assert not stream.begun
+
+
+@pytest.mark.parametrize("first", [ERROR, b'data: {"error": "out of memory"}\n\n'])
+def test_a_first_event_that_is_an_error_is_the_error(first):
+    stream = streaming()
+    stream.feed(first)
+    assert (stream.begun, stream.error) == (True, "out of memory")
+
+
+def test_an_error_in_the_middle_is_the_clients_error_event_and_no_normal_end():
+    stream = streaming()
+    stream.feed(BEGUN)
+    ready = stream.feed(WORD + ERROR + WORD + STOP + DONE)
+    *before, error = [json.loads(event[6:]) for event in ready.split(b"\n\n")[:-1]]
+    assert error["error"]["message"] == "out of memory"
+    assert [event["choices"][0]["delta"] for event in before] == [{"content": "word"}]
+    assert stream.error is None
+    with pytest.raises(BackendError) as caught:
+        stream.finish()
+    assert caught.value.code == "error_event"  # it has been told already
+    with pytest.raises(BackendError, match="error_event"):
+        stream.feed(WORD)
+
+
+def test_an_event_that_cannot_be_read_is_an_error_event():
+    stream = streaming()
+    stream.feed(BEGUN)
+    assert b'"error"' in stream.feed(b"data: {\xff}\n\n")
+    with pytest.raises(BackendError, match="error_event"):
+        stream.finish()
+
+
+@pytest.mark.parametrize("wire", [BEGUN + WORD, BEGUN + WORD + STOP[:20], BEGUN + WORD + ERROR[:-2]])
+def test_a_stream_without_its_last_event_is_cut(wire):
+    stream = streaming()
+    assert words(stream.feed(wire)) == "word"
+    with pytest.raises(BackendError) as caught:
+        stream.finish()
+    assert caught.value.code == "cut"  # nobody has told the client yet
+
+
+def test_a_last_event_without_its_boundary_is_an_end():
+    stream = streaming()
+    ready = stream.feed(BEGUN + WORD + STOP.rstrip()) + stream.finish()
+    assert words(ready) == "word"
+    assert ready.endswith(b'"finish_reason":"stop"}]}\n\n' + DONE)
+
+
+def test_a_stream_is_the_same_wherever_it_is_cut():
+    wire = BEGUN + chunk(content="ü漢🦙") + STOP + USAGE + DONE
+    whole = streaming()
+    expected = whole.feed(wire) + whole.finish()
+    for border in range(len(wire) + 1):
+        stream = streaming()
+        assert stream.feed(wire[:border]) + stream.feed(wire[border:]) + stream.finish() == expected
+
+
+# ---- whole replies
+
+
+def test_a_whole_reply():
+    whole = reader()
+    message = {"choices": [{"message": {"content": "yes"}, "finish_reason": "stop"}], "usage": {"prompt_tokens": 3}}
+    body = json.dumps(message).encode()
+    assert whole.usage() == Usage()
+    assert whole.feed(body[:10]) + whole.feed(body[10:]) == b""
+    assert whole.begun
+    answer = json.loads(whole.finish())
+    assert (answer["id"], answer["model"], answer["created"]) == ("chatcmpl-req-1", "public/name", 7)
+    assert answer["choices"][0]["message"]["content"] == "yes"
+    assert whole.usage() == Usage(input_tokens=3, source="reported")
+
+
+def test_a_whole_reply_without_usage_is_counted():
+    whole = reader()
+    whole.feed(b'{"choices": [{"message": {"content": "yes"}}]}')
+    assert whole.usage().source == "counted"
+    assert json.loads(whole.finish())["usage"]["completion_tokens"] == whole.usage().output_tokens > 0
+
+
+@pytest.mark.parametrize(("body", "code"), [(b"<html>", "malformed"), (ERROR[6:], "error_event"), (b"", "malformed")])
+def test_what_is_no_answer_fails(body, code):
+    whole = reader()
+    whole.feed(body)
+    with pytest.raises(BackendError) as caught:
+        whole.finish()
+    assert caught.value.code == code
+
+
+def test_a_whole_reply_has_a_bound(monkeypatch):
+    monkeypatch.setattr("nexus.dialects.translate.MAX_ANSWER_BYTES", 10)
+    whole = reader()
+    assert type(whole) is TranslatedWhole
+    with pytest.raises(BackendError, match="too_large"):
+        whole.feed(b"x" * 11)
+
+
+def test_a_rejection_is_told_in_the_clients_form():
+    body = json.loads(translation().error(422, b'{"error": "no such thing"}', "req-1"))
+    assert (body["error"]["message"], body["error"]["code"]) == ("no such thing", "backend_rejected")
+
+
+# ---- speed
+
+
+def test_twenty_thousand_events_a_second():
+    """The best of some runs: the machine may be busy with other things, and is not the slower for it that matters here."""
+    wire = WORD * 2000
+    best = 0.0
+    for _ in range(10):
+        stream = streaming()
+        start = time.perf_counter()
+        for position in range(0, len(wire), len(WORD)):
+            stream.feed(wire[position : position + len(WORD)])
+        best = max(best, 2000 / (time.perf_counter() - start))
+    print(f"{best:,.0f} translated events per second")
+    assert best >= 20_000
