@@ -8,12 +8,14 @@ from __future__ import annotations
 import json
 import time
 
+import attrs
 import pytest
 
 from nexus.api import BackendError, Candidate, Dialect, Facts, Payload, Reader, RefusalKind, Refused, Usage
 from nexus.dialects.canonical import Loss, Target
 from nexus.dialects.openai import OpenAI
 from nexus.dialects.translate import TranslatedWhole, Translation, can_translate, target_of
+from nexus.dialects.ways import Native, Ways
 
 CHATS, COMPLETIONS, _ = OpenAI.endpoints
 HOME = Target(model="served/id", home=True)
@@ -34,6 +36,7 @@ class Blind(OpenAI):
 class Mute(OpenAI):
     """A dialect that passes through only."""
 
+    name = "mute"
     translates = False
 
 
@@ -262,8 +265,71 @@ def test_a_whole_reply_has_a_bound(monkeypatch):
 
 
 def test_a_rejection_is_told_in_the_clients_form():
-    body = json.loads(translation().error(422, b'{"error": "no such thing"}', "req-1"))
-    assert (body["error"]["message"], body["error"]["code"]) == ("no such thing", "backend_rejected")
+    body = json.loads(translation().rejection(422, (), b'{"error": "no such thing"}', "req-1"))
+    assert body["error"]["message"] == "no such thing"
+    assert (body["error"]["code"], body["error"]["type"]) == ("backend_rejected", "invalid_request_error")
+
+
+def test_a_packed_rejection_keeps_its_words():
+    body = json.loads(translation().rejection(400, (("content-encoding", "gzip"),), b"\x1f\x8b", "req-1"))
+    assert body["error"]["message"] == "the backend rejected the request with 400"
+
+
+def test_headers_of_a_translated_body_are_its_own():
+    headers = (("content-type", "application/x-ndjson"), ("content-encoding", "gzip"), ("retry-after", "3"))
+    assert translation().back(headers, stream=True) == (
+        ("retry-after", "3"),
+        ("content-type", "text/event-stream; charset=utf-8"),
+    )
+    assert translation(seed=1).back((), stream=False) == (
+        ("content-type", "application/json"),
+        ("X-Nexus-Translation-Loss", "seed"),
+    )
+
+
+# ---- which way
+
+
+def pair(*speaks, **more):
+    return Candidate(backend="b", kind="k", model="served", name="asked", speaks=frozenset(speaks), **more)
+
+
+def way_to(candidate, **fields):
+    body = {"model": "asked", "messages": [{"role": "user", "content": "hello"}], **fields}
+    payload = Payload(json.dumps(body).encode())
+    ways = Ways({"openai": OpenAI(), "blind": Blind(), "mute": Mute()})
+    return ways.to(candidate, OpenAI(), CHATS, payload, OpenAI().decode(CHATS, payload), "asked"), payload
+
+
+def test_what_a_server_may_speak():
+    ways = Ways({"openai": OpenAI(), "blind": Blind(), "mute": Mute()})
+    assert ways.spoken("openai", "chat") == {("openai", "chat"), ("blind", "chat")}
+    assert ways.spoken("openai", "embedding") == {("openai", "embedding")}
+    assert ways.spoken("mute", "chat") == {("mute", "chat")}
+    assert ways.spoken("unheard of", "chat") == {("unheard of", "chat")}
+
+
+@pytest.mark.parametrize("speaks", [(), (("blind", "chat"), ("openai", "chat"))])
+def test_a_server_of_the_clients_dialect_gets_its_bytes(speaks):
+    way, payload = way_to(pair(*speaks, takes_usage=True), stream=True)
+    assert type(way) is Native
+    assert json.loads(way.body) == {**payload.parsed, "model": "served", "stream_options": {"include_usage": True}}
+    native = way.reader("req-1", "n", 7)
+    assert native.feed(BEGUN + WORD + STOP + USAGE + DONE) + native.finish() == BEGUN + WORD + STOP + DONE
+    assert way.rejection(400, (), b"no", "req-1") == b"no"
+    headers = (("content-type", "x"),)
+    assert (way.back(headers, stream=True), way.headers, way.told) == (headers, (), "")
+
+
+def test_the_bytes_are_untouched_where_nothing_must_change():
+    way, payload = way_to(attrs.evolve(pair(), model="asked"))
+    assert way.body is payload.body
+
+
+def test_a_server_of_another_dialect_gets_a_translation():
+    way, _ = way_to(pair(("blind", "chat")))
+    assert type(way) is Translation
+    assert (way.dialect.name, json.loads(way.body)["model"]) == ("blind", "served")
 
 
 # ---- speed

@@ -259,7 +259,8 @@ def _bad(message: str, param: str | None) -> Problem:
 def _error(problem: Problem) -> dict[str, Any]:
     error: dict[str, Any] = {
         "message": problem.message,
-        "type": problem.type or ERROR_TYPES.get(problem.status, "server_error"),
+        "type": problem.type
+        or ERROR_TYPES.get(problem.status, "invalid_request_error" if problem.status < 500 else "server_error"),
         "param": problem.param,
         "code": problem.code,
     }

@@ -26,6 +26,8 @@ MAX_ANSWER_BYTES = 64 * 1024 * 1024
 LOSS_HEADER = "X-Nexus-Translation-Loss"
 LOSS_CODE = "translation_loss"
 TASKS = frozenset({CHAT})
+_OF_THE_BODY = frozenset({"content-type", "content-encoding"})
+Headers = tuple[tuple[str, str], ...]
 
 
 def can_translate(client: Dialect, server: Dialect, task: str) -> bool:
@@ -49,10 +51,11 @@ class Translation:
     """One attempt.  Raises Problem (400) where the client's request is malformed, and Refused (`translation_loss`, never) where
     the server's dialect cannot say what was meant.
 
-    `endpoint` is where the server takes `body`, `headers` are what its dialect wants beside.  `losses` changed no meaning.
+    `dialect` is the server's, `endpoint` is where it takes `body`, `headers` are what it wants beside.  `losses` changed no
+    meaning.
     """
 
-    __slots__ = ("_client", "_facts", "_server", "body", "endpoint", "headers", "losses")
+    __slots__ = ("_client", "_facts", "body", "dialect", "endpoint", "headers", "losses")
 
     def __init__(
         self, client: Dialect, server: Dialect, endpoint: Endpoint, payload: Payload, facts: Facts, target: Target
@@ -63,8 +66,8 @@ class Translation:
         body, unwritten = server.write_request(there, conversation, target)
         _refuse_what_was_meant(unread + unwritten, client, server)
         self._client = client
-        self._server = server
         self._facts = facts
+        self.dialect = server
         self.body = body
         self.endpoint = there
         self.headers = server.own_headers
@@ -86,11 +89,20 @@ class Translation:
             input_estimate=self._facts.tokens_high // 2,
         )
         kind = TranslatedStream if self._facts.stream else TranslatedWhole
-        return kind(self._client, self._server, context)
+        return kind(self._client, self.dialect, context)
 
-    def error(self, status: int, body: bytes, request_id: str) -> bytes:
-        """A server's rejection in the client's form."""
-        return self._client.error(Problem(status, "backend_rejected", self._server.read_error(body)), request_id)
+    def rejection(self, status: int, headers: Headers, body: bytes, request_id: str) -> bytes:
+        """A server's rejection in the client's form.  A packed one keeps its words to itself."""
+        packed = any(name == "content-encoding" and value.lower() != "identity" for name, value in headers)
+        said = "" if packed else self.dialect.read_error(body)
+        problem = Problem(status, "backend_rejected", said or f"the backend rejected the request with {status}")
+        return self._client.error(problem, request_id)
+
+    def back(self, headers: Headers, *, stream: bool) -> Headers:
+        """What the client sees of the headers that may pass: the body is another one, and something may have been lost."""
+        kept = tuple((name, value) for name, value in headers if name not in _OF_THE_BODY)
+        kind = ("content-type", "text/event-stream; charset=utf-8" if stream else "application/json")
+        return (*kept, kind, (LOSS_HEADER, self.told)) if self.losses else (*kept, kind)
 
 
 class TranslatedStream(Reader):

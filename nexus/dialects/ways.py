@@ -1,0 +1,87 @@
+"""How a request of one dialect is put to a pair: as it is where the server speaks it, translated where it does not.
+
+Dispatch asks for the way and treats both alike.  What a translation does is in `translate`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from nexus.api import Dialect, Endpoint, Facts, Reader, Splice
+from nexus.dialects.translate import Translation, can_translate, target_of
+from nexus.model import CHAT, COMPLETION, Candidate, Payload
+
+_ASKED_FOR_USAGE = (CHAT, COMPLETION)
+Headers = tuple[tuple[str, str], ...]
+
+
+class Native:
+    """The way to a server of the client's own dialect: its bytes, but for what must be spliced."""
+
+    __slots__ = ("_facts", "_hide_usage", "body", "dialect", "endpoint", "headers", "told")
+
+    def __init__(
+        self, dialect: Dialect, endpoint: Endpoint, payload: Payload, facts: Facts, candidate: Candidate, model: str
+    ) -> None:
+        ask_usage = facts.stream and candidate.takes_usage and not facts.wants_usage and endpoint.task in _ASKED_FOR_USAGE
+        renamed = None if model == candidate.model else candidate.model
+        self.dialect = dialect
+        self.endpoint = endpoint
+        self.headers: Headers = ()
+        self.told = ""
+        self.body = payload.body
+        if renamed is not None or ask_usage:
+            self.body = dialect.splice(endpoint, payload.body, Splice(model=renamed, ask_usage=ask_usage))
+        self._facts = facts
+        self._hide_usage = ask_usage
+
+    def reader(self, request_id: str, model: str, created: int) -> Reader:
+        """A reader for the reply, which the client gets byte for byte."""
+        return self.dialect.reader(self.endpoint, self._facts, hide_usage=self._hide_usage)
+
+    def rejection(self, status: int, headers: Headers, body: bytes, request_id: str) -> bytes:
+        """A rejection is the server's own."""
+        return body
+
+    def back(self, headers: Headers, *, stream: bool) -> Headers:
+        """What the client sees of the headers that may pass."""
+        return headers
+
+
+Way = Native | Translation
+
+
+class Ways:
+    """The dialects that are installed, and which of them can be put into which."""
+
+    def __init__(self, dialects: Mapping[str, Dialect]) -> None:
+        self._dialects = dialects
+        self._spoken: dict[tuple[str, str], frozenset[tuple[str, str]]] = {}
+
+    def spoken(self, dialect: str, task: str) -> frozenset[tuple[str, str]]:
+        """What a server may speak, as in `Candidate.speaks`, to be asked for a task by a client of this dialect."""
+        found = self._spoken.get((dialect, task))
+        if found is None:
+            others = self._others(dialect, task)
+            found = self._spoken[dialect, task] = frozenset({(dialect, task), *((other.name, task) for other in others)})
+        return found
+
+    def to(self, candidate: Candidate, client: Dialect, endpoint: Endpoint, payload: Payload, facts: Facts, model: str) -> Way:
+        """The way of one attempt; `model` is the name in the body.  Raises Problem and Refused as `Translation` does.
+
+        A server that does not say what it speaks is taken to speak what it is asked in.
+        """
+        if not candidate.speaks or (client.name, endpoint.task) in candidate.speaks:
+            return Native(client, endpoint, payload, facts, candidate, model)
+        server = next(
+            other for other in self._others(client.name, endpoint.task) if (other.name, endpoint.task) in candidate.speaks
+        )
+        return Translation(client, server, endpoint, payload, facts, target_of(candidate, facts))
+
+    def _others(self, dialect: str, task: str) -> Iterable[Dialect]:
+        client = self._dialects.get(dialect)
+        if client is None:
+            return
+        for other in self._dialects.values():
+            if other.name != dialect and can_translate(client, other, task):
+                yield other
