@@ -1,64 +1,55 @@
-"""A plan becomes an open reply.  This is the only place that retries; it neither ranks pairs nor writes to clients."""
+"""A plan becomes an open reply: choose, claim, try, and try elsewhere.  The only retry rule is here; one try is made in `attempt`."""
 
 from __future__ import annotations
 
 import asyncio
-import sys
-from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager
 from time import perf_counter
 
 import attrs
 
 from nexus import verdict
-from nexus.api import Clock, Reader, Reply, Splice
-from nexus.errors import BackendError, Problem, Refused, StageError
-from nexus.fleet import DEFAULT_PAUSE_SECONDS, Claim, Fleet
+from nexus.api import Clock
+from nexus.attempt import Attempts, Turn
+from nexus.errors import Problem, StageError
+from nexus.fleet import Fleet
 from nexus.journey import Journey
-from nexus.model import CHAT, COMPLETION, Attempt, Call, Choice, Objection, Plan
+from nexus.model import Choice, Plan
 from nexus.names import Names
-from nexus.outcome import CANNOT, FAILED, Verdict, of_error, of_status, retry_after
-from nexus.reply import OpenReply, passed_back
+from nexus.reply import OpenReply
 from nexus.routing import Circumstances, Pipeline, reason, route, waitable
 from nexus.waiting import QueueFull, WaitedTooLong, Waiter, Waiting
-
-MAX_WHOLE_BYTES = 16 * 1024 * 1024  # up to here a whole body is held, so that a cut one can be asked for again elsewhere
-MAX_ERROR_BYTES = 256 * 1024
-ERROR_SECONDS = 2.0  # for an error's body: the next pair must not wait for the sentence of the last one
-MAX_FIRST_EVENT_BYTES = 16 * 1024 * 1024
-FORWARDED = frozenset({"accept", "traceparent"})
+from nexus.way import Ways
 
 
 @attrs.frozen(kw_only=True)
 class Limits:
-    """Seconds, but for `max_attempts` (contract §2)."""
+    """How many attempts, and how long to wait (seconds; contract §2)."""
 
     max_attempts: int = 3
-    first_byte_timeout: float = 300.0
-    answer_timeout: float = 1800.0
-    idle_timeout: float = 120.0
     overflow_after: float = 0.0
     max_wait: float = 30.0
-
-
-@attrs.frozen(kw_only=True)
-class Turn:
-    """A choice whose slot is held."""
-
-    choice: Choice
-    claim: Claim
 
 
 class Dispatcher:
     """Chooses, claims, tries, and tries elsewhere."""
 
     def __init__(
-        self, fleet: Fleet, pipeline: Pipeline, names: Names, waiting: Waiting[Turn], clock: Clock, limits: Limits
+        self,
+        fleet: Fleet,
+        pipeline: Pipeline,
+        names: Names,
+        ways: Ways,
+        waiting: Waiting[Turn],
+        attempts: Attempts,
+        clock: Clock,
+        limits: Limits,
     ) -> None:
         self.fleet = fleet
         self.pipeline = pipeline
         self.names = names
+        self.ways = ways
         self.waiting = waiting
+        self.attempts = attempts
         self.clock = clock
         self.limits = limits
         self._policy = names.demand if names.has_policies else None
@@ -71,6 +62,7 @@ class Dispatcher:
             tried=journey.tried,
             policy=self._policy,
             allowed=journey.allowed,
+            reach=self.ways.reach(journey.dialect.name, journey.endpoint.task),
         )
         plan = route(self.pipeline, journey.request, journey.payload, journey.legs, at, whole=whole)
         if journey.objections:
@@ -83,7 +75,7 @@ class Dispatcher:
             self.waiting.pump_due()
         while True:
             turn = self._choose(journey) or await self._wait(journey)
-            opened = await self._attempt(journey, turn)
+            opened = await self.attempts.make(journey, turn)
             if opened is not None:
                 return opened
             if len(journey.attempts) >= self.limits.max_attempts or self._out_of_time(journey):
@@ -187,174 +179,6 @@ class Dispatcher:
         paused = [c for c in held if c.paused_until > now + self.limits.max_wait]
         return bool(held) and len(paused) == len(held) and not plan.choices
 
-    # ------------------------------------------------------------ one attempt
-
-    async def _attempt(self, journey: Journey, turn: Turn) -> OpenReply | None:
-        """One pair, asked once (twice where a pooled connection had died).  None: try elsewhere."""
-        claim = turn.claim
-        try:
-            call, hide_usage = self._call(journey, turn.choice)
-            if not await self._admitted(journey, turn, call):
-                return None
-            try:
-                return await self._exchange(journey, turn, call, hide_usage)
-            except BackendError as error:
-                if not error.reused:
-                    raise
-            return await self._exchange(journey, turn, call, hide_usage)
-        except BackendError as error:
-            self._failed(journey, turn, of_error(error), error.code, error.hint, sent=error.sent)
-            return None
-        except asyncio.CancelledError:
-            claim.finish("left", sent=True)
-            raise
-        except BaseException as error:
-            claim.finish("failed", code=type(error).__name__)
-            raise
-
-    def _call(self, journey: Journey, choice: Choice) -> tuple[Call, bool]:
-        facts, candidate, dialect = journey.facts, choice.candidate, journey.dialect
-        ask_usage = facts.stream and candidate.takes_usage and not facts.wants_usage and journey.endpoint.task in (CHAT, COMPLETION)
-        body = journey.payload.body
-        model = None if journey.request.model == candidate.model else candidate.model
-        if model is not None or ask_usage:
-            body = dialect.splice(journey.endpoint, body, Splice(model=model, ask_usage=ask_usage))
-        now = self.clock.now()
-        if journey.first_byte_by is None:
-            seconds = self.limits.first_byte_timeout if facts.stream else self.limits.answer_timeout
-            journey.first_byte_by = now + seconds
-            journey.answer_by = None if facts.stream else journey.first_byte_by
-        call = Call(
-            ask=choice.ask,
-            candidate=candidate,
-            dialect=dialect.name,
-            task=journey.endpoint.task,
-            path=journey.endpoint.path,
-            headers=_forwarded(journey.request.headers, dialect.forward),
-            body=body,
-            stream=facts.stream,
-            first_byte_by=journey.first_byte_by,
-            answer_by=journey.answer_by,
-            idle_timeout=self.limits.idle_timeout,
-        )
-        return self._prepared(call), ask_usage
-
-    def _prepared(self, call: Call) -> Call:
-        for name, prepare in self.pipeline.prepare:
-            try:
-                changed: Call = prepare(call)
-            except Exception as error:
-                raise StageError(name, "prepare", error) from error
-            if changed is not call:
-                call = attrs.evolve(call, body=changed.body, headers=changed.headers)
-        return call
-
-    async def _admitted(self, journey: Journey, turn: Turn, call: Call) -> bool:
-        for name, admit in self.pipeline.admit:
-            try:
-                await admit(call)
-            except Refused as refused:
-                turn.claim.finish("refused", code=refused.refusal.code)
-                self._tried(journey, turn)
-                leg = turn.choice.ask.leg.index
-                journey.objections.append(Objection(stage=name, candidate=turn.choice.candidate, leg=leg, refusal=refused.refusal))
-                return False
-            except Exception as error:
-                raise StageError(name, "admit", error) from error
-        return True
-
-    async def _exchange(self, journey: Journey, turn: Turn, call: Call, hide_usage: bool) -> OpenReply | None:
-        backend = turn.claim.standing.member.backend
-        exchange = backend.send(call)
-        reply = await exchange.__aenter__()
-        try:
-            opened = await self._judged(journey, turn, reply, exchange, hide_usage)
-        except BaseException:
-            await exchange.__aexit__(*sys.exc_info())
-            raise
-        if opened is None:
-            await exchange.__aexit__(None, None, None)
-        return opened
-
-    async def _judged(
-        self, journey: Journey, turn: Turn, reply: Reply, exchange: AbstractAsyncContextManager[Reply], hide_usage: bool
-    ) -> OpenReply | None:
-        judged = of_status(reply.status)
-        reader: Reader | None = None
-        if judged.next:
-            await self._refused_there(journey, turn, reply, judged)
-            return None
-        if judged.outcome == "ok":
-            reader = journey.dialect.reader(journey.endpoint, journey.facts, hide_usage=hide_usage)
-            head, whole = await (
-                _first_event(reply, reader, lambda: self._out_of_time(journey))
-                if journey.facts.stream
-                else _whole_body(reply, reader, MAX_WHOLE_BYTES)
-            )
-        else:
-            head, whole = await _whole_body(reply, None, MAX_WHOLE_BYTES)
-        return OpenReply(
-            turn.claim,
-            turn.choice,
-            reply,
-            exchange,
-            reader,
-            passed_back(reply.headers, journey.dialect.backward),
-            head,
-            whole=whole,
-            first_byte=self.clock.now() - turn.claim.since,
-        )
-
-    async def _refused_there(self, journey: Journey, turn: Turn, reply: Reply, judged: Verdict) -> None:
-        pause = retry_after(reply.headers, self.clock.time()) if judged.outcome == "rate" else None
-        body = await _some_body(reply)
-        said = journey.dialect.read_error(body)
-        code = journey.dialect.lacks(said)
-        if judged is FAILED and code.removeprefix("no_") in (*journey.request.needs, journey.request.task):
-            judged = CANNOT
-        message = f"answered {reply.status}: {said}"
-        self._failed(journey, turn, judged, code or "status", message, sent=True, status=reply.status, pause=pause)
-
-    def _failed(
-        self,
-        journey: Journey,
-        turn: Turn,
-        judged: Verdict,
-        code: str,
-        message: str,
-        *,
-        sent: bool,
-        status: int | None = None,
-        pause: float | None = None,
-    ) -> None:
-        candidate = turn.choice.candidate
-        seconds = self.clock.now() - turn.claim.since
-        journey.attempts.append(
-            Attempt(
-                backend=candidate.backend,
-                model=candidate.model,
-                outcome=judged.outcome,
-                status=status,
-                code=code,
-                message=message,
-                seconds=seconds,
-            )
-        )
-        if judged.outcome == "rate":
-            asked = DEFAULT_PAUSE_SECONDS if pause is None else pause
-            journey.retry_after = asked if journey.retry_after is None else min(asked, journey.retry_after)
-        else:
-            self._tried(journey, turn)
-        turn.claim.finish(judged.outcome, sent=sent, status=status, code=code, retry_after=pause)
-        if judged.blame:
-            self.fleet.blame(candidate.backend, judged.blame)
-        if judged.probe:
-            self.fleet.doubted(candidate.backend)
-
-    @staticmethod
-    def _tried(journey: Journey, turn: Turn) -> None:
-        journey.tried |= {(turn.choice.candidate.backend, turn.choice.candidate.model)}
-
     def tell(self, choice: Choice) -> dict[str, str]:
         """What the stages want to say in `X-Nexus-*` headers.  Raises StageError."""
         told: dict[str, str] = {}
@@ -371,68 +195,3 @@ def _watched(plan: Plan) -> frozenset[str]:
     if not plan.legs or plan.legs[-1].any_model:
         return frozenset()
     return frozenset(o.candidate.backend for o in plan.objections)
-
-
-def _forwarded(headers: Mapping[str, str], prefixes: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-    """What a backend gets to see: the body's type, what is accepted, the trace, the dialect's own headers."""
-    kept = [(name, _as_sent(value)) for name, value in headers.items() if name in FORWARDED or name.startswith(prefixes)]
-    return (("content-type", "application/json"), *kept)
-
-
-def _as_sent(value: str) -> str:
-    """aiohttp reads headers as UTF-8, the upstream writes latin-1: the same bytes."""
-    return value if value.isascii() else value.encode("utf-8", "surrogateescape").decode("latin-1")
-
-
-async def _first_event(reply: Reply, reader: Reader, late: Callable[[], bool]) -> tuple[bytes, bool]:
-    """All up to the first complete event that carries data.  Raises BackendError where it is an error or does not come in time."""
-    kind = next((value for name, value in reply.headers if name == "content-type"), "")
-    if "event-stream" not in kind:
-        raise BackendError("malformed", f"answered a request for a stream with {kind or 'no content type'}", sent=True)
-    _no_encoding(reply)
-    head = b""
-    while not reader.begun:
-        data = await reply.read()
-        if not data:
-            raise BackendError("no_answer", "the stream ended without an event", sent=True)
-        head += reader.feed(data)
-        if not reader.begun and late():  # comments are bytes too, but nothing that a client could use
-            raise BackendError("first_byte_timeout", "sent no event in time", sent=True)
-        if len(head) > MAX_FIRST_EVENT_BYTES:
-            raise BackendError("too_large", "no event within the first 16 MiB", sent=True)
-    if reader.error is not None:
-        raise BackendError("error_event", reader.error, sent=True)
-    return head, False
-
-
-async def _whole_body(reply: Reply, reader: Reader | None, limit: int) -> tuple[bytes, bool]:
-    """The body, as far as `limit`, and whether that is all."""
-    if reader is not None:
-        _no_encoding(reply)
-    pieces, size = [], 0
-    while data := await reply.read():
-        pieces.append(reader.feed(data) if reader else data)
-        size += len(data)
-        if size > limit:
-            return b"".join(pieces), False
-    if reader is not None:
-        pieces.append(reader.finish())
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces), True
-
-
-async def _some_body(reply: Reply) -> bytes:
-    """The beginning of an error's body; an answer that breaks off, or does not go on, says what it has said."""
-    body = b""
-    try:
-        async with asyncio.timeout(ERROR_SECONDS):
-            while len(body) < MAX_ERROR_BYTES and (data := await reply.read()):
-                body += data
-    except (BackendError, TimeoutError):
-        pass
-    return body
-
-
-def _no_encoding(reply: Reply) -> None:
-    encoding = next((value for name, value in reply.headers if name == "content-encoding"), "identity")
-    if encoding.lower() != "identity":
-        raise BackendError("malformed", f"answered with content encoding {encoding!r}, which was not asked for", sent=True)

@@ -13,11 +13,12 @@ import attrs
 
 from nexus import dispatch, waiting
 from nexus.api import Clock, Dialect, Observer, Routes
+from nexus.attempt import Attempts, Patience, Turn
 from nexus.catalog import Catalog
 from nexus.clock import LoopClock
 from nexus.components import Components, Ground, Sessions
 from nexus.config import Config, PolicyConfig, active_stages
-from nexus.dispatch import Dispatcher, Turn
+from nexus.dispatch import Dispatcher
 from nexus.finding import Finder
 from nexus.fleet import Fleet
 from nexus.health import Limits as HealthLimits
@@ -30,6 +31,7 @@ from nexus.state import Store, default_dir
 from nexus.tasks import Tasks
 from nexus.upstream import Pool
 from nexus.waiting import Waiting
+from nexus.way import Ways
 
 LOG = logging.getLogger("nexus")
 
@@ -156,14 +158,17 @@ async def _open_components(gateway: Gateway, components: Components) -> None:
 async def _runtime(gateway: Gateway) -> Runtime:
     config = gateway.config
     names = Names(config.routing.aliases, config.routing.fallbacks, [_policy(p) for p in config.policies])
-    dispatcher = Dispatcher(gateway.fleet, gateway.pipeline, names, gateway.waiting, gateway.clock, _limits(config))
+    dialects = {name: gateway.components[name] for name in gateway.catalog.dialects}
+    ways = Ways(dialects)
+    attempts = Attempts(gateway.fleet, gateway.pipeline, ways, gateway.clock, _patience(config))
+    dispatcher = Dispatcher(gateway.fleet, gateway.pipeline, names, ways, gateway.waiting, attempts, gateway.clock, _limits(config))
     return Runtime(
         config=config,
         pipeline=gateway.pipeline,
         names=names,
         dispatcher=dispatcher,
         keyring=Keyring(config.keys),
-        dialects={name: gateway.components[name] for name in gateway.catalog.dialects},
+        dialects=dialects,
     )
 
 
@@ -201,12 +206,18 @@ def _bounds(config: Config) -> waiting.Bounds:
 
 
 def _limits(config: Config) -> dispatch.Limits:
-    upstream = config.upstream
+    queue = config.queue
     return dispatch.Limits(
         max_attempts=config.routing.max_attempts,
-        first_byte_timeout=upstream.first_byte_timeout_seconds,
-        answer_timeout=upstream.answer_timeout_seconds,
-        idle_timeout=upstream.idle_timeout_seconds,
-        overflow_after=config.queue.overflow_after_seconds,
-        max_wait=config.queue.max_wait_seconds,
+        overflow_after=queue.overflow_after_seconds,
+        max_wait=queue.max_wait_seconds,
+    )
+
+
+def _patience(config: Config) -> Patience:
+    upstream = config.upstream
+    return Patience(
+        first_byte=upstream.first_byte_timeout_seconds,
+        answer=upstream.answer_timeout_seconds,
+        idle=upstream.idle_timeout_seconds,
     )

@@ -12,6 +12,7 @@ class Journey:
     """What has been tried, how long it took, what the last plan was.
 
     `allowed` is the key's list of models, None where any may be used.  `objections` are those of `admit`.
+    `query` is what of the client's query a server of the same dialect is sent, with its question mark.
     """
 
     __slots__ = (
@@ -27,6 +28,7 @@ class Journey:
         "objections",
         "payload",
         "plan",
+        "query",
         "queue_seconds",
         "reason",
         "request",
@@ -44,6 +46,7 @@ class Journey:
         endpoint: Endpoint,
         legs: tuple[Leg, ...],
         allowed: Callable[[str], bool] | None = None,
+        query: str = "",
     ) -> None:
         self.request = request
         self.payload = payload
@@ -52,6 +55,7 @@ class Journey:
         self.endpoint = endpoint
         self.legs = legs
         self.allowed = allowed
+        self.query = query
         self.tried: frozenset[tuple[str, str]] = frozenset()
         self.attempts: list[Attempt] = []
         self.objections: list[Objection] = []

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Mapping
 from aiohttp import web
 
 from nexus.api import Dialect
+from nexus.dialects.translate import LOSS_HEADER
 from nexus.errors import BackendError, Problem
 from nexus.journey import Journey
 from nexus.model import NO_USAGE, Attempt, Choice, Usage
@@ -74,7 +75,7 @@ def relay(visit: Visit, opened: OpenReply, journey: Journey, told: Told, extra: 
     told.status = opened.status
     if opened.status >= 400:
         told.outcome, told.attempt_outcome = "refused", "rejected"
-        told.code = told.dialect.lacks(told.dialect.read_error(opened.head)) or "backend_rejected"
+        told.code = opened.code
     if visit.response is not None and opened.status >= 400:
         return _rejected_late(visit, opened, told)
     headers = _headers(opened, journey, told, extra)
@@ -178,6 +179,8 @@ def _headers(opened: OpenReply, journey: Journey, told: Told, extra: Mapping[str
     }
     if leg.index:
         headers["X-Nexus-Fallback-Model"] = _plain(candidate.name)
+    if opened.lost:
+        headers[LOSS_HEADER] = opened.lost
     headers.update(_queue_header(journey))
     if extra:
         headers.update({name: _plain(value) for name, value in extra.items()})

@@ -20,6 +20,7 @@ PASSED_BACK_PREFIXES = ("x-ratelimit-",)
 
 class OpenReply:
     """A committed reply.  `head` is what may go to the client at once; `whole` says that nothing follows it.
+    `code` says why a rejection was one, `lost` what a translation could not carry.
 
     `close` gives the exchange and the claim back, however far it came.
     """
@@ -29,9 +30,11 @@ class OpenReply:
         "_over",
         "choice",
         "claim",
+        "code",
         "first_byte",
         "head",
         "headers",
+        "lost",
         "reader",
         "reply",
         "status",
@@ -51,6 +54,8 @@ class OpenReply:
         *,
         whole: bool,
         first_byte: float,
+        code: str = "",
+        lost: str = "",
     ) -> None:
         self.claim = claim
         self.choice = choice
@@ -61,6 +66,8 @@ class OpenReply:
         self.head = head
         self.whole = whole
         self.first_byte = first_byte
+        self.code = code
+        self.lost = lost
         self.usage = NO_USAGE
         self._exchange = exchange
         self._over = whole

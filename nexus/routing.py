@@ -73,13 +73,15 @@ class Pipeline:
 
 @attrs.define(kw_only=True)
 class Circumstances:
-    """What routing reads beside the request: the fleet's pairs for a leg, the moment, what was tried, the policies by name."""
+    """What routing reads beside the request: the fleet's pairs for a leg, the moment, what was tried, the policies by name, which
+    models the key may use, and which (dialect, task) of a server translation can reach."""
 
     candidates: Callable[[Leg], tuple[Candidate, ...]]
     now: float
     tried: frozenset[tuple[str, str]] = frozenset()
     policy: Callable[[Iterable[str]], Demand] | None = None
     allowed: Callable[[str], bool] | None = None
+    reach: frozenset[tuple[str, str]] = frozenset()
 
 
 def route(
@@ -205,8 +207,14 @@ def _free(ask: Ask, candidate: Candidate, at: Circumstances) -> bool:
         and not candidate.ejected_until
         and not at.tried
         and (at.allowed is None or not ask.leg.any_model)
-        and (not candidate.speaks or (ask.request.dialect, ask.request.task) in candidate.speaks)
+        and _understands(candidate, ask.request, at)
     )
+
+
+def _understands(candidate: Candidate, request: Request, at: Circumstances) -> bool:
+    """Whether the server speaks the client's dialect, or one that the request can be translated to.  Unknown passes."""
+    speaks = candidate.speaks
+    return not speaks or (request.dialect, request.task) in speaks or not at.reach.isdisjoint(speaks)
 
 
 def _core(ask: Ask, candidate: Candidate, known: tuple[Candidate, ...], at: Circumstances) -> list[Refusal]:
@@ -215,7 +223,7 @@ def _core(ask: Ask, candidate: Candidate, known: tuple[Candidate, ...], at: Circ
     request = ask.request
     if at.allowed is not None and ask.leg.any_model and not at.allowed(candidate.name):
         refusals.append(Refusal(kind=RefusalKind.DENIED, code="key", data={"model": candidate.name}))
-    if (request.dialect, request.task) not in candidate.speaks and candidate.speaks:
+    if not _understands(candidate, request, at):
         refusals.append(Refusal(kind=RefusalKind.NEVER, code="dialect", data={"dialect": request.dialect, "task": request.task}))
     if at.tried and (candidate.backend, candidate.model) in at.tried:
         refusals.append(_TRIED)

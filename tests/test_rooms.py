@@ -43,7 +43,10 @@ ROOMS = {
     # from a request to an open reply
     "journey": "api model",
     "reply": "api fleet model",
-    "dispatch": "api errors fleet journey model names outcome reply routing verdict waiting",
+    "way": "api dialects journey model",
+    "reading": "api errors",
+    "attempt": "api errors fleet journey model outcome reading reply routing way",
+    "dispatch": "api attempt errors fleet journey model names reply routing verdict waiting way",
     # witnesses
     "observers": "api errors model sentences",
     # finding servers
@@ -59,13 +62,14 @@ ROOMS = {
     "keys": "config",
     "components": "api errors tasks",
     "finding": "api catalog components config discovery errors fleet probing state tasks trust",
-    "gateway": "api catalog clock components config dispatch finding fleet health keys model names probing routing state tasks"
-    " upstream waiting",
+    "gateway": "api attempt catalog clock components config dispatch finding fleet health keys model names probing routing state"
+    " tasks upstream waiting way",
     # HTTP in, HTTP out
     "visit": "",
+    "whole": "",
     "body": "errors model",
     "door": "config errors keys",
-    "relay": "api errors journey model outcome reply verdict visit",
+    "relay": "api dialects errors journey model outcome reply verdict visit whole",
     "answer": "api body config errors gateway journey keys model names relay reply visit",
     "control": "answer api body config errors gateway model names observers pairs routing verdict",
     "front": "answer api body config control door errors gateway visit",
@@ -87,7 +91,7 @@ HOMES = {
     "sqlite3": "state",
     "platformdirs": "state",
     "msgspec": "dialects observers",
-    "aiohttp.web": "answer body control front relay server visit testing",
+    "aiohttp.web": "answer body control front relay server visit whole testing",
     "aiohttp.ClientSession(": "components testing",
     "aiohttp_sse": "control",
     "click": "cli",

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-import nexus.dispatch
+import nexus.reading
 from nexus.testing import Respond
 
 from .wire import open_house, tiny
@@ -154,7 +154,7 @@ async def test_a_404_and_a_refused_key_ask_for_a_probe_and_are_told_of(tmp_path)
 
 @pytest.mark.parametrize("status", [500, 429, 404])
 async def test_an_error_that_never_ends_does_not_hold_up_the_next_attempt(tmp_path, monkeypatch, status):
-    monkeypatch.setattr(nexus.dispatch, "ERROR_SECONDS", 0.1)
+    monkeypatch.setattr(nexus.reading, "ERROR_SECONDS", 0.1)
     async with tiny() as a, tiny() as b, open_house(tmp_path, a, b) as house:
         script = only_first(Endless(status))
         for up in (a, b):

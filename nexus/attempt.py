@@ -1,0 +1,239 @@
+"""One pair is asked once.  What is tried next, and whether to wait, is decided in `dispatch`."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from contextlib import AbstractAsyncContextManager
+
+import attrs
+
+from nexus.api import Clock, Reader, Reply
+from nexus.errors import BackendError, Problem, Refused, StageError
+from nexus.fleet import DEFAULT_PAUSE_SECONDS, Claim, Fleet
+from nexus.journey import Journey
+from nexus.model import Attempt, Call, Choice, Objection, Refusal
+from nexus.outcome import CANNOT, FAILED, Verdict, of_error, of_status, retry_after
+from nexus.reading import first_event, some_body, whole_body
+from nexus.reply import OpenReply, passed_back
+from nexus.routing import CORE, Pipeline
+from nexus.way import Way, Ways
+
+MAX_WHOLE_BYTES = 16 * 1024 * 1024  # up to here a whole body is held, so that a cut one can be asked for again elsewhere
+
+
+@attrs.frozen(kw_only=True)
+class Patience:
+    """Seconds: until the first byte of a stream, until a whole answer, between two pieces."""
+
+    first_byte: float = 300.0
+    answer: float = 1800.0
+    idle: float = 120.0
+
+
+@attrs.frozen(kw_only=True)
+class Turn:
+    """A choice whose slot is held."""
+
+    choice: Choice
+    claim: Claim
+
+
+class Attempts:
+    """Makes attempts: prepares and admits the call, sends it, judges what comes back."""
+
+    def __init__(self, fleet: Fleet, pipeline: Pipeline, ways: Ways, clock: Clock, patience: Patience) -> None:
+        self._fleet = fleet
+        self._pipeline = pipeline
+        self._ways = ways
+        self._clock = clock
+        self._patience = patience
+
+    async def make(self, journey: Journey, turn: Turn) -> OpenReply | None:
+        """One pair, asked once (twice where a pooled connection had died).  None: try elsewhere.
+
+        Raises Problem where the request itself is at fault, StageError where a stage crashes.  The claim is finished unless a
+        reply is returned.
+        """
+        claim = turn.claim
+        try:
+            way = self._ways.to(journey, turn.choice.candidate)
+            call = self._prepared(self._call(journey, turn.choice, way))
+            await self._admitted(call)
+            try:
+                return await self._exchange(journey, turn, call, way)
+            except BackendError as error:
+                if not error.reused:
+                    raise
+            return await self._exchange(journey, turn, call, way)
+        except BackendError as error:
+            self._failed(journey, turn, of_error(error), error.code, error.hint, sent=error.sent)
+            return None
+        except Objected as objected:
+            self._objected(journey, turn, objected.stage, objected.refusal)
+            return None
+        except Refused as refused:
+            self._objected(journey, turn, CORE, refused.refusal)
+            return None
+        except Problem as problem:
+            claim.finish("refused", code=problem.code)
+            raise
+        except asyncio.CancelledError:
+            claim.finish("left", sent=True)
+            raise
+        except BaseException as error:
+            claim.finish("failed", code=type(error).__name__)
+            raise
+
+    # ------------------------------------------------------------ the call
+
+    def _call(self, journey: Journey, choice: Choice, way: Way) -> Call:
+        facts = journey.facts
+        if journey.first_byte_by is None:
+            seconds = self._patience.first_byte if facts.stream else self._patience.answer
+            journey.first_byte_by = self._clock.now() + seconds
+            journey.answer_by = None if facts.stream else journey.first_byte_by
+        return Call(
+            ask=choice.ask,
+            candidate=choice.candidate,
+            dialect=way.server.name,
+            task=journey.endpoint.task,
+            path=way.path,
+            headers=way.headers,
+            body=way.body,
+            stream=facts.stream,
+            first_byte_by=journey.first_byte_by,
+            answer_by=journey.answer_by,
+            idle_timeout=self._patience.idle,
+        )
+
+    def _prepared(self, call: Call) -> Call:
+        name = ""
+        try:
+            for name, prepare in self._pipeline.prepare:  # noqa: B007 - the handler below names it
+                changed: Call = prepare(call)
+                if changed is not call:
+                    call = attrs.evolve(call, body=changed.body, headers=changed.headers)
+        except Exception as error:
+            raise StageError(name, "prepare", error) from error
+        return call
+
+    async def _admitted(self, call: Call) -> None:
+        for name, admit in self._pipeline.admit:
+            try:
+                await admit(call)
+            except Refused as refused:
+                raise Objected(name, refused.refusal) from None
+            except Exception as error:
+                raise StageError(name, "admit", error) from error
+
+    # ------------------------------------------------------------ the reply
+
+    async def _exchange(self, journey: Journey, turn: Turn, call: Call, way: Way) -> OpenReply | None:
+        exchange = turn.claim.standing.member.backend.send(call)
+        reply = await exchange.__aenter__()
+        try:
+            opened = await self._judged(journey, turn, reply, exchange, way)
+        except BaseException:
+            await exchange.__aexit__(*sys.exc_info())
+            raise
+        if opened is None:
+            await exchange.__aexit__(None, None, None)
+        return opened
+
+    async def _judged(
+        self, journey: Journey, turn: Turn, reply: Reply, exchange: AbstractAsyncContextManager[Reply], way: Way
+    ) -> OpenReply | None:
+        judged = of_status(reply.status)
+        reader: Reader | None = None
+        code = ""
+        if judged.next:
+            await self._refused_there(journey, turn, reply, judged, way)
+            return None
+        if judged.outcome == "ok":
+            reader = way.reader(journey, turn.choice.candidate, int(self._clock.time()))
+            head, whole = await (
+                first_event(reply, reader, lambda: self._clock.now() >= (journey.first_byte_by or 0.0))
+                if journey.facts.stream
+                else whole_body(reply, reader, MAX_WHOLE_BYTES)
+            )
+        else:
+            head, whole = await whole_body(reply, None, MAX_WHOLE_BYTES)
+            code = way.server.lacks(way.server.read_error(head)) or "backend_rejected"
+            head = way.rejection(reply.status, head, journey.request.id)
+        return OpenReply(
+            turn.claim,
+            turn.choice,
+            reply,
+            exchange,
+            reader,
+            passed_back(reply.headers, way.backward),
+            head,
+            whole=whole,
+            first_byte=self._clock.now() - turn.claim.since,
+            code=code,
+            lost=way.told,
+        )
+
+    async def _refused_there(self, journey: Journey, turn: Turn, reply: Reply, judged: Verdict, way: Way) -> None:
+        pause = retry_after(reply.headers, self._clock.time()) if judged.outcome == "rate" else None
+        said = way.server.read_error(await some_body(reply))
+        code = way.server.lacks(said)
+        if judged is FAILED and code.removeprefix("no_") in (*journey.request.needs, journey.request.task):
+            judged = CANNOT
+        message = f"answered {reply.status}: {said}"
+        self._failed(journey, turn, judged, code or "status", message, sent=True, status=reply.status, pause=pause)
+
+    # ------------------------------------------------------------ what did not work out
+
+    def _objected(self, journey: Journey, turn: Turn, stage: str, refusal: Refusal) -> None:
+        """Nothing has left, and nothing will: routing goes on without the pair."""
+        candidate = turn.choice.candidate
+        turn.claim.finish("refused", code=refusal.code)
+        journey.tried |= {(candidate.backend, candidate.model)}
+        journey.objections.append(Objection(stage=stage, candidate=candidate, leg=turn.choice.ask.leg.index, refusal=refusal))
+
+    def _failed(
+        self,
+        journey: Journey,
+        turn: Turn,
+        judged: Verdict,
+        code: str,
+        message: str,
+        *,
+        sent: bool,
+        status: int | None = None,
+        pause: float | None = None,
+    ) -> None:
+        candidate = turn.choice.candidate
+        seconds = self._clock.now() - turn.claim.since
+        journey.attempts.append(
+            Attempt(
+                backend=candidate.backend,
+                model=candidate.model,
+                outcome=judged.outcome,
+                status=status,
+                code=code,
+                message=message,
+                seconds=seconds,
+            )
+        )
+        if judged.outcome == "rate":
+            asked = DEFAULT_PAUSE_SECONDS if pause is None else pause
+            journey.retry_after = asked if journey.retry_after is None else min(asked, journey.retry_after)
+        else:
+            journey.tried |= {(candidate.backend, candidate.model)}
+        turn.claim.finish(judged.outcome, sent=sent, status=status, code=code, retry_after=pause)
+        if judged.blame:
+            self._fleet.blame(candidate.backend, judged.blame)
+        if judged.probe:
+            self._fleet.doubted(candidate.backend)
+
+
+class Objected(Exception):
+    """A stage's `admit` refused the call."""
+
+    def __init__(self, stage: str, refusal: Refusal) -> None:
+        super().__init__(refusal.code)
+        self.stage = stage
+        self.refusal = refusal
