@@ -7,12 +7,18 @@ from datetime import UTC, datetime
 from typing import Any
 
 from nexus.api import Dialect, Endpoint, Facts, ModelEntry, Payload, Problem, Reader, Splice
+from nexus.dialects.canonical import Answer, Conversation, Losses, ReplyContext, StreamDecoder, StreamEncoder, Target
 from nexus.dialects.jsonbytes import replace_top_level
 from nexus.model import CHAT
 from nexus_anthropic import errors
+from nexus_anthropic.answers import read_answer, write_answer
 from nexus_anthropic.facts import estimate, facts_of
 from nexus_anthropic.jsontext import dumps
 from nexus_anthropic.reader import CountReader, StreamReader, WholeReader
+from nexus_anthropic.requests_in import read_request
+from nexus_anthropic.requests_out import write_request
+from nexus_anthropic.stream_in import Decoder
+from nexus_anthropic.stream_out import Encoder
 
 COUNT = "count"
 VERSION = ("anthropic-version", "2023-06-01")  # sent where the client sent none
@@ -30,6 +36,7 @@ class Anthropic(Dialect):
     keepalive = b": keep-alive\n\n"  # Continue takes a line that starts with ": ping" for the end of the stream
     forward = ("anthropic-",)
     backward = ("anthropic-", "request-id")
+    translates = True
     own_headers = (VERSION,)
 
     def decode(self, endpoint: Endpoint, payload: Payload) -> Facts:
@@ -51,6 +58,26 @@ class Anthropic(Dialect):
     def count_answer(self, tokens: int) -> bytes:
         """The answer of `/v1/messages/count_tokens`."""
         return dumps({"input_tokens": tokens})
+
+    # ---------------------------------------------------------------- translation
+
+    def read_request(self, endpoint: Endpoint, payload: Payload) -> tuple[Conversation, Losses]:
+        return read_request(payload)
+
+    def write_request(self, endpoint: Endpoint, conversation: Conversation, target: Target) -> tuple[bytes, Losses]:
+        return write_request(conversation, target)
+
+    def read_answer(self, body: bytes) -> Answer:
+        return read_answer(body)
+
+    def write_answer(self, answer: Answer, context: ReplyContext) -> bytes:
+        return write_answer(answer, context)
+
+    def stream_decoder(self) -> StreamDecoder:
+        return Decoder()
+
+    def stream_encoder(self, context: ReplyContext) -> StreamEncoder:
+        return Encoder(context)
 
     # ---------------------------------------------------------------- errors
 

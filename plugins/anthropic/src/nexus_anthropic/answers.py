@@ -1,0 +1,100 @@
+"""Whole messages, to and from the canonical form.  Streams are in `stream_in` and `stream_out`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from nexus.api import BackendError
+from nexus.dialects.canonical import Answer, FinishReason, Part, Reasoning, ReplyContext, Text, ToolCall, made_call_id
+from nexus_anthropic.errors import said_in
+from nexus_anthropic.jsontext import dumps, dumps_text, loads, object_of
+from nexus_anthropic.usage import merged, usage_object, usage_of
+from nexus_anthropic.words import finish_of, stop_reason
+
+
+def read_answer(body: bytes) -> Answer:
+    """Raises BackendError: "malformed" for what is no message, "error_event" for an error under a 200."""
+    try:
+        value = loads(body)
+    except ValueError:
+        raise BackendError("malformed", "the answer is not valid JSON") from None
+    if isinstance(value, dict) and value.get("error"):
+        raise BackendError("error_event", said_in(value)[:500])
+    content = value.get("content") if isinstance(value, dict) else None
+    if not isinstance(content, list):
+        raise BackendError("malformed", "the answer holds no message")
+    stop = value.get("stop_sequence")
+    counts = merged({}, value.get("usage"))
+    return Answer(
+        id=_word(value.get("id")),
+        model=_word(value.get("model")),
+        parts=tuple(_parts(content)),
+        finish=finish_of(value.get("stop_reason")),
+        stop_sequence=stop if isinstance(stop, str) else None,
+        usage=usage_of(counts, "reported" if counts else "unknown"),
+    )
+
+
+def write_answer(answer: Answer, context: ReplyContext) -> bytes:
+    """A message as clients read it.  Raises BackendError("malformed") where the model called a tool with arguments that are no
+    JSON object: the form has no place for others."""
+    called = any(isinstance(part, ToolCall) for part in answer.parts)
+    cut = answer.finish is FinishReason.LENGTH
+    content = [block for part in answer.parts if (block := _block(part, cut=cut)) is not None]
+    return dumps(
+        {
+            "id": answer.id or f"msg_{context.request_id}",
+            "type": "message",
+            "role": "assistant",
+            "model": answer.model or context.model,
+            "content": content,
+            "stop_reason": stop_reason(answer.finish, called=called),
+            "stop_sequence": answer.stop_sequence,
+            "usage": usage_object(answer.usage),
+        }
+    )
+
+
+def _parts(content: list[Any]) -> Iterator[Part]:
+    """What the cloud's own tools did in between has no place, and the text says what came of it."""
+    for block in content:
+        kind = block.get("type") if isinstance(block, dict) else None
+        if kind == "text" and _word(block.get("text")):
+            yield Text(text=block["text"])
+        elif kind == "thinking" and (_word(block.get("thinking")) or _word(block.get("signature"))):
+            yield Reasoning(text=_word(block.get("thinking")), signature=_word(block.get("signature")) or None)
+        elif kind == "redacted_thinking" and _word(block.get("data")):
+            yield Reasoning(redacted=block["data"])
+        elif kind == "tool_use":
+            yield _call(block)
+
+
+def _call(block: Mapping[str, Any]) -> ToolCall:
+    name = _word(block.get("name"))
+    if not name:
+        raise BackendError("malformed", "the answer holds a tool call without a name")
+    arguments = {} if block.get("input") is None else block["input"]
+    return ToolCall(id=_word(block.get("id")) or made_call_id(), name=name, arguments=dumps_text(arguments))
+
+
+def _block(part: Part, *, cut: bool) -> dict[str, Any] | None:
+    if isinstance(part, Text):
+        return {"type": "text", "text": part.text}
+    if isinstance(part, Reasoning):
+        if part.redacted is not None:
+            return {"type": "redacted_thinking", "data": part.redacted}
+        return {"type": "thinking", "thinking": part.text, "signature": part.signature or ""}
+    if isinstance(part, ToolCall):
+        arguments = object_of(part.arguments)
+        if arguments is None and not cut:
+            raise BackendError("malformed", BAD_ARGUMENTS.format(part.name))
+        return {"type": "tool_use", "id": part.id, "name": part.name, "input": arguments or {}}
+    return None
+
+
+BAD_ARGUMENTS = "the model called the tool {!r} with arguments that are no JSON object"
+
+
+def _word(value: Any) -> str:
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,32 @@
+"""What a translation drops, gathered as it goes.  Which things those are is known where they are dropped."""
+
+from __future__ import annotations
+
+import re
+
+from nexus.dialects.canonical import Loss, Losses
+
+# what may stand in a header: a field that somebody made up is not repeated there
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
+
+
+class Lost:
+    """Each loss once; one that changes the meaning stays so."""
+
+    __slots__ = ("_all",)
+
+    def __init__(self) -> None:
+        self._all: dict[str, Loss] = {}
+
+    def add(self, what: str, *, meant: bool = False) -> None:
+        """`meant`: without it the answer would be one to another question."""
+        before = self._all.get(what)
+        self._all[what] = Loss(what=what, meaning_changed=meant or bool(before and before.meaning_changed))
+
+    def field(self, name: str) -> None:
+        """A field of the client's that has no place."""
+        self.add(name if _NAME.fullmatch(name) else "unknown_field")
+
+    @property
+    def all(self) -> Losses:
+        return tuple(self._all.values())
