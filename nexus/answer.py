@@ -9,6 +9,7 @@ import logging
 import random
 import re
 from collections.abc import Mapping
+from urllib.parse import urlencode
 
 from aiohttp import web
 
@@ -21,7 +22,7 @@ from nexus.journey import Journey
 from nexus.keys import CREDENTIAL_HEADERS
 from nexus.model import Answered, Lane, Payload, Request, Zone
 from nexus.names import matcher
-from nexus.relay import Told, relay, send_problem
+from nexus.relay import Told, relay, send_estimate, send_problem
 from nexus.reply import cost_of
 from nexus.visit import Visit, Watch
 
@@ -54,7 +55,16 @@ class Answerer:
         try:
             payload.body = await self._bodies.read(http)
             journey = journey_of(
-                self._gateway, headers, payload, dialect, endpoint, key, told.request_id, accepted, http.remote or ""
+                self._gateway,
+                headers,
+                payload,
+                dialect,
+                endpoint,
+                key,
+                told.request_id,
+                accepted,
+                http.remote or "",
+                _query(http, dialect),
             )
             visit.headers = told.common
             visit.keepalive = dialect.keepalive
@@ -82,6 +92,9 @@ class Answerer:
 
     async def _served(self, visit: Visit, journey: Journey, told: Told) -> web.StreamResponse:
         dispatcher = self._gateway.runtime.dispatcher
+        estimate = journey.dialect.local_answer(journey.endpoint, journey.facts)
+        if estimate is not None and not dispatcher.can_ask(journey):
+            return await send_estimate(visit, told, estimate)
         opened = await dispatcher.open(journey)
         self._bodies.release(journey.payload)  # a committed answer is never asked for again
         failure = ""
@@ -137,6 +150,7 @@ def journey_of(
     request_id: str,
     accepted: float,
     peer: str,
+    query: str = "",
 ) -> Journey:
     """Headers and body become a request and its legs.  Raises Problem: 400 for what is malformed, 403 for a model the key may not use."""
     facts = dialect.decode(endpoint, payload)
@@ -165,7 +179,7 @@ def journey_of(
     if allowed is not None and not allowed(facts.model):
         raise Problem(403, "model_not_allowed", f"the key {request.key!r} may not use the model {facts.model!r}", param="model")
     legs = gateway.runtime.names.legs(facts.model, strict=request.strict, flexible=request.flexible)
-    return Journey(request, payload, facts, dialect, endpoint, legs, allowed)
+    return Journey(request, payload, facts, dialect, endpoint, legs, allowed, query)
 
 
 def _stage_failed(error: StageError) -> Problem:
@@ -196,6 +210,14 @@ def request_id(headers: Mapping[str, str]) -> str:
     """The client's `X-Request-Id` if it is short and printable, else a new one: unique, but no secret."""
     given = headers.get("x-request-id")
     return given if given and REQUEST_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
+
+
+def _query(http: web.BaseRequest, dialect: Dialect) -> str:
+    """The parameters that the dialect passes on; "" for none."""
+    if not dialect.query or not http.query_string:
+        return ""
+    passed = [(name, http.query[name]) for name in dialect.query if name in http.query]
+    return "?" + urlencode(passed) if passed else ""
 
 
 def _flag(headers: Mapping[str, str], name: str) -> bool:

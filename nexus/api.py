@@ -425,6 +425,7 @@ class Dialect(abc.ABC):
     keepalive: bytes = b""
     forward: tuple[str, ...] = ()
     backward: tuple[str, ...] = ()
+    query: tuple[str, ...] = ()
     translates: bool = False
     own_headers: tuple[tuple[str, str], ...] = ()
 
@@ -463,6 +464,11 @@ class Dialect(abc.ABC):
     @abc.abstractmethod
     def model(self, entry: ModelEntry) -> bytes:
         """One model."""
+
+    def local_answer(self, endpoint: Endpoint, facts: Facts) -> bytes | None:
+        """An estimate as a whole answer, for a task that Nexus can answer itself where no server can (counting tokens); None for
+        every other task."""
+        return None
 
     def claims(self, headers: Mapping[str, str]) -> bool:
         """Whether these headers on a path that several dialects share (`/v1/models`) are this dialect's."""

@@ -13,7 +13,7 @@ from nexus.attempt import Attempts, Turn
 from nexus.errors import Problem, StageError
 from nexus.fleet import Fleet
 from nexus.journey import Journey
-from nexus.model import Choice, Plan
+from nexus.model import Choice, Health, Plan
 from nexus.names import Names
 from nexus.reply import OpenReply
 from nexus.routing import Circumstances, Pipeline, reason, route, waitable
@@ -68,6 +68,12 @@ class Dispatcher:
         if journey.objections:
             plan = attrs.evolve(plan, objections=plan.objections + tuple(journey.objections))
         return plan
+
+    def can_ask(self, journey: Journey) -> bool:
+        """Whether a server may know better than Nexus' own estimate, or nobody serves the model at all."""
+        known = [candidate for leg in journey.legs for candidate in self.fleet.candidates(leg)]
+        wanted = (journey.dialect.name, journey.endpoint.task)
+        return not known or any(wanted in c.speaks and c.health is not Health.UNHEALTHY for c in known)
 
     async def open(self, journey: Journey) -> OpenReply:
         """The reply of the best pair that answers.  Raises Problem where none does, StageError where a stage crashes."""

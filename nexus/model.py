@@ -68,7 +68,7 @@ class RefusalKind(enum.StrEnum):
 
 
 # What a request can need beyond its task, and what a model can offer.  Tasks are needs too.
-CHAT, COMPLETION, EMBEDDING = "chat", "completion", "embedding"
+CHAT, COMPLETION, EMBEDDING, COUNT = "chat", "completion", "embedding", "count"
 VISION, TOOLS, JSON_SCHEMA = "vision", "tools", "json_schema"
 
 

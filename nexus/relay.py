@@ -10,12 +10,14 @@ from nexus.api import Dialect
 from nexus.dialects.translate import LOSS_HEADER
 from nexus.errors import BackendError, Problem
 from nexus.journey import Journey
-from nexus.model import NO_USAGE, Attempt, Choice, Usage
+from nexus.model import COUNT, NO_USAGE, Attempt, Choice, Usage
 from nexus.outcome import of_error
 from nexus.reply import OpenReply, cost_of
 from nexus.verdict import reasons_header
 from nexus.visit import Visit
 from nexus.whole import whole
+
+COUNT_HEADER = "X-Nexus-Token-Count"
 
 
 class Told:
@@ -80,6 +82,13 @@ def relay(visit: Visit, opened: OpenReply, journey: Journey, told: Told, extra: 
         return _rejected_late(visit, opened, told)
     headers = _headers(opened, journey, told, extra)
     return _whole(visit, opened, told, headers) if opened.whole else _stream(visit, opened, told, headers)
+
+
+async def send_estimate(visit: Visit, told: Told, body: bytes) -> web.StreamResponse:
+    """Send what Nexus itself has estimated, marked as such."""
+    told.status = 200
+    headers = {"Content-Type": "application/json", **told.common, COUNT_HEADER: "estimated"}
+    return await _send(visit, whole(visit.http, 200, headers, body))
 
 
 async def send_problem(visit: Visit, told: Told, problem: Problem, journey: Journey | None) -> web.StreamResponse:
@@ -179,6 +188,8 @@ def _headers(opened: OpenReply, journey: Journey, told: Told, extra: Mapping[str
     }
     if leg.index:
         headers["X-Nexus-Fallback-Model"] = _plain(candidate.name)
+    if journey.endpoint.task == COUNT:
+        headers[COUNT_HEADER] = "exact"
     if opened.lost:
         headers[LOSS_HEADER] = opened.lost
     headers.update(_queue_header(journey))

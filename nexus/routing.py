@@ -10,6 +10,7 @@ import attrs
 from nexus.api import Stage
 from nexus.errors import StageError
 from nexus.model import (
+    COUNT,
     NO_DEMAND,
     Ask,
     Call,
@@ -202,13 +203,18 @@ def _free(ask: Ask, candidate: Candidate, at: Circumstances) -> bool:
     return (
         candidate.health is not Health.UNHEALTHY
         and candidate.state not in _CLOSED
-        and (candidate.capacity is None or candidate.backend_in_flight < candidate.capacity)
+        and not _busy(candidate, ask.request)
         and candidate.paused_until <= at.now
         and not candidate.ejected_until
         and not at.tried
         and (at.allowed is None or not ask.leg.any_model)
         and _understands(candidate, ask.request, at)
     )
+
+
+def _busy(candidate: Candidate, request: Request) -> bool:
+    """Whether all slots are taken.  Counting tokens takes none."""
+    return candidate.capacity is not None and candidate.backend_in_flight >= candidate.capacity and request.task != COUNT
 
 
 def _understands(candidate: Candidate, request: Request, at: Circumstances) -> bool:
@@ -238,7 +244,7 @@ def _core(ask: Ask, candidate: Candidate, known: tuple[Candidate, ...], at: Circ
         refusals.append(Refusal(kind=RefusalKind.RATE, code="paused", retry_at=candidate.paused_until))
     if candidate.ejected_until and _ejected(candidate, known, at.now):
         refusals.append(Refusal(kind=RefusalKind.WAIT, code="ejected", retry_at=candidate.ejected_until))
-    if candidate.capacity is not None and candidate.backend_in_flight >= candidate.capacity:
+    if _busy(candidate, request):
         refusals.append(
             Refusal(
                 kind=RefusalKind.WAIT,
