@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 
 import attrs
 
 from nexus.api import Clock, Reader, Reply
+from nexus.dialects.ways import Way, Ways
 from nexus.errors import BackendError, Problem, Refused, StageError
 from nexus.fleet import DEFAULT_PAUSE_SECONDS, Claim, Fleet
 from nexus.journey import Journey
@@ -17,8 +19,8 @@ from nexus.outcome import CANNOT, FAILED, Verdict, of_error, of_status, retry_af
 from nexus.reading import first_event, some_body, whole_body
 from nexus.reply import OpenReply, passed_back
 from nexus.routing import CORE, Pipeline
-from nexus.way import Way, Ways
 
+FORWARDED = frozenset({"accept", "traceparent"})
 MAX_WHOLE_BYTES = 16 * 1024 * 1024  # up to here a whole body is held, so that a cut one can be asked for again elsewhere
 
 
@@ -57,7 +59,8 @@ class Attempts:
         """
         claim = turn.claim
         try:
-            way = self._ways.to(journey, turn.choice.candidate)
+            request, candidate = journey.request, turn.choice.candidate
+            way = self._ways.to(candidate, journey.dialect, journey.endpoint, journey.payload, journey.facts, request.model)
             call = self._prepared(self._call(journey, turn.choice, way))
             await self._admitted(call)
             try:
@@ -88,7 +91,7 @@ class Attempts:
     # ------------------------------------------------------------ the call
 
     def _call(self, journey: Journey, choice: Choice, way: Way) -> Call:
-        facts = journey.facts
+        facts, native = journey.facts, way.dialect is journey.dialect
         if journey.first_byte_by is None:
             seconds = self._patience.first_byte if facts.stream else self._patience.answer
             journey.first_byte_by = self._clock.now() + seconds
@@ -96,10 +99,10 @@ class Attempts:
         return Call(
             ask=choice.ask,
             candidate=choice.candidate,
-            dialect=way.server.name,
+            dialect=way.dialect.name,
             task=journey.endpoint.task,
-            path=way.path,
-            headers=way.headers,
+            path=way.endpoint.path + journey.query if native else way.endpoint.path,
+            headers=_forwarded(journey.request.headers, way.dialect.forward if native else ()) + way.headers,
             body=way.body,
             stream=facts.stream,
             first_byte_by=journey.first_byte_by,
@@ -151,7 +154,7 @@ class Attempts:
             await self._refused_there(journey, turn, reply, judged, way)
             return None
         if judged.outcome == "ok":
-            reader = way.reader(journey, turn.choice.candidate, int(self._clock.time()))
+            reader = way.reader(journey.request.id, turn.choice.candidate.name, int(self._clock.time()))
             head, whole = await (
                 first_event(reply, reader, lambda: self._clock.now() >= (journey.first_byte_by or 0.0))
                 if journey.facts.stream
@@ -159,26 +162,25 @@ class Attempts:
             )
         else:
             head, whole = await whole_body(reply, None, MAX_WHOLE_BYTES)
-            code = way.server.lacks(way.server.read_error(head)) or "backend_rejected"
-            head = way.rejection(reply.status, head, journey.request.id)
+            code = way.dialect.lacks(way.dialect.read_error(head)) or "backend_rejected"
+            head = way.rejection(reply.status, reply.headers, head, journey.request.id)
         return OpenReply(
             turn.claim,
             turn.choice,
             reply,
             exchange,
             reader,
-            passed_back(reply.headers, way.backward),
+            way.back(passed_back(reply.headers, way.dialect.backward), stream=journey.facts.stream and reader is not None),
             head,
             whole=whole,
             first_byte=self._clock.now() - turn.claim.since,
             code=code,
-            lost=way.told,
         )
 
     async def _refused_there(self, journey: Journey, turn: Turn, reply: Reply, judged: Verdict, way: Way) -> None:
         pause = retry_after(reply.headers, self._clock.time()) if judged.outcome == "rate" else None
-        said = way.server.read_error(await some_body(reply))
-        code = way.server.lacks(said)
+        said = way.dialect.read_error(await some_body(reply))
+        code = way.dialect.lacks(said)
         if judged is FAILED and code.removeprefix("no_") in (*journey.request.needs, journey.request.task):
             judged = CANNOT
         message = f"answered {reply.status}: {said}"
@@ -237,3 +239,14 @@ class Objected(Exception):
         super().__init__(refusal.code)
         self.stage = stage
         self.refusal = refusal
+
+
+def _forwarded(headers: Mapping[str, str], prefixes: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """What a backend gets to see: the body's type, what is accepted, the trace, the dialect's own headers."""
+    kept = [(name, _as_sent(value)) for name, value in headers.items() if name in FORWARDED or name.startswith(prefixes)]
+    return (("content-type", "application/json"), *kept)
+
+
+def _as_sent(value: str) -> str:
+    """aiohttp reads headers as UTF-8, the upstream writes latin-1: the same bytes."""
+    return value if value.isascii() else value.encode("utf-8", "surrogateescape").decode("latin-1")

@@ -10,6 +10,7 @@ import attrs
 from nexus import verdict
 from nexus.api import Clock
 from nexus.attempt import Attempts, Turn
+from nexus.dialects.ways import Ways
 from nexus.errors import Problem, StageError
 from nexus.fleet import Fleet
 from nexus.journey import Journey
@@ -18,7 +19,6 @@ from nexus.names import Names
 from nexus.reply import OpenReply
 from nexus.routing import Circumstances, Pipeline, reason, route, waitable
 from nexus.waiting import QueueFull, WaitedTooLong, Waiter, Waiting
-from nexus.way import Ways
 
 
 @attrs.frozen(kw_only=True)
@@ -62,7 +62,7 @@ class Dispatcher:
             tried=journey.tried,
             policy=self._policy,
             allowed=journey.allowed,
-            reach=self.ways.reach(journey.dialect.name, journey.endpoint.task),
+            reach=self.ways.spoken(journey.dialect.name, journey.endpoint.task),
         )
         plan = route(self.pipeline, journey.request, journey.payload, journey.legs, at, whole=whole)
         if journey.objections:

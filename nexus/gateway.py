@@ -18,6 +18,7 @@ from nexus.catalog import Catalog
 from nexus.clock import LoopClock
 from nexus.components import Components, Ground, Sessions
 from nexus.config import Config, PolicyConfig, active_stages
+from nexus.dialects.ways import Ways
 from nexus.dispatch import Dispatcher
 from nexus.finding import Finder
 from nexus.fleet import Fleet
@@ -31,7 +32,6 @@ from nexus.state import Store, default_dir
 from nexus.tasks import Tasks
 from nexus.upstream import Pool
 from nexus.waiting import Waiting
-from nexus.way import Ways
 
 LOG = logging.getLogger("nexus")
 

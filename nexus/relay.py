@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Mapping
 from aiohttp import web
 
 from nexus.api import Dialect
-from nexus.dialects.translate import LOSS_HEADER
 from nexus.errors import BackendError, Problem
 from nexus.journey import Journey
 from nexus.model import COUNT, NO_USAGE, Attempt, Choice, Usage
@@ -190,8 +189,6 @@ def _headers(opened: OpenReply, journey: Journey, told: Told, extra: Mapping[str
         headers["X-Nexus-Fallback-Model"] = _plain(candidate.name)
     if journey.endpoint.task == COUNT:
         headers[COUNT_HEADER] = "exact"
-    if opened.lost:
-        headers[LOSS_HEADER] = opened.lost
     headers.update(_queue_header(journey))
     if extra:
         headers.update({name: _plain(value) for name, value in extra.items()})

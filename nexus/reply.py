@@ -20,7 +20,7 @@ PASSED_BACK_PREFIXES = ("x-ratelimit-",)
 
 class OpenReply:
     """A committed reply.  `head` is what may go to the client at once; `whole` says that nothing follows it.
-    `code` says why a rejection was one, `lost` what a translation could not carry.
+    `code` says why a rejection was one.
 
     `close` gives the exchange and the claim back, however far it came.
     """
@@ -34,7 +34,6 @@ class OpenReply:
         "first_byte",
         "head",
         "headers",
-        "lost",
         "reader",
         "reply",
         "status",
@@ -55,7 +54,6 @@ class OpenReply:
         whole: bool,
         first_byte: float,
         code: str = "",
-        lost: str = "",
     ) -> None:
         self.claim = claim
         self.choice = choice
@@ -67,7 +65,6 @@ class OpenReply:
         self.whole = whole
         self.first_byte = first_byte
         self.code = code
-        self.lost = lost
         self.usage = NO_USAGE
         self._exchange = exchange
         self._over = whole

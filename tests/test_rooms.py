@@ -43,10 +43,9 @@ ROOMS = {
     # from a request to an open reply
     "journey": "api model",
     "reply": "api fleet model",
-    "way": "api dialects journey model",
     "reading": "api errors",
-    "attempt": "api errors fleet journey model outcome reading reply routing way",
-    "dispatch": "api attempt errors fleet journey model names reply routing verdict waiting way",
+    "attempt": "api dialects errors fleet journey model outcome reading reply routing",
+    "dispatch": "api attempt dialects errors fleet journey model names reply routing verdict waiting",
     # witnesses
     "observers": "api errors model sentences",
     # finding servers
@@ -62,14 +61,14 @@ ROOMS = {
     "keys": "config",
     "components": "api errors tasks",
     "finding": "api catalog components config discovery errors fleet probing state tasks trust",
-    "gateway": "api attempt catalog clock components config dispatch finding fleet health keys model names probing routing state"
-    " tasks upstream waiting way",
+    "gateway": "api attempt catalog clock components config dialects dispatch finding fleet health keys model names probing routing state"
+    " tasks upstream waiting",
     # HTTP in, HTTP out
     "visit": "",
     "whole": "",
     "body": "errors model",
     "door": "config errors keys",
-    "relay": "api dialects errors journey model outcome reply verdict visit whole",
+    "relay": "api errors journey model outcome reply verdict visit whole",
     "answer": "api body config errors gateway journey keys model names relay reply visit",
     "control": "answer api body config errors gateway model names observers pairs routing verdict",
     "front": "answer api body config control door errors gateway visit",
