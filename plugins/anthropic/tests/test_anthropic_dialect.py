@@ -343,8 +343,10 @@ def test_a_path_that_dialects_share_is_claimed_by_its_header():
     assert not Anthropic().claims({"x-api-key": "k"})
 
 
-def test_a_count_is_answered():
+def test_a_count_that_no_server_makes_is_an_estimate():
     dialect = Anthropic()
     counted = dialect.decode(COUNT, Payload(ask(system="word " * 100)))
-    assert json.loads(dialect.count_answer(dialect.count_estimate(counted))) == {"input_tokens": dialect.count_estimate(counted)}
-    assert counted.tokens_low <= dialect.count_estimate(counted) <= counted.tokens_high
+    tokens = json.loads(dialect.local_answer(COUNT, counted) or b"")["input_tokens"]
+    assert 100 <= tokens <= 250
+    assert counted.tokens_low <= tokens <= counted.tokens_high
+    assert dialect.local_answer(MESSAGES, counted) is None

@@ -84,7 +84,7 @@ class Blocks:
             yield Image(url=_needed(source, "url", at), cache=cache_of(block))
         elif kind == "base64":
             media_type = text(source.get("media_type"), f"{at}.source.media_type")
-            yield Image(data=_needed(source, "data", at), media_type=media_type or "image/png", cache=cache_of(block))
+            yield Image(data=_given(source, "data", at), media_type=media_type or "image/png", cache=cache_of(block))
         else:  # a file that only Anthropic's cloud holds
             self.lost.add("image_file", meant=True)
 
@@ -97,11 +97,11 @@ class Blocks:
         name, cache = text(block.get("title"), f"{at}.title"), cache_of(block)
         if kind == "base64":
             media_type = text(source.get("media_type"), f"{at}.source.media_type")
-            yield Document(name=name, data=_needed(source, "data", at), media_type=media_type or "application/pdf", cache=cache)
+            yield Document(name=name, data=_given(source, "data", at), media_type=media_type or "application/pdf", cache=cache)
         elif kind == "url":
             yield Document(name=name, url=_needed(source, "url", at), cache=cache)
         elif kind == "text":
-            yield Document(name=name, text=_needed(source, "data", at), cache=cache)
+            yield Document(name=name, text=_given(source, "data", at), cache=cache)
         elif kind == "content":
             if name:
                 yield Text(text=name)
@@ -201,6 +201,14 @@ def _source(block: Block, at: str) -> tuple[str, Block]:
     if not kind:
         raise bad(f"{at} has no 'source' with a 'type'", f"{at}.source")
     return kind, source
+
+
+def _given(holder: Block, key: str, at: str) -> str:
+    """A text that must be there, though it may be empty."""
+    found = text(holder.get(key), f"{at}.{key}")
+    if found is None:
+        raise bad(f"{at} has no {key!r}", f"{at}.{key}")
+    return found
 
 
 def _needed(holder: Block, key: str, at: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from nexus.api import Dialect, Endpoint, Facts, ModelEntry, Payload, Problem, Reader, Splice
 from nexus.dialects.canonical import Answer, Conversation, Losses, ReplyContext, StreamDecoder, StreamEncoder, Target
 from nexus.dialects.jsonbytes import replace_top_level
-from nexus.model import CHAT
+from nexus.model import CHAT, COUNT
 from nexus_anthropic import errors
 from nexus_anthropic.answers import read_answer, write_answer
 from nexus_anthropic.facts import estimate, facts_of
@@ -20,7 +20,6 @@ from nexus_anthropic.requests_out import write_request
 from nexus_anthropic.stream_in import Decoder
 from nexus_anthropic.stream_out import Encoder
 
-COUNT = "count"
 VERSION = ("anthropic-version", "2023-06-01")  # sent where the client sent none
 
 
@@ -36,6 +35,7 @@ class Anthropic(Dialect):
     keepalive = b": keep-alive\n\n"  # Continue takes a line that starts with ": ping" for the end of the stream
     forward = ("anthropic-",)
     backward = ("anthropic-", "request-id")
+    query = ("beta",)
     translates = True
     own_headers = (VERSION,)
 
@@ -51,13 +51,9 @@ class Anthropic(Dialect):
             return CountReader(0)
         return StreamReader(estimate(facts)) if facts.stream else WholeReader(estimate(facts))
 
-    def count_estimate(self, facts: Facts) -> int:
-        """How many tokens the prompt may have, where no server can count them."""
-        return estimate(facts)
-
-    def count_answer(self, tokens: int) -> bytes:
-        """The answer of `/v1/messages/count_tokens`."""
-        return dumps({"input_tokens": tokens})
+    def local_answer(self, endpoint: Endpoint, facts: Facts) -> bytes | None:
+        """A count of the prompt's tokens, estimated from its bytes."""
+        return dumps({"input_tokens": estimate(facts)}) if endpoint.task == COUNT else None
 
     # ---------------------------------------------------------------- translation
 

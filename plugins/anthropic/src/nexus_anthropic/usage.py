@@ -36,7 +36,7 @@ def usage_of(counts: Mapping[str, int], source: str = "reported") -> Usage:
     )
 
 
-def usage_object(usage: Usage) -> dict[str, int]:
+def usage_object(usage: Usage) -> dict[str, Any]:
     """The usage object of a message, or of a stream's `message_delta`.  How much went into a cache is not known here."""
     cached = min(usage.cached_tokens, usage.input_tokens)
     return {
@@ -44,6 +44,7 @@ def usage_object(usage: Usage) -> dict[str, int]:
         "cache_creation_input_tokens": 0,
         "cache_read_input_tokens": cached,
         "output_tokens": usage.output_tokens,
+        **({"output_tokens_details": {"thinking_tokens": usage.reasoning_tokens}} if usage.reasoning_tokens else {}),
     }
 
 
