@@ -23,7 +23,6 @@ from nexus.keys import CREDENTIAL_HEADERS
 from nexus.model import Answered, Lane, Payload, Request, Zone
 from nexus.names import matcher
 from nexus.relay import Told, relay, send_estimate, send_problem
-from nexus.reply import cost_of
 from nexus.visit import Visit, Watch
 
 LOG = logging.getLogger("nexus")
@@ -107,7 +106,7 @@ class Answerer:
         finally:
             await opened.close(told.attempt_outcome, failure or told.code)
             told.usage = opened.usage
-            told.cost = cost_of(opened.usage, opened.choice.candidate)
+            told.cost = opened.cost
             told.first_byte = opened.claim.since + opened.first_byte
 
     def _answered(self, told: Told, journey: Journey | None, dialect: Dialect, endpoint: Endpoint, accepted: float) -> None:

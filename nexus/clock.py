@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 
 
 class LoopClock:
-    """`now()` in the running event loop's seconds, `time()` in seconds since the epoch."""
+    """`now()` in the event loop's seconds (asyncio's loops read this very clock), `time()` in seconds since the epoch."""
 
     def __init__(self) -> None:
-        self.now = asyncio.get_running_loop().time
+        self.now = time.monotonic
         self.time = time.time  # noqa: TID251 - here is where the time comes from

@@ -115,11 +115,10 @@ async def send_problem(visit: Visit, told: Told, problem: Problem, journey: Jour
 
 async def _whole(visit: Visit, opened: OpenReply, told: Told, headers: dict[str, str]) -> web.StreamResponse:
     visit.streaming = False
-    if opened.reader is not None:
-        opened.usage = opened.reader.usage()
-        told.cost = cost_of(opened.usage, opened.choice.candidate)
-        if told.cost is not None:
-            headers["X-Nexus-Cost-Estimated"] = f"{told.cost:.6f}".rstrip("0").rstrip(".")
+    if opened.choice.candidate.price is not None and opened.reader is not None:
+        cost = cost_of(opened.reader.usage(), opened.choice.candidate)
+        if cost is not None:
+            headers["X-Nexus-Cost-Estimated"] = f"{cost:.6f}".rstrip("0").rstrip(".")
     return await _send(visit, whole(visit.http, opened.status, headers, opened.head))
 
 
@@ -181,7 +180,7 @@ def _headers(opened: OpenReply, journey: Journey, told: Told, extra: Mapping[str
         "X-Nexus-Backend": candidate.backend,
         "X-Nexus-Backend-Type": "cloud" if candidate.cloud else "local",
         "X-Nexus-Model": _plain(candidate.name),
-        "X-Nexus-Privacy-Zone": candidate.zone.value,
+        "X-Nexus-Privacy-Zone": candidate.zone,
         "X-Nexus-Route-Reason": journey.reason,
         "X-Nexus-Attempts": str(len(journey.attempts) + 1),
     }

@@ -31,6 +31,7 @@ class OpenReply:
         "choice",
         "claim",
         "code",
+        "cost",
         "first_byte",
         "head",
         "headers",
@@ -66,6 +67,7 @@ class OpenReply:
         self.first_byte = first_byte
         self.code = code
         self.usage = NO_USAGE
+        self.cost: float | None = None
         self._exchange = exchange
         self._over = whole
 
@@ -94,13 +96,14 @@ class OpenReply:
             self.usage = self.reply.usage()
         elif self.reader is not None:
             self.usage = self.reader.usage()
+        self.cost = cost_of(self.usage, self.claim.candidate)
         self.claim.finish(
             outcome,
             sent=True,
             status=self.status,
             code=code,
             usage=self.usage,
-            cost=cost_of(self.usage, self.claim.candidate),
+            cost=self.cost,
             first_byte=self.first_byte,
         )
 

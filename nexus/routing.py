@@ -97,7 +97,7 @@ def route(
     base = NO_DEMAND if request.zone is Zone.OPEN else Demand(zone=request.zone)
     for leg in legs:
         known = at.candidates(leg)
-        demand = base & leg.demand & _described(pipeline, request, leg, payload, known)
+        demand = _described(pipeline, request, leg, payload, known) & base & leg.demand
         if leg.index == 0:
             base = demand
         choices.extend(_leg(pipeline, Ask(request=request, leg=leg, demand=demand), known, at, objections))
@@ -147,7 +147,9 @@ def _described(pipeline: Pipeline, request: Request, leg: Leg, payload: Payload,
     demand, name = NO_DEMAND, ""
     try:
         for name, describe in pipeline.describe:  # noqa: B007 - the handler below names it
-            demand = demand & describe(request, leg, payload, known)
+            asked = describe(request, leg, payload, known)
+            if asked is not NO_DEMAND:
+                demand = demand & asked
     except Exception as error:
         raise StageError(name, "describe", error) from error
     return demand

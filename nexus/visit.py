@@ -67,8 +67,9 @@ class Watch:
         return len(self._visits)
 
     def add(self, visit: Visit) -> None:
+        if not self._visits:
+            self._some.set()
         self._visits.add(visit)
-        self._some.set()
 
     def remove(self, visit: Visit) -> None:
         self._visits.discard(visit)

@@ -69,7 +69,7 @@ ROOMS = {
     "body": "errors model",
     "door": "config errors keys",
     "relay": "api errors journey model outcome reply verdict visit whole",
-    "answer": "api body config errors gateway journey keys model names relay reply visit",
+    "answer": "api body config errors gateway journey keys model names relay visit",
     "control": "answer api body config errors gateway model names observers pairs routing verdict",
     "front": "answer api body config control door errors gateway visit",
     "server": "answer catalog config errors front gateway tasks visit",

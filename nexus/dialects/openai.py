@@ -22,6 +22,7 @@ from nexus.model import CHAT, COMPLETION, EMBEDDING, EMPTY, JSON_SCHEMA, TOOLS, 
 BYTES_PER_TOKEN_AT_MOST = 8
 BYTES_PER_TOKEN_AT_LEAST = 2
 
+NO_NEEDS: frozenset[str] = frozenset()
 COMMON_FIELDS = frozenset(
     {"model", "stream", "messages", "input", "prompt", "tools", "max_tokens", "temperature", "stream_options"}
 )
@@ -88,13 +89,13 @@ class OpenAI(Dialect):
         needs, size = _needs(fields, raw) if endpoint.task == CHAT else ((), _prompt_bytes(raw))
         return Facts(
             model=_model(fields),
-            stream=_typed(fields, "stream", _flag, "true or false") or False,
-            needs=frozenset(needs),
+            stream="stream" in fields and bool(_typed(fields, "stream", _flag, "true or false")),
+            needs=frozenset(needs) if needs else NO_NEEDS,
             tokens_low=size // BYTES_PER_TOKEN_AT_MOST,
             tokens_high=size // BYTES_PER_TOKEN_AT_LEAST + 1,
             max_output_tokens=_integer(fields, "max_completion_tokens") or _integer(fields, "max_tokens"),
             n=_integer(fields, "n") or 1,
-            wants_usage=_wants_usage(fields),
+            wants_usage="stream_options" in fields and _wants_usage(fields),
         )
 
     def splice(self, endpoint: Endpoint, body: bytes, splice: Splice) -> bytes:
@@ -189,7 +190,7 @@ def _typed(fields: Mapping[str, msgspec.Raw], name: str, decoder: msgspec.json.D
 
 
 def _integer(fields: Mapping[str, msgspec.Raw], name: str) -> int | None:
-    value = _typed(fields, name, _number, "a number")
+    value = _typed(fields, name, _number, "a number") if name in fields else None
     if value is None:
         return None
     if value < 0 or value != value or value > 2**53:

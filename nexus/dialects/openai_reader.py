@@ -23,12 +23,26 @@ _TAIL = 8192  # enough for an event that is an error
 _decoder = json.JSONDecoder()
 
 
+class _Details(msgspec.Struct):
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    total_tokens: int | None = None
+    prompt_tokens_details: _Details | None = None
+    completion_tokens_details: _Details | None = None
+
+
 class _Answer(msgspec.Struct):
     usage: msgspec.Raw = msgspec.Raw(b"null")  # a union with None would make msgspec decode the value
     choices: list[msgspec.Raw] | None = None
 
 
 _answer = msgspec.json.Decoder(_Answer)
+_usage = msgspec.json.Decoder(_Usage | None)
 
 
 class StreamReader(Reader):
@@ -104,7 +118,7 @@ class StreamReader(Reader):
         """Takes note of the event's usage; True where it carries nothing else."""
         try:
             answer = _answer.decode(data_of(event) or b"")
-            self._usage = usage_of(msgspec.json.decode(answer.usage)) or self._usage
+            self._usage = _usage_in(answer.usage) or self._usage
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return False
         return answer.choices == []
@@ -144,7 +158,7 @@ class WholeReader(Reader):
         if len(self._kept) < self._size:
             return self._in_tail()
         try:
-            return usage_of(msgspec.json.decode(_answer.decode(self._kept).usage))
+            return _usage_in(_answer.decode(self._kept).usage)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise BackendError("malformed", "the answer is not a JSON object") from None
 
@@ -168,6 +182,29 @@ def _is_last(rest: bytes) -> bool:
         return data.strip() == b"[DONE]" or isinstance(json.loads(data), dict)
     except (ValueError, RecursionError):
         return False
+
+
+def _usage_in(raw: msgspec.Raw) -> Usage | None:
+    """The usage in its JSON: at one go where it is as OpenAI writes it, else with patience."""
+    try:
+        usage = _usage.decode(raw)
+    except msgspec.ValidationError:
+        return usage_of(msgspec.json.decode(raw))
+    if usage is None:
+        return None
+    prompt, output = usage.prompt_tokens or 0, usage.completion_tokens
+    if output is None:
+        output = max((usage.total_tokens or 0) - prompt, 0)
+    if prompt < 0 or output < 0:
+        return usage_of(msgspec.json.decode(raw))
+    told, spent = usage.prompt_tokens_details, usage.completion_tokens_details
+    return Usage(
+        input_tokens=prompt,
+        output_tokens=output,
+        cached_tokens=max(told.cached_tokens or 0, 0) if told else 0,
+        reasoning_tokens=max(spent.reasoning_tokens or 0, 0) if spent else 0,
+        source="reported",
+    )
 
 
 def usage_of(usage: Any) -> Usage | None:
