@@ -67,6 +67,10 @@ def _dialect(candidate: Candidate, data: Facts) -> str:
     return f"does not speak {wanted}" if wanted else "does not speak this request's dialect"
 
 
+def _lost(candidate: Candidate, data: Facts) -> str:
+    return f"speaks {data.get('to', 'another dialect')}, which cannot say what this request means: {data.get('lost', '?')}"
+
+
 def _key(candidate: Candidate, data: Facts) -> str:
     return f"serves {data.get('model', candidate.name)}, which this key may not use"
 
@@ -110,6 +114,7 @@ WORDS: Mapping[str, Words] = {
     "ejected": Words(_says("is left out for a while: too many of its last requests failed"), "It is tried again by itself."),
     "off": Words(_says("has the model switched off"), "Load the model on that server."),
     "dialect": Words(_dialect, "Use an API that this server speaks, or another model."),
+    "translation_loss": Words(_lost, "Leave it out, or ask for a model whose server speaks this request's own dialect."),
     "key": Words(_key, "Add the model to the `models` of the key."),
     "stage_lost_count": Words(
         _says("is refused by a stage that failed to take note of an earlier request"),

@@ -101,8 +101,10 @@ def _never(plan: Plan, pairs: list[list[Objection]]) -> Problem:
         # these words are what Claude Code and others recognise, to compact the conversation
         message = f"prompt is too long: at least {_tokens(best)} tokens > {best.candidate.context} maximum"
         return _problem(plan, 400, "context_length_exceeded", message, param="messages")
+    lost = all(any(o.refusal.code == "translation_loss" for o in objections) for objections in impossible)
     missing = dict.fromkeys(_why(o) for objections in impossible for o in objections)
-    return _problem(plan, 400, "capability_mismatch", "no backend can do what this request needs: " + "; ".join(missing))
+    code = "translation_loss" if lost else "capability_mismatch"
+    return _problem(plan, 400, code, "no backend can do what this request needs: " + "; ".join(missing))
 
 
 def _why(objection: Objection) -> str:

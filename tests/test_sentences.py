@@ -13,7 +13,7 @@ def refusal(code: str, **data: object) -> Refusal:
 
 
 CODES = {
-    "down", "tried", "busy", "loading", "paused", "ejected", "off", "dialect", "key", "stage_lost_count",
+    "down", "tried", "busy", "loading", "paused", "ejected", "off", "dialect", "translation_loss", "key", "stage_lost_count",
     "zone", "tier", "no_vision", "no_tools", "no_json_schema", "no_chat", "no_embedding", "no_completion", "context",
 }  # fmt: skip
 
@@ -38,6 +38,11 @@ def test_every_code_is_one_sentence_and_one_hint(code, data):
         ("loading", {"eta_seconds": 12.4}, "gpu (llama3) is loading the model, which takes about 12 s more."),
         ("loading", {}, "gpu (llama3) is loading the model."),
         ("dialect", {"dialect": "anthropic", "task": "chat"}, "gpu (llama3) does not speak anthropic chat."),
+        (
+            "translation_loss",
+            {"lost": "n, image", "from": "openai", "to": "anthropic"},
+            "gpu (llama3) speaks anthropic, which cannot say what this request means: n, image.",
+        ),
         (
             "zone",
             {"required": "restricted", "has": "open"},
