@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import hashlib
 import logging
 import random
 import re
@@ -24,11 +23,10 @@ from nexus.model import Answered, Lane, Payload, Request, Zone
 from nexus.names import matcher
 from nexus.relay import Told, relay, send_estimate, send_problem
 from nexus.visit import Visit, Watch
+from nexus.wishes import lane_of, wishes_of
 
 LOG = logging.getLogger("nexus")
 REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
-_LANES = tuple(Lane)
-_YES = ("true", "1", "yes")
 
 
 class Answerer:
@@ -67,6 +65,7 @@ class Answerer:
             )
             visit.headers = told.common
             visit.keepalive = dialect.keepalive
+            visit.stream_type = dialect.stream_type
             visit.streaming = journey.facts.stream
             return await self._served(visit, journey, told)
         except Problem as problem:
@@ -152,7 +151,7 @@ def journey_of(
     query: str = "",
 ) -> Journey:
     """Headers and body become a request and its legs.  Raises Problem: 400 for what is malformed, 403 for a model the key may not use."""
-    facts = dialect.decode(endpoint, payload)
+    facts, wishes = dialect.decode(endpoint, payload), wishes_of(headers)
     request = Request(
         id=request_id,
         dialect=dialect.name,
@@ -167,11 +166,11 @@ def journey_of(
         headers=headers,
         peer=peer,
         key=key.name if key else None,
-        priority=_priority(headers, key),
-        session=_session(headers),
-        strict=_flag(headers, "x-nexus-strict"),
-        flexible=_flag(headers, "x-nexus-flexible"),
-        zone=_zone(headers),
+        priority=lane_of(wishes, key.priority if key else None),
+        session=wishes.session,
+        strict=wishes.strict,
+        flexible=wishes.flexible,
+        zone=wishes.zone,
         accepted=accepted,
     )
     allowed = None if key is None or "*" in key.models else matcher(key.models)
@@ -217,37 +216,3 @@ def _query(http: web.BaseRequest, dialect: Dialect) -> str:
         return ""
     passed = [(name, http.query[name]) for name in dialect.query if name in http.query]
     return "?" + urlencode(passed) if passed else ""
-
-
-def _flag(headers: Mapping[str, str], name: str) -> bool:
-    return headers.get(name, "").strip().lower() in _YES
-
-
-def _zone(headers: Mapping[str, str]) -> Zone:
-    """A header can only tighten, so a word that is not understood is an error: it may have meant to."""
-    value = headers.get("x-nexus-zone")
-    if value is None:
-        return Zone.OPEN
-    try:
-        zones = {Zone(word.strip()) for word in value.lower().split(",")}
-        return Zone.RESTRICTED if Zone.RESTRICTED in zones else Zone.OPEN
-    except ValueError:
-        raise Problem(400, "invalid_request", "X-Nexus-Zone must be 'restricted' or 'open'", param="X-Nexus-Zone") from None
-
-
-def _priority(headers: Mapping[str, str], key: KeyConfig | None) -> Lane:
-    """What is asked for, at most what the key allows; without keys nobody is kept from `high`."""
-    value = headers.get("x-nexus-priority")
-    if value is None:
-        return Lane.NORMAL if key is None else max(Lane.NORMAL, key.priority, key=_LANES.index)
-    try:
-        asked = Lane(value.strip().lower())
-    except ValueError:
-        raise Problem(400, "invalid_request", "X-Nexus-Priority must be high, normal or low", param="X-Nexus-Priority") from None
-    return asked if key is None else max(asked, key.priority, key=_LANES.index)
-
-
-def _session(headers: Mapping[str, str]) -> str | None:
-    """A hash of the client's session id: stages need to recognise it, nobody needs to read it."""
-    value = headers.get("x-nexus-session")
-    return hashlib.blake2b(value.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest() if value else None

@@ -315,7 +315,10 @@ class Stage:
 
     A stage sees one candidate at a time and can only object, so no stage can bring back what another refused.  All verbs
     but `admit` are synchronous and must not block.  A verb that raises ends the request with a 500 that names the stage.
+    `hears` are the kinds of event that `learn` is called for.
     """
+
+    hears: tuple[type[Event], ...] = (Event,)
 
     def describe(self, request: Request, leg: Leg, payload: Payload, known: tuple[Candidate, ...]) -> Demand:
         """What does this request ask for?  `known` is every pair of the leg, healthy or not.  It only ever adds: the demand of
@@ -415,13 +418,16 @@ class Reader(abc.ABC):
 class Dialect(abc.ABC):
     """One wire format.  Everything here is synchronous and pure.
 
-    `keepalive` is a piece of stream that every client of the dialect skips (empty: the dialect has none).  `forward` and
-    `backward` are prefixes of the headers that pass to the backend and to the client.  `translates` says that the dialect can
-    be read into the canonical form and written from it; a translated request carries `own_headers` to its servers.
+    `stream_type` is the content type of its streams; a server that answers a stream with another is at fault.  `keepalive` is a
+    piece of stream that every client of the dialect skips (empty: the dialect has none).  `forward` and `backward` are
+    prefixes of the headers that pass to the backend and to the client, `query` the names of the parameters that pass to the
+    backend.  `translates` says that the dialect can be read into the canonical form and written from it; a translated request
+    carries `own_headers` to its servers.
     """
 
     name: str
     endpoints: tuple[Endpoint, ...]
+    stream_type: str = "text/event-stream"
     keepalive: bytes = b""
     forward: tuple[str, ...] = ()
     backward: tuple[str, ...] = ()
@@ -521,7 +527,9 @@ class Source(abc.ABC):
 
 
 class Observer(abc.ABC):
-    """A witness.  What it raises is logged and changes nothing."""
+    """A witness.  What it raises is logged and changes nothing.  `sees` are the kinds of event that `see` is called for."""
+
+    sees: tuple[type[Event], ...] = (Event,)
 
     @abc.abstractmethod
     def see(self, event: Event) -> None:

@@ -156,7 +156,7 @@ class Attempts:
         if judged.outcome == "ok":
             reader = way.reader(journey.request.id, turn.choice.candidate.name, int(self._clock.time()))
             head, whole = await (
-                first_event(reply, reader, lambda: self._clock.now() >= (journey.first_byte_by or 0.0))
+                first_event(reply, reader, way.dialect.stream_type, lambda: self._clock.now() >= (journey.first_byte_by or 0.0))
                 if journey.facts.stream
                 else whole_body(reply, reader, MAX_WHOLE_BYTES)
             )

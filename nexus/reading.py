@@ -13,10 +13,10 @@ ERROR_SECONDS = 2.0  # for an error's body: the next pair must not wait for the 
 MAX_FIRST_EVENT_BYTES = 16 * 1024 * 1024
 
 
-async def first_event(reply: Reply, reader: Reader, late: Callable[[], bool]) -> tuple[bytes, bool]:
+async def first_event(reply: Reply, reader: Reader, stream_type: str, late: Callable[[], bool]) -> tuple[bytes, bool]:
     """All up to the first complete event that carries data.  Raises BackendError where it is an error or does not come in time."""
     kind = next((value for name, value in reply.headers if name == "content-type"), "")
-    if "event-stream" not in kind:
+    if stream_type not in kind.lower():
         raise BackendError("malformed", f"answered a request for a stream with {kind or 'no content type'}", sent=True)
     _no_encoding(reply)
     head = b""

@@ -17,7 +17,7 @@ LOOK_SECONDS = 0.05  # between two looks for clients that left; an embedding app
 class Visit:
     """One request between its head and its last byte.  `streaming` says that the client expects a stream of `keepalive`'s dialect."""
 
-    __slots__ = ("headers", "http", "keepalive", "last_write", "now", "response", "streaming")
+    __slots__ = ("headers", "http", "keepalive", "last_write", "now", "response", "stream_type", "streaming")
 
     def __init__(self, http: web.BaseRequest, now: Callable[[], float]) -> None:
         self.http = http
@@ -25,6 +25,7 @@ class Visit:
         self.response: web.StreamResponse | None = None
         self.streaming = False
         self.keepalive = b""
+        self.stream_type = ""
         self.headers: Mapping[str, str] = {}
         self.last_write = now()
 
@@ -47,7 +48,7 @@ class Visit:
             return
         if self.response is None:
             await self.begin(
-                200, {"Content-Type": "text/event-stream", "Cache-Control": "no-cache", **self.headers, "X-Nexus-Pending": "true"}
+                200, {"Content-Type": self.stream_type, "Cache-Control": "no-cache", **self.headers, "X-Nexus-Pending": "true"}
             )
         assert self.response is not None
         await self.response.write(self.keepalive)

@@ -101,7 +101,7 @@ class Translation:
     def back(self, headers: Headers, *, stream: bool) -> Headers:
         """What the client sees of the headers that may pass: the body is another one, and something may have been lost."""
         kept = tuple((name, value) for name, value in headers if name not in _OF_THE_BODY)
-        kind = ("content-type", "text/event-stream; charset=utf-8" if stream else "application/json")
+        kind = ("content-type", f"{self._client.stream_type}; charset=utf-8" if stream else "application/json")
         return (*kept, kind, (LOSS_HEADER, self.told)) if self.losses else (*kept, kind)
 
 
