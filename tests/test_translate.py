@@ -12,9 +12,10 @@ import attrs
 import pytest
 
 from nexus.api import BackendError, Candidate, Dialect, Facts, Payload, Reader, RefusalKind, Refused, Usage
-from nexus.dialects.canonical import Loss, Target
+from nexus.dialects import openai_stream
+from nexus.dialects.canonical import Loss, ReplyContext, Target, TextDelta
 from nexus.dialects.openai import OpenAI
-from nexus.dialects.translate import TranslatedWhole, Translation, can_translate, target_of
+from nexus.dialects.translate import TranslatedStream, TranslatedWhole, Translation, can_translate, target_of
 from nexus.dialects.ways import Native, Ways
 
 CHATS, COMPLETIONS, _ = OpenAI.endpoints
@@ -195,6 +196,28 @@ def test_an_event_that_cannot_be_read_is_an_error_event():
     stream = streaming()
     stream.feed(BEGUN)
     assert b'"error"' in stream.feed(b"data: {\xff}\n\n")
+    with pytest.raises(BackendError, match="error_event"):
+        stream.finish()
+
+
+class Strict(OpenAI):
+    """A dialect whose streams have no form for the word "bad"."""
+
+    class Encoder(openai_stream.Encoder):
+        def encode(self, event):
+            if isinstance(event, TextDelta) and event.text == "bad":
+                raise BackendError("malformed", "no form for it")
+            return super().encode(event)
+
+    def stream_encoder(self, context):
+        return self.Encoder(context)
+
+
+def test_what_the_client_has_no_form_for_is_an_error_event_after_what_came_before():
+    stream = TranslatedStream(Strict(), OpenAI(), ReplyContext(request_id="r", model="m"))
+    ready = stream.feed(BEGUN + WORD + chunk(content="bad") + STOP)
+    assert words(ready) == "word"
+    assert json.loads(ready.split(b"\n\n")[2][6:])["error"]["message"] == "no form for it"
     with pytest.raises(BackendError, match="error_event"):
         stream.finish()
 

@@ -391,7 +391,10 @@ class StreamDecoder(abc.ABC):
 
 
 class StreamEncoder(abc.ABC):
-    """Events of one stream in, bytes out: complete events of the dialect only."""
+    """Events of one stream in, bytes out: complete events of the dialect only.
+
+    Both verbs raise BackendError("malformed") for what the dialect has no form for (arguments that must be an object).
+    """
 
     @abc.abstractmethod
     def encode(self, event: StreamEvent) -> bytes:

@@ -154,7 +154,11 @@ class TranslatedStream(Reader):
                 self._usage = event.usage
             elif not isinstance(event, Begin | Finish):
                 self._deltas += 1
-            pieces.append(self._encoder.encode(event))
+            try:
+                pieces.append(self._encoder.encode(event))
+            except BackendError as error:  # the client's dialect has no form for it; what came before is still told
+                self._fail(Failure(message=error.hint, code=error.code))
+                break
             self.begun = True
         return b"".join(pieces)
 
