@@ -19,7 +19,7 @@ from nexus.errors import Problem, StageError
 from nexus.gateway import Gateway
 from nexus.journey import Journey
 from nexus.keys import CREDENTIAL_HEADERS
-from nexus.model import Answered, Lane, Payload, Request, Zone
+from nexus.model import Answered, Payload, Request
 from nexus.names import matcher
 from nexus.relay import Told, relay, send_estimate, send_problem
 from nexus.visit import Visit, Watch

@@ -75,9 +75,10 @@ class Gateway:
 
         Witnesses see what happened in one turn together: that is quicker, and no request waits for them.
         """
-        for name, learn in self.pipeline.learn:
+        for name, learn, hears in self.pipeline.learn:
             try:
-                learn(event)
+                if isinstance(event, hears):
+                    learn(event)
             except Exception as error:
                 self.pipeline.failed_to_learn(name, event)
                 LOG.error("the stage %s failed to learn of %s", name, type(event).__name__, exc_info=error)
@@ -89,10 +90,11 @@ class Gateway:
         """Show the observers what they have not seen yet.  A failing witness changes nothing."""
         events, self._unseen = self._unseen, []
         for name, observer in self.observers:
-            see = observer.see
+            see, sees = observer.see, observer.sees
             for event in events:
                 try:
-                    see(event)
+                    if isinstance(event, sees):
+                        see(event)
                 except Exception:
                     LOG.exception("the observer %s failed", name)
 

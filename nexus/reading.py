@@ -62,6 +62,9 @@ async def some_body(reply: Reply) -> bytes:
 
 
 def _no_encoding(reply: Reply) -> None:
-    encoding = next((value for name, value in reply.headers if name == "content-encoding"), "identity")
+    encoding = "identity"
+    for name, value in reply.headers:
+        if name == "content-encoding":
+            encoding = value
     if encoding.lower() != "identity":
         raise BackendError("malformed", f"answered with content encoding {encoding!r}, which was not asked for", sent=True)

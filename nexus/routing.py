@@ -63,7 +63,8 @@ class Pipeline:
         self.prepare = having("prepare")
         self.admit: tuple[tuple[str, Callable[[Call], Awaitable[None]]], ...] = having("admit")
         self.tell = having("tell")
-        self.learn = having("learn")
+        hears = {name: s.hears for name, s in listed}
+        self.learn = tuple((name, learn, hears[name]) for name, learn in having("learn"))
         self.deaf: set[str] = set()
 
     def failed_to_learn(self, name: str, event: Event) -> None:
@@ -128,7 +129,7 @@ def reason(plan: Plan, choice: Choice, *, failed_before: bool) -> str:
         return "fallback"
     if choice.candidate.cloud and any(not c.cloud for c in waitable(plan)):
         return "capacity-overflow"
-    if any(_first_but_for_zone(plan, objection, choice) for objection in plan.objections):
+    if plan.objections and any(_first_but_for_zone(plan, objection, choice) for objection in plan.objections):
         return "privacy-requirement"
     return "capability-match"
 

@@ -64,12 +64,13 @@ ROOMS = {
     "gateway": "api attempt catalog clock components config dialects dispatch finding fleet health keys model names probing routing state"
     " tasks upstream waiting",
     # HTTP in, HTTP out
+    "wishes": "errors model",
     "visit": "",
     "whole": "",
     "body": "errors model",
     "door": "config errors keys",
     "relay": "api errors journey model outcome reply verdict visit whole",
-    "answer": "api body config errors gateway journey keys model names relay visit",
+    "answer": "api body config errors gateway journey keys model names relay visit wishes",
     "control": "answer api body config errors gateway model names observers pairs routing verdict",
     "front": "answer api body config control door errors gateway visit",
     "server": "answer catalog config errors front gateway tasks visit",

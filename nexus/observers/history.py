@@ -17,6 +17,8 @@ class History(Observer):
     Where two requests carry the same id, the later one is kept.
     """
 
+    sees = (Answered,)
+
     def __init__(self, clock: Clock, size: int = SIZE) -> None:
         self._clock = clock
         self._size = size

@@ -19,6 +19,8 @@ _log = logging.getLogger(REQUESTS)
 class RequestLog(Observer):
     """Logs every `Answered` at INFO.  The record carries the line's facts as `fields`; nothing is made where nobody listens."""
 
+    sees = (Answered,)
+
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         # Process and thread never change, and asking for them again for each record costs more than the rest of the line.

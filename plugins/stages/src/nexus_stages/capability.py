@@ -76,6 +76,8 @@ def _with_task(needs: frozenset[str], task: str) -> frozenset[str]:
 class Capability(Stage):
     """Refuses what is known to be impossible, with codes `no_<need>` and `context`."""
 
+    hears = (Finished, Left, Probed)
+
     def __init__(self, options: CapabilityOptions, scope: Scope) -> None:
         self._remember = options.remember_seconds
         self._clock = scope.clock

@@ -28,6 +28,8 @@ def fill(candidate: Candidate) -> float:
 class Turns(Stage):
     """A stage that knows which pair was claimed when, so that equal pairs take turns."""
 
+    hears: tuple[type[Event], ...] = (Claimed, Left)
+
     def __init__(self, scope: Scope) -> None:
         self._turns: OrderedDict[tuple[str, str], int] = OrderedDict()
         self._count = 0

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from nexus.api import Ask, Candidate, Event, Finished, Request, Scope, State
+from nexus.api import Ask, Candidate, Claimed, Event, Finished, Left, Request, Scope, State
 from nexus.model import EMBEDDING
 from nexus_stages.fairness import Turns, fill
 
@@ -48,6 +48,8 @@ LOST = frozenset({"failed", "timeout"})
 
 class Smart(Turns):
     """Ranks by expected seconds lost.  Keeps the last pair of each recent session, at most 4096 of them."""
+
+    hears = (Claimed, Finished, Left)
 
     def __init__(self, scope: Scope) -> None:
         super().__init__(scope)
