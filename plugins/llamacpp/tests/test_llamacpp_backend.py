@@ -7,7 +7,7 @@ import pytest
 
 from nexus.api import BackendKind, NoOptions, Secret, Server, State
 from nexus.model import Model
-from nexus.testing import FakeModel, Respond, ScriptedUpstream, llamacpp_server
+from nexus.testing import CutAfter, FakeModel, Respond, ScriptedUpstream, llamacpp_server
 from nexus.testing.scope import a_scope
 
 
@@ -48,12 +48,48 @@ async def test_what_a_probe_learns():
     assert model.takes_usage
 
 
-async def test_only_what_leaves_the_idle_timer_alone_is_asked():
+async def test_only_what_leaves_the_idle_timer_alone_is_asked_but_once_what_it_speaks():
     async with llamacpp_server() as server, opened(server) as backend:
+        await backend.probe()
+        assert [r.body for r in server.requests if r.method == "POST"] == [b"{}"]
+        server.requests.clear()
         await backend.probe()
     assert {(received.method, received.path) for received in server.requests} == {
         ("GET", path) for path in ("/health", "/v1/models", "/props", "/metrics")
     }
+
+
+NATIVE = {("anthropic", "chat"), ("anthropic", "count")}
+COUNT = "/v1/messages/count_tokens"
+
+
+@pytest.mark.parametrize(("status", "native"), [(500, True), (400, True), (404, False), (501, False)])
+async def test_a_build_that_takes_anthropics_requests_is_known_by_its_refusal(status, native):
+    refusal = Respond(status, json={"error": {"code": status, "message": "'messages' is required", "type": "server_error"}})
+    model = await model_of(llamacpp_server().on(COUNT, refusal, method="POST"))
+    assert (model.speaks >= NATIVE) is native
+
+
+async def test_what_a_sleeping_server_speaks_is_asked_when_it_is_awake():
+    async with llamacpp_server(sleeping=True) as server, opened(server) as backend:
+        server.on(COUNT, Respond(400, json={}), method="POST")
+        (model,) = (await backend.probe()).models
+        assert server.calls(COUNT) == []
+        server.sleeping = False
+        (again,) = (await backend.probe()).models
+        server.sleeping = True
+        (asleep,) = (await backend.probe()).models
+    assert [m.speaks >= NATIVE for m in (model, again, asleep)] == [False, True, True]
+    assert len(server.calls(COUNT)) == 1
+
+
+async def test_a_question_that_was_cut_is_asked_again():
+    async with llamacpp_server() as server, opened(server) as backend:
+        server.on(COUNT, Respond(400, json={}), method="POST")
+        server.next(CutAfter(0, Respond()), path=COUNT)
+        (model,) = (await backend.probe()).models
+        (again,) = (await backend.probe()).models
+    assert [m.speaks >= NATIVE for m in (model, again)] == [False, True]
 
 
 async def test_a_sleeping_server_is_asleep():

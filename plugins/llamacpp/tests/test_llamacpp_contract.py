@@ -9,6 +9,7 @@ from nexus.testing.contracts import BackendContract
 class TestLlamaCpp(BackendContract):
     kind = nexus_llamacpp.KIND
     models = ("tiny",)
+    probe_posts = frozenset({"/v1/messages/count_tokens"})  # without a message: it is refused before anything is done
 
     def server(self):
         return llamacpp_server(models=self.models)

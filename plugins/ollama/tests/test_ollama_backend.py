@@ -40,6 +40,17 @@ async def test_what_a_probe_learns():
     assert (found.state, found.remote, found.takes_usage) == (State.READY, False, True)
 
 
+@pytest.mark.parametrize(
+    ("version", "native"), [("0.13.5", False), ("0.14.0", True), ("0.14.0-rc1", True), ("1.0", True), ("dev", False)]
+)
+async def test_newer_versions_take_anthropics_requests(version, native):
+    server = ollama_server()
+    server.version = version
+    (found,) = (await probe(server)).models
+    assert (("anthropic", "chat") in found.speaks) is native
+    assert ("anthropic", "count") not in found.speaks
+
+
 async def test_the_tag_latest_may_be_left_out():
     (found,) = (await probe(ollama_server(["tiny:latest"]))).models
     assert (found.id, found.aliases) == ("tiny:latest", ("tiny",))

@@ -36,6 +36,17 @@ async def test_what_a_probe_learns():
     assert model.takes_usage
 
 
+async def test_a_version_that_takes_anthropics_requests_wants_a_post_there():
+    wants_a_post = Respond(405, json={"detail": "Method Not Allowed"}, headers={"Allow": "POST"})
+    async with vllm_server() as server, opened(server) as backend:
+        assert not any(name == "anthropic" for model in (await backend.probe()).models for name, _ in model.speaks)
+        server.on("/version", Respond(json={"version": "0.12.0"}), method="GET").on("/v1/messages", wants_a_post, method="GET")
+        for _ in range(2):
+            (model,) = (await backend.probe()).models
+    assert {task for name, task in model.speaks if name == "anthropic"} == {"chat"}
+    assert len(server.calls("/v1/messages")) == 2  # once for each version
+
+
 async def test_what_the_server_does_not_say_is_unknown():
     (model,) = (await probe(vllm_server([FakeModel("m", vision=True, tools=True, embedding=True)]))).models
     assert model.offers == {"json_schema": True}

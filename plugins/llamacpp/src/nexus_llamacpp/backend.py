@@ -1,7 +1,7 @@
 """What llama.cpp's server says of itself, read without waking it.  Traffic needs nothing beyond `HTTPBackend`.
 
 A server that sleeps (`--sleep-idle-seconds`) is woken by every request except `/health`, `/props`, `/models` and `/metrics`:
-nothing else may be asked here, `/slots` least of all.
+nothing else may be asked here, `/slots` least of all, but for one question, put once to every build while it is awake.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from urllib.parse import quote
 import attrs
 
 from nexus.api import BackendError, Model, Report, State
-from nexus.backends import HTTPBackend, WrongStatus, count_of, metric_sum, objects, within, words_of
+from nexus.backends import OPTIONAL_TIMEOUT, HTTPBackend, WrongStatus, count_of, metric_sum, objects, within, words_of
 from nexus.model import CHAT, COMPLETION, JSON_SCHEMA, TOOLS, VISION
 
 SPEAKS = frozenset({("openai", "chat"), ("openai", "completion"), ("openai", "embedding")})
+ANTHROPIC = frozenset({("anthropic", "chat"), ("anthropic", "count")})
+COUNT_PATH = "/v1/messages/count_tokens"
 LOAD = ("llamacpp:requests_processing", "llamacpp:requests_deferred")
 # The words of a router's model list (`llama-server` without a model), and what they mean here.  It loads on demand.
 STATES = {
@@ -34,6 +36,8 @@ class LlamaCpp(HTTPBackend):
     """One llama.cpp server: with one model, or a router over several."""
 
     _models: tuple[Model, ...] = ()
+    _speaks = SPEAKS
+    _asked: str | None = None  # the build that was asked what it speaks
 
     async def look(self) -> Report:
         async with self.get("/health") as (status, _):
@@ -52,7 +56,7 @@ class LlamaCpp(HTTPBackend):
 
     def _loading(self, entries: list[Mapping[str, Any]]) -> Report:
         """While it loads, most servers list the model already; what is known of it from before holds on."""
-        known = self._models or tuple(model for entry in entries if (model := _model(entry, {}, State.LOADING)))
+        known = self._models or tuple(m for entry in entries if (m := _model(entry, {}, State.LOADING, self._speaks)))
         if not known:
             return Report(ok=False, code="loading", problem="is loading its model")
         return Report(ok=True, models=tuple(attrs.evolve(model, state=State.LOADING) for model in known))
@@ -60,8 +64,9 @@ class LlamaCpp(HTTPBackend):
     async def _single(self, entries: list[Mapping[str, Any]]) -> Report:
         props = await self._props()
         metrics = await self.maybe_text("/metrics")
+        await self._listen(props)
         state = State.ASLEEP if within(props, "is_sleeping") is True else State.READY
-        self._models = tuple(model for entry in entries if (model := _model(entry, props, state)))
+        self._models = tuple(model for entry in entries if (model := _model(entry, props, state, self._speaks)))
         return Report(
             ok=True,
             models=self._models,
@@ -69,6 +74,19 @@ class LlamaCpp(HTTPBackend):
             capacity=count_of(within(props, "total_slots")),
             load=metric_sum(metrics, *LOAD) if metrics else None,
         )
+
+    async def _listen(self, props: Any) -> None:
+        """Whether this build takes Anthropic's requests, too.  It is asked to count the tokens of nothing, which it refuses
+        before it does anything; a build that has no such path says 404."""
+        build = _text(within(props, "build_info"))
+        if not isinstance(props, dict) or within(props, "is_sleeping") is True or build == self._asked:
+            return
+        try:
+            async with self.get(COUNT_PATH, method="POST", body={}, timeout=OPTIONAL_TIMEOUT) as (status, _):
+                self._speaks = SPEAKS | ANTHROPIC if status in (200, 400, 500) else SPEAKS
+                self._asked = build
+        except BackendError:
+            pass  # asked again by the next probe
 
     async def _props(self) -> Any:
         """Some versions list their models to everybody: whether the key is good is seen here."""
@@ -92,9 +110,10 @@ class LlamaCpp(HTTPBackend):
                 return await self.maybe_json(f"/props?model={quote(str(entry.get('id')), safe='')}&autoload=false")
 
         props = await self._props()
+        await self._listen(props)
         several = await asyncio.gather(*map(props_of, entries))
         found = zip(entries, several, strict=True)
-        self._models = tuple(m for entry, own in found if (m := _model(entry, own, _router_state(entry))))
+        self._models = tuple(m for entry, own in found if (m := _model(entry, own, _router_state(entry), self._speaks)))
         return Report(ok=True, models=self._models, version=_text(within(props, "build_info")))
 
 
@@ -104,7 +123,7 @@ def _router_state(entry: Mapping[str, Any]) -> State:
     return STATES.get(_text(within(entry, "status", "value")), State.UNKNOWN)
 
 
-def _model(entry: Mapping[str, Any], props: Any, state: State) -> Model | None:
+def _model(entry: Mapping[str, Any], props: Any, state: State, speaks: frozenset[tuple[str, str]]) -> Model | None:
     name = entry.get("id")
     if not isinstance(name, str) or not name:
         return None
@@ -116,7 +135,7 @@ def _model(entry: Mapping[str, Any], props: Any, state: State) -> Model | None:
         context=count_of(within(props, "default_generation_settings", "n_ctx")) or count_of(within(entry, "meta", "n_ctx")),
         context_max=count_of(within(entry, "meta", "n_ctx_train")),
         state=state,
-        speaks=SPEAKS,
+        speaks=speaks,
         takes_usage=True,
     )
 

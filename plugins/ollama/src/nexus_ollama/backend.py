@@ -8,7 +8,7 @@ from typing import Any
 
 from nexus.api import BackendError, Report
 from nexus.backends import HTTPBackend, objects, within
-from nexus_ollama.models import NOTHING_SHOWN, Shown, model, name_of, shown
+from nexus_ollama.models import NOTHING_SHOWN, Shown, model, name_of, shown, spoken
 
 MAX_SHOWS = 100  # per probe; the rest is asked by the next
 SHOW_CONCURRENCY = 4
@@ -21,11 +21,12 @@ class Ollama(HTTPBackend):
 
     async def look(self) -> Report:
         version = within(await self.get_json("/api/version"), "version")
+        speaks = spoken(version if isinstance(version, str) else "")
         tags = [tag for tag in objects(await self.get_json("/api/tags"), "models") if name_of(tag)]
         loaded, facts = await asyncio.gather(self._loaded(), self._facts(tags))
         return Report(
             ok=True,
-            models=tuple(model(tag, facts.get(_key(tag), NOTHING_SHOWN), loaded.get(name_of(tag))) for tag in tags),
+            models=tuple(model(tag, facts.get(_key(tag), NOTHING_SHOWN), loaded.get(name_of(tag)), speaks) for tag in tags),
             version=version if isinstance(version, str) else "",
         )
 

@@ -13,7 +13,9 @@ from nexus.backends import count_of, within, words_of
 from nexus.model import CHAT, COMPLETION, EMBEDDING, JSON_SCHEMA, TOOLS, VISION
 
 SPEAKS = frozenset({("openai", "chat"), ("openai", "completion"), ("openai", "embedding")})
+ANTHROPIC = frozenset({("anthropic", "chat")})  # it counts no tokens
 _NUM_CTX = re.compile(r"^\s*num_ctx\s+(\d{1,12})\s*$", re.MULTILINE)
+_VERSION = re.compile(r"(\d{1,6})\.(\d{1,6})")
 _CLOUD_TAG = re.compile(r"[:-]cloud$")
 
 
@@ -31,6 +33,12 @@ class Shown:
 
 
 NOTHING_SHOWN = Shown()
+
+
+def spoken(version: str) -> frozenset[tuple[str, str]]:
+    """What this version takes: Anthropic's requests from 0.14 on."""
+    found = _VERSION.match(version)
+    return SPEAKS | ANTHROPIC if found and (int(found[1]), int(found[2])) >= (0, 14) else SPEAKS
 
 
 def shown(answer: Any) -> Shown:
@@ -56,7 +64,9 @@ def name_of(entry: Mapping[str, Any]) -> str:
     return name if isinstance(name, str) else ""
 
 
-def model(tag: Mapping[str, Any], facts: Shown, loaded: Mapping[str, Any] | None) -> Model:
+def model(
+    tag: Mapping[str, Any], facts: Shown, loaded: Mapping[str, Any] | None, speaks: frozenset[tuple[str, str]] = SPEAKS
+) -> Model:
     """One model.  `tag` is its entry in `/api/tags`, `loaded` its entry in `/api/ps`, if it has one."""
     name = name_of(tag)
     evidence = _remote(tag) or facts.remote or ("its tag says cloud" if _CLOUD_TAG.search(name) else "")
@@ -70,7 +80,7 @@ def model(tag: Mapping[str, Any], facts: Shown, loaded: Mapping[str, Any] | None
         state=State.READY if loaded is not None or evidence else State.ASLEEP,
         remote=bool(evidence),
         evidence=evidence,
-        speaks=SPEAKS,
+        speaks=speaks,
         takes_usage=True,
     )
 
