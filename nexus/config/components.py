@@ -65,6 +65,9 @@ def _active(stages: Sequence[str], sources: Sequence[str], catalog: Catalog) -> 
 
 def _one(name: str, cls: type, tables: Mapping[str, Any], mistakes: Mistakes) -> object | None:
     if name in tables:
+        if sentence := getattr(cls, "not_yet", None):  # a name that is kept for something to come
+            mistakes.add(name, sentence)
+            return None
         return build(cls, tables[name], name, mistakes)
     before = len(mistakes.found)
     made: object | None = build(cls, {}, name, mistakes)

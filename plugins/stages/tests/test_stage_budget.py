@@ -1,4 +1,4 @@
-"""Budget: a name that does nothing, and says "not yet" to whoever sets a limit."""
+"""Budget: a name that does nothing, and says "not yet" to whoever configures it."""
 
 from __future__ import annotations
 
@@ -7,16 +7,22 @@ from typing import Any
 import pytest
 
 from nexus.api import Stage
+from nexus.config import load
+from nexus.errors import ConfigError
 
 VERBS = ("describe", "refuse", "rank", "prepare", "admit", "tell", "learn")
 
 
-def test_without_a_limit_it_opens_and_no_verb_is_ever_called(make: Any) -> None:
+def test_unconfigured_it_opens_and_no_verb_is_ever_called(make: Any) -> None:
     stage = make.stage("budget")
     assert [verb for verb in VERBS if getattr(type(stage), verb) is not getattr(Stage, verb)] == []
 
 
-@pytest.mark.parametrize("limit", [20.0, 0, 0.0, -1])
-def test_a_limit_stops_startup_and_the_sentence_says_what_to_do(make: Any, limit: float) -> None:
-    with pytest.raises(ValueError, match=r"not available yet.*remove the \[budget\] table"):
-        make.stage("budget", limit_usd=limit)
+@pytest.mark.parametrize("table", ["", "limit_usd = 20", "monthly_usd = 0", "anything = []"])
+def test_its_table_stops_startup_and_the_one_sentence_says_what_to_do(table: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(f"[budget]\n{table}\n", env={})
+    (mistake,) = caught.value.mistakes
+    assert mistake.place == "budget"
+    assert "not available yet" in mistake.message
+    assert "remove the [budget] table" in mistake.message
