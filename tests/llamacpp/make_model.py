@@ -2,12 +2,15 @@
 
 The model is noise plus a chain: it says SENTENCE whatever it is asked, and stops.  Where a grammar forbids that (a JSON
 schema, a forced tool call) it falls back to the characters that close what was opened, so that every answer ends.
+With `--call` it makes that one tool call first, where tools are offered, the user says `--when`, and no result is there yet that
+holds `--until`: its last words show that the result has come to it.
 Starting the server is `serve.py`'s.  Needs the packages gguf and numpy.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -48,6 +51,16 @@ TEMPLATE = """\
 {%- endfor %}
 {%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}"""
 
+# Put after TEMPLATE where a call is to be made: the prompt ends in the token from which the chain goes to the call.
+CALL_NOW = "<|call|>"
+CALLING = """\
+{%- set seen = namespace(asked=false, result=false) %}
+{%- for message in messages %}
+{%- if message.role == 'user' and WHEN in message.content %}{%- set seen.asked = true %}{%- endif %}
+{%- if message.role == 'tool' and UNTIL in message.content %}{%- set seen.result = true %}{%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt and tools and seen.asked and not seen.result %}{{- '<|call|>' }}{%- endif %}"""
+
 
 @dataclass
 class Vocabulary:
@@ -74,8 +87,8 @@ class Vocabulary:
                 self.add(text[:end], score=end - 100.0)
 
 
-def vocabulary() -> Vocabulary:
-    """All tokens.  The order matters: llama.cpp is told that 0 is unknown, 1 begins and 2 ends a text."""
+def vocabulary(call: str = "") -> Vocabulary:
+    """All tokens, a call being one of them.  The order matters: llama.cpp is told that 0 is unknown, 1 begins and 2 ends a text."""
     kinds = gguf.TokenType
     words = Vocabulary()
     words.add("<unk>", kinds.UNKNOWN)
@@ -85,6 +98,9 @@ def vocabulary() -> Vocabulary:
         words.add(f"<0x{byte:02X}>", kinds.BYTE)
     for text in ("<tool_call>", TOOL_CALL, TOOL_END, TOOL_END_LINE):
         words.add(text, kinds.USER_DEFINED)
+    if call:
+        words.add(CALL_NOW, kinds.CONTROL)
+        words.add(call, kinds.USER_DEFINED)
     words.add("▁", score=-1.0)
     for code in range(33, 127):
         words.add(chr(code), score=-1000.0 - code)
@@ -98,14 +114,14 @@ def noise(random: np.random.Generator, *shape: int) -> np.ndarray:
     return (random.standard_normal(shape) * 0.02).astype(np.float32)
 
 
-def embeddings(words: Vocabulary, random: np.random.Generator, width: int) -> tuple[np.ndarray, np.ndarray]:
+def embeddings(words: Vocabulary, random: np.random.Generator, width: int, call: str = "") -> tuple[np.ndarray, np.ndarray]:
     """The input and output embeddings that make the chain.
 
     Dimension 0 of a token's embedding says "not part of the sentence", dimension i + 1 "word i of it"; the output weight of
-    word i + 1 listens to that dimension, and that of the first word to dimension 0.
+    word i + 1 listens to that dimension, and that of the first word to dimension 0.  One more dimension leads to the call.
     """
     chain = [words.add("▁" + word) for word in SENTENCE.split()]
-    if len(set(chain)) != len(chain) or len(chain) + 2 > width:
+    if len(set(chain)) != len(chain) or len(chain) + 3 > width:
         raise ValueError("SENTENCE must not repeat a word, and must be shorter than the embeddings are wide")
     end, last = words.index["</s>"], len(chain)
     inputs, outputs = noise(random, len(words.texts), width), noise(random, len(words.texts), width)
@@ -115,10 +131,13 @@ def embeddings(words: Vocabulary, random: np.random.Generator, width: int) -> tu
         inputs[token, dimension] += 1.0
     for dimension, token in enumerate([*chain, end]):
         outputs[token, dimension] += 3.0
-    for text in (TOOL_END, TOOL_END_LINE):
+    leads = [(TOOL_END, last + 1), (TOOL_END_LINE, last + 1), *([(call, last + 1), (CALL_NOW, last + 2)] if call else ())]
+    for text, dimension in leads:
         inputs[words.index[text], 0] -= 1.0
-        inputs[words.index[text], last + 1] += 1.0
+        inputs[words.index[text], dimension] += 1.0
     outputs[end, last + 1] += 3.0
+    if call:
+        outputs[words.index[call], last + 2] += 5.0
     _prefer(words, outputs, last)
     return inputs, outputs
 
@@ -134,13 +153,27 @@ def _prefer(words: Vocabulary, outputs: np.ndarray, last: int) -> None:
         outputs[words.index[text], : last + 1] -= 3.0
 
 
-def write_model(path: Path, *, context: int = 131072, seed: int = 1, width: int = 64, layers: int = 2, heads: int = 4) -> None:
-    """Write the model; the same arguments give the same file."""
+def write_model(
+    path: Path,
+    *,
+    context: int = 131072,
+    seed: int = 1,
+    width: int = 64,
+    layers: int = 2,
+    heads: int = 4,
+    call: str = "",
+    when: str = "",
+    until: str = "",
+) -> None:
+    """Write the model; the same arguments give the same file.  `call` is JSON: {"name": …, "arguments": {…}}."""
     random = np.random.default_rng(seed)
-    words = vocabulary()
-    inputs, outputs = embeddings(words, random, width)
+    called = f"<tool_call>\n{call}{TOOL_END_LINE}" if call else ""
+    words = vocabulary(called)
+    inputs, outputs = embeddings(words, random, width, called)
     writer = gguf.GGUFWriter(str(path), "llama")
     _write_header(writer, words, context=context, width=width, layers=layers, heads=heads)
+    calling = CALLING.replace("WHEN", json.dumps(when)).replace("UNTIL", json.dumps(until))
+    writer.add_chat_template(TEMPLATE + calling if call else TEMPLATE)
     writer.add_tensor("token_embd.weight", inputs)
     writer.add_tensor("output_norm.weight", np.ones(width, np.float32))
     writer.add_tensor("output.weight", outputs)
@@ -177,7 +210,6 @@ def _write_header(writer: gguf.GGUFWriter, words: Vocabulary, *, context: int, w
     writer.add_add_bos_token(True)
     writer.add_add_eos_token(False)
     writer.add_add_space_prefix(False)
-    writer.add_chat_template(TEMPLATE)
 
 
 def _write_layer(writer: gguf.GGUFWriter, block: str, random: np.random.Generator, width: int) -> None:
@@ -195,5 +227,11 @@ if __name__ == "__main__":
     parser.add_argument("out", type=Path)
     parser.add_argument("--context", type=int, default=131072, help="tokens it says it was trained for")
     parser.add_argument("--seed", type=int, default=1)
-    options = parser.parse_args()
-    write_model(options.out, context=options.context, seed=options.seed)
+    parser.add_argument("--width", type=int, default=64, help="with fewer layers and heads, long prompts are read sooner")
+    parser.add_argument("--layers", type=int, default=2)
+    parser.add_argument("--heads", type=int, default=4)
+    parser.add_argument("--call", default="", help='a tool call to make first: {"name": …, "arguments": {…}}')
+    parser.add_argument("--when", default="", help="what the user must say for the call to be made")
+    parser.add_argument("--until", default="", help="what a tool's result must hold for the call to be over")
+    options = vars(parser.parse_args())
+    write_model(options.pop("out"), **options)

@@ -12,10 +12,10 @@ from typing import Any
 HERE = Path(__file__).parent
 
 
-def make_model(path: Path) -> None:
+def make_model(path: Path, *arguments: str) -> None:
     """Write the tiny model to `path`, all at once: whoever sees the file sees all of it."""
     unfinished = path.with_name(f"{path.name}.{os.getpid()}.unfinished")
-    subprocess.run([sys.executable, str(HERE / "make_model.py"), str(unfinished)], check=True)
+    subprocess.run([sys.executable, str(HERE / "make_model.py"), str(unfinished), *arguments], check=True)
     unfinished.replace(path)
 
 

@@ -22,6 +22,7 @@ def parameters(options: argparse.Namespace) -> xllamacpp.CommonParams:
     params.n_ctx = options.ctx * options.parallel  # shared by the slots
     params.n_parallel = options.parallel
     params.n_gpu_layers = 0
+    params.sampling.ignore_eos = options.endless
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
     params.use_jinja = True
     params.warmup = False
@@ -43,6 +44,7 @@ def main() -> None:
     parser.add_argument("--ctx", type=int, default=8192, help="context of each slot, in tokens")
     parser.add_argument("--parallel", type=int, default=2, help="slots")
     parser.add_argument("--embedding", action="store_true")
+    parser.add_argument("--endless", action="store_true", help="go on after the end of a text, until the context is full")
     parser.add_argument("--api-key", default="")
     server = xllamacpp.Server(parameters(parser.parse_args()))
     print("ready", flush=True)
