@@ -1,4 +1,4 @@
-"""The reference pages that repeat the code: hooks, values, testing kit.  Here the sections are made from the source; `test_docs_reference.py` compares.
+"""The reference pages that repeat the code: hooks, values, dialects, testing kit.  Here the sections are made from the source; `test_docs_reference.py` compares.
 
 After a change of a signature or a docstring, write them anew:  python tests/reference_pages.py
 """
@@ -24,6 +24,7 @@ Definition = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 PAGES: Mapping[str, tuple[str, ...]] = {
     "hooks.md": ("nexus/hookspecs.py", "nexus/api.py", "nexus/errors.py"),
     "values.md": ("nexus/model.py",),
+    "dialects.md": ("nexus/dialects/canonical.py", "nexus/dialects/jsonbytes.py", "nexus/dialects/sse.py"),
     "testing.md": ("nexus/testing",),
 }
 
@@ -67,7 +68,7 @@ def _section(node: Definition, source: str) -> Iterator[str]:
 def _is_told(verb: ast.FunctionDef | ast.AsyncFunctionDef, owner: ast.ClassDef) -> bool:
     """What a subclass overrides for itself and its base explains is not said again."""
     if verb.name.startswith(("_", "test_")):
-        return verb.name == "__init__"
+        return verb.name == "__init__" and len(verb.args.args) + len(verb.args.kwonlyargs) > 1
     is_interface = bool(verb.decorator_list) or any(ast.unparse(base) == "Protocol" for base in owner.bases)
     return is_interface or not owner.bases or bool(ast.get_docstring(verb))
 

@@ -9,20 +9,23 @@ import pytest
 import nexus.testing
 import nexus.testing.contracts
 from nexus import api, hookspecs, model
+from nexus.dialects import canonical, jsonbytes, sse
 
 from .reference_pages import PAGES, ROOT, rendered, renewed, sections
 
 ERRORS = {"Problem", "BackendError", "Refused"}
 
 
-def classes_of(module) -> set[str]:
+def classes_of(module, *further) -> set[str]:
+    """The public classes of a module, and what else is defined there of these kinds."""
     tree = ast.parse((ROOT / (module.__name__.replace(".", "/") + ".py")).read_text())
-    return {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
+    return {node.name for node in tree.body if isinstance(node, (ast.ClassDef, *further)) and not node.name.startswith("_")}
 
 
 EXPECTED = {
     "hooks.md": {name for name in vars(hookspecs) if name.startswith("nexus_")} | classes_of(api) | ERRORS | {"opens"},
     "values.md": classes_of(model),
+    "dialects.md": set().union(*(classes_of(module, ast.FunctionDef) for module in (canonical, jsonbytes, sse))),
     "testing.md": set(nexus.testing.__all__)
     | set(nexus.testing.contracts.__all__)
     | {"upstream", "nexus_gateway", "aioresponses_fixed", "RunningGateway", "Knobs"},
