@@ -21,7 +21,7 @@ from nexus.config import load
 
 from .docs_pages import PAGES, ROOT, SHELL, anchors, blocks, commands, files, forgotten, ids, prose
 
-ENV = dict.fromkeys(("OPENAI_API_KEY", "VLLM_API_KEY", "LLAMA_API_KEY"), "key")
+ENV = dict.fromkeys(("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "VLLM_API_KEY", "LLAMA_API_KEY"), "key")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
 

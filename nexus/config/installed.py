@@ -18,6 +18,7 @@ PUBLISHED = {
     "balance": STAGES,
     "prefix": "nexus-proxy-prefix",
     "metrics": "nexus-proxy-metrics",
+    "anthropic": "nexus-proxy-anthropic",
     "ollama": "nexus-proxy-ollama",
     "llamacpp": "nexus-proxy-llamacpp",
     "vllm": "nexus-proxy-vllm",
