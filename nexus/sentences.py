@@ -124,6 +124,7 @@ WORDS: Mapping[str, Words] = {
     "zone": Words(_zone, "Only the operator can widen a zone: `zone` of the backend, `[[policies]]` of the model."),
     "tier": Words(_tier, "Add a backend of that tier, or correct `tier` in the configuration."),
     "no_vision": Words(_lacks("takes no images"), _CAPABILITY),
+    "no_documents": Words(_lacks("reads no files"), _CAPABILITY),
     "no_tools": Words(_lacks("takes no tools"), _CAPABILITY),
     "no_json_schema": Words(_lacks("cannot answer by a JSON schema"), _CAPABILITY),
     "no_chat": Words(_lacks("is not made for chats"), _TASK),

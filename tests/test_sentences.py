@@ -14,7 +14,7 @@ def refusal(code: str, **data: object) -> Refusal:
 
 CODES = {
     "down", "tried", "busy", "loading", "paused", "ejected", "off", "dialect", "translation_loss", "key", "stage_lost_count",
-    "zone", "tier", "no_vision", "no_tools", "no_json_schema", "no_chat", "no_embedding", "no_completion", "context",
+    "zone", "tier", "no_vision", "no_documents", "no_tools", "no_json_schema", "no_chat", "no_embedding", "no_completion", "context",
 }  # fmt: skip
 
 
@@ -50,6 +50,7 @@ def test_every_code_is_one_sentence_and_one_hint(code, data):
         ),
         ("tier", {"required": 3, "has": 2}, "gpu (llama3) is of tier 2, and the request needs 3 or better."),
         ("no_vision", {"need": "vision", "missing": ("vision",)}, "gpu (llama3) takes no images."),
+        ("no_documents", {"need": "documents", "missing": ("documents",)}, "gpu (llama3) reads no files."),
         ("no_tools", {"for_seconds": 90}, "gpu (llama3) takes no tools; the server said so, and is asked again in 90 s."),
         (
             "context",
