@@ -13,7 +13,7 @@ PLUGINS := $(patsubst plugins/%/pyproject.toml,%,$(sort $(wildcard plugins/*/pyp
 PACKAGES := . $(PLUGINS:%=plugins/%)
 # An editable install keeps names, versions, dependencies and entry points as they were when it was made.
 DESCRIBED := $(PACKAGES:%=%/pyproject.toml) nexus/__init__.py
-EXAMPLES := examples/backend/echo_server.py examples/stage/my_stages.py examples/embed/app.py
+EXAMPLES := examples/backend/echo_server.py examples/dialect/plain_server.py examples/stage/my_stages.py examples/embed/app.py
 
 # The first that is new enough.  Looked for only when the virtual environment has to be made.
 OLDEST := import sys; sys.exit(sys.version_info < (3, 11))
@@ -62,7 +62,7 @@ test: $(VENV)/.dev-ready
 lint: $(VENV)/.dev-ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	MYPYPATH=$(PLUGIN_SOURCES):examples/backend/src $(BIN)/mypy -p nexus $(PLUGINS:%=-p nexus_%) -p nexus_echo
+	MYPYPATH=$(PLUGIN_SOURCES):examples/backend/src:examples/dialect/src $(BIN)/mypy -p nexus $(PLUGINS:%=-p nexus_%) -p nexus_echo -p nexus_plain
 	$(BIN)/mypy $(EXAMPLES)
 
 format: $(VENV)/.dev-ready

@@ -56,12 +56,12 @@ TOML = [block for block in blocks("toml") if block.file in (None, "nexus.toml")]
 
 
 def installed(disabled: tuple[str, ...] = ()) -> Catalog:
-    """What the project brings, and what two pages take for installed: the kind of examples/backend, and a source for mDNS."""
+    """What the project brings, and what some pages take for installed: the kinds of the examples, and a source for mDNS."""
     catalog = Catalog.load(disabled=disabled)
     open_ = opens(lambda options, scope: None)
     return attrs.evolve(
         catalog,
-        backends={**catalog.backends, "echo": BackendKind(name="echo", open=open_)},
+        backends={**catalog.backends, **{name: BackendKind(name=name, open=open_) for name in ("echo", "plain")}},
         sources={**catalog.sources, "mdns": SourceKind(name="mdns", open=open_)},
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import json
 import os
 import subprocess
 import sys
@@ -19,12 +20,23 @@ from aiohttp import web
 
 from nexus.config import load
 from nexus.server import GATEWAY
-from nexus.testing import Respond, a_body, ollama_server, openai_server, until
+from nexus.testing import (
+    Held,
+    Respond,
+    ScriptedUpstream,
+    Stream,
+    a_body,
+    anthropic_server,
+    ollama_server,
+    openai_server,
+    until,
+)
 
 from .docs_pages import ROOT, Block, blocks, files, forgotten
 
 GUIDE = ROOT / "docs" / "guide"
 STAGE, BACKEND, EMBED = GUIDE / "write-a-stage.md", GUIDE / "write-a-backend.md", GUIDE / "embed.md"
+DIALECT = GUIDE / "write-a-dialect.md"
 KIT = ROOT / "docs" / "reference" / "testing.md"
 ADDRESS = "http://127.0.0.1:6398"
 
@@ -79,7 +91,11 @@ async def ask(client: aiohttp.ClientSession, path: str, model: str) -> Mapping[s
 # ---------------------------------------------------------------- the tutorials and the examples are the same
 
 
-@pytest.mark.parametrize(("page", "example"), [(STAGE, "stage"), (BACKEND, "backend")], ids=["write-a-stage", "write-a-backend"])
+@pytest.mark.parametrize(
+    ("page", "example"),
+    [(STAGE, "stage"), (BACKEND, "backend"), (DIALECT, "dialect")],
+    ids=["write-a-stage", "write-a-backend", "write-a-dialect"],
+)
 def test_a_tutorial_builds_the_example(page, example):
     for name, text in files(page).items():
         there = (ROOT / "examples" / example / name).read_text(encoding="utf-8")
@@ -152,6 +168,124 @@ def test_the_ranks_of_the_backend_tutorial_are_those_of_the_kinds(tmp_path):
     real.pop("echo", None)  # where somebody has installed the example
     assert set(told) == set(real)
     assert all(low <= real[name] <= high for name, (low, high) in told.items()), real
+
+
+# ---------------------------------------------------------------- write a dialect
+
+
+@pytest.fixture
+async def plain(tmp_path, imported, nexus_gateway):
+    """A gateway with the package of the page, before a plain server, one of OpenAI's API and one of Anthropic's."""
+    module = imported(written(DIALECT, tmp_path) / "src" / "nexus_plain" / "__init__.py", "nexus_plain")
+    async with ScriptedUpstream() as speaker, openai_server(["tiny"], text="one two") as openai, anthropic_server() as anthropic:
+        speaker.on("/plain/models", Respond(json={"plain": 1, "models": [{"name": "starling", "context": 4096}]}), method="GET")
+        tables = {
+            "backends": [
+                {"name": "speaker", "url": speaker.url, "zone": "open"},  # type auto: the fingerprint must find it
+                {"name": "openai", "type": "openai-compatible", "url": openai.url},
+                {"name": "anthropic", "type": "anthropic", "url": anthropic.url},
+            ],
+            "routing": {"aliases": {"mynah": ["starling"]}},
+            "server": {"stream_keepalive_seconds": 0.5},
+        }
+        nexus = await nexus_gateway(tables, plugins=[module])
+        standings = nexus.gateway.fleet.standings
+        await nexus.until(lambda: len(standings) == 3 and all(standing.pairs for standing in standings.values()))
+        yield nexus, speaker
+
+
+PLAIN_ANSWER = {"model": "starling", "say": "h\u00e9 you", "why": "limit", "tokens": {"in": 3, "out": 2}}
+PLAIN_STREAM = b'{"say":"h\\u00e9"}\n{"say":" you"}\n{"done":true,"why":"limit","tokens":{"in":3,"out":2}}\n'
+
+
+def plain_stream(*pieces: bytes | asyncio.Event, end: str = "proper") -> Stream:
+    return Stream(pieces, done=False, headers={"Content-Type": "application/x-ndjson"}, end=end)
+
+
+async def test_plain_passes_through_and_an_alias_is_spliced(plain):
+    nexus, speaker = plain
+    speaker.on("/plain/chat", Respond(json=PLAIN_ANSWER))
+    async with nexus.client.post("/plain/chat", data=b'{"model": "mynah",  "ask": "hi", "other": 1}') as answer:
+        assert (answer.status, await answer.json(), answer.headers["X-Nexus-Backend"]) == (200, PLAIN_ANSWER, "speaker")
+    assert speaker.requests[-1].body == b'{"model": "starling",  "ask": "hi", "other": 1}'
+    speaker.on("/plain/chat", plain_stream(PLAIN_STREAM))
+    async with nexus.client.post("/plain/chat", data=b'{"model": "starling", "ask": "hi", "stream": true}') as answer:
+        assert (answer.content_type, await answer.read()) == ("application/x-ndjson", PLAIN_STREAM)
+
+
+@pytest.mark.parametrize("model", ["tiny", "claude-tiny"])
+async def test_a_plain_client_reaches_servers_of_every_api(plain, model):
+    nexus, _ = plain
+    async with nexus.client.post("/plain/chat", json={"model": model, "ask": "hi", "rules": "Be short."}) as answer:
+        said = await answer.json()
+        assert (answer.status, said["model"], said["why"]) == (200, model, "end"), said
+    async with nexus.client.post("/plain/chat", json={"model": model, "ask": "hi", "stream": True}) as answer:
+        *pieces, last = map(json.loads, (await answer.text()).splitlines())
+        assert answer.content_type == "application/x-ndjson"
+    assert "".join(piece["say"] for piece in pieces) == said["say"] != ""
+    assert (last["done"], last["why"], last["tokens"]["out"] > 0) == (True, "end", True)
+
+
+async def test_clients_of_every_api_reach_a_plain_server(plain):
+    nexus, speaker = plain
+    messages = [{"role": "user", "content": "hi"}]
+    speaker.on("/plain/chat", Respond(json=PLAIN_ANSWER))
+    async with nexus.client.post("/v1/chat/completions", json={"model": "starling", "messages": messages, "seed": 7}) as answer:
+        (choice,) = (await answer.json())["choices"]
+        assert (choice["message"]["content"], choice["finish_reason"]) == ("h\u00e9 you", "length")
+        assert answer.headers["X-Nexus-Translation-Loss"] == "seed"
+    async with nexus.client.post("/v1/messages", json={"model": "starling", "messages": messages, "max_tokens": 9}) as answer:
+        said = await answer.json()
+        assert (said["content"], said["stop_reason"]) == ([{"type": "text", "text": "h\u00e9 you"}], "max_tokens")
+    assert json.loads(speaker.requests[-1].body) == {"model": "starling", "ask": "hi", "limit": 9}
+    speaker.on("/plain/chat", plain_stream(PLAIN_STREAM))
+    async with nexus.client.post(
+        "/v1/messages", json={"model": "starling", "messages": messages, "max_tokens": 9, "stream": True}
+    ) as answer:
+        wire = await answer.text()
+        assert answer.content_type == "text/event-stream"
+    assert '"text":"h\u00e9"' in wire
+    assert wire.rstrip().endswith('{"type":"message_stop"}')
+
+
+async def test_what_plain_cannot_say_is_refused_by_name(plain):
+    nexus, speaker = plain
+    tool = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
+    body = {"model": "starling", "messages": [{"role": "user", "content": "hi"}], "n": 2}
+    for more, lost in (({}, "n"), ({"tools": [tool], "n": 1}, "tools")):
+        before = len([r for r in speaker.requests if r.method == "POST"])
+        async with nexus.client.post("/v1/chat/completions", json=body | more) as answer:
+            error = (await answer.json())["error"]
+        assert (answer.status, lost in error["message"]) == (400, True), error
+        assert len([r for r in speaker.requests if r.method == "POST"]) == before
+
+
+async def test_a_plain_stream_is_kept_alive_and_breaks_visibly(plain):
+    nexus, speaker = plain
+    gate = asyncio.Event()
+    speaker.on("/plain/chat", Held(gate, plain_stream(b'{"say":"one"}\n', end="cut")))
+    async with nexus.client.post("/plain/chat", json={"model": "starling", "ask": "hi", "stream": True}) as answer:
+        assert answer.status == 200, await answer.text()
+        assert (answer.headers["X-Nexus-Pending"], answer.content_type) == ("true", "application/x-ndjson")
+        assert await answer.content.readline() == b"\n"
+        gate.set()
+        lines = [json.loads(line) for line in (await answer.text()).splitlines() if line]
+    assert lines[0] == {"say": "one"}
+    assert (lines[-1]["code"], len(lines)) == ("backend_broke_off", 2)
+
+
+async def test_errors_and_the_model_list_are_plain_for_plain_clients(plain):
+    nexus, _ = plain
+    async with nexus.client.post("/plain/chat", json={"model": "nobody", "ask": "hi"}) as answer:
+        assert (answer.status, (await answer.json())["code"]) == (404, "model_not_found")
+    async with nexus.client.post("/plain/chat", json={"model": "starling"}) as answer:
+        assert (answer.status, (await answer.json())["wrong"]) == (400, "'ask' must be a text")
+    async with nexus.client.get("/v1/models", headers={"plain-version": "1"}) as answer:
+        assert {"starling", "mynah", "tiny"} <= {entry["name"] for entry in (await answer.json())["models"]}
+
+
+def test_the_tests_of_the_dialect_tutorial_pass(tmp_path):
+    assert " passed" in run_pytest(written(DIALECT, tmp_path), "tests/test_plain.py")
 
 
 # ---------------------------------------------------------------- embed

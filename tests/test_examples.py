@@ -112,6 +112,29 @@ def _make_it(config: Path, *, night: bool) -> None:
     config.write_text(moved)
 
 
+# ---------------------------------------------------------------- a dialect package
+
+
+async def test_the_dialect_example(tmp_path: Path, environment: Environment) -> None:
+    env = environment.variables(PIP_NO_BUILD_ISOLATION="0")
+    async with walk("dialect", tmp_path, env) as readme:
+        assert "plain" in await readme.run("pip install .", "nexus plugins")
+        (package,) = [plugin for plugin in _plugins(environment, readme) if plugin["name"] == "plain"]
+        assert package["provides"] == ["backend plain", "dialect plain"]
+        await readme.start("plain_server.py &", "echo_server.py", listening="7001")
+        await readme.wait_for("7078")
+        await readme.start("nexus serve", listening="6398")
+        for model in ("starling", "parrot"):
+            await _serves(readme, model)
+        assert json.loads(await readme.run("curl", "starling"))["say"] == "good morning"
+        *pieces, last = map(json.loads, (await readme.run("curl", "parrot")).splitlines())
+        assert ("".join(piece["say"] for piece in pieces), last["done"]) == ("good day", True)
+        said = await readme.run("curl", "temperature")
+        assert "X-Nexus-Translation-Loss: temperature" in said
+        assert "good night" in said
+        assert " passed" in await readme.run("pytest")
+
+
 # ---------------------------------------------------------------- an application that embeds Nexus
 
 

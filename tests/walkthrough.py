@@ -21,7 +21,7 @@ from nexus.testing import until
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 BLOCK = re.compile(r"^```bash\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-PORTS = ("6398", "7001", "7002", "7077", "8090")
+PORTS = ("6398", "7001", "7002", "7077", "7078", "8090")
 QUIET_PORTS = range(20000, 30000)  # below the ephemeral ports of Linux (from 32768), macOS and Windows (from 49152)
 TEXTS = (".md", ".py", ".toml")
 PATIENCE = 60.0  # seconds, for one block
