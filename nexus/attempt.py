@@ -6,11 +6,12 @@ import asyncio
 import sys
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING
 
 import attrs
 
 from nexus.api import Clock, Reader, Reply
-from nexus.dialects.ways import Way, Ways
+from nexus.dialects.ways import Ways
 from nexus.errors import BackendError, Problem, Refused, StageError
 from nexus.fleet import DEFAULT_PAUSE_SECONDS, Claim, Fleet
 from nexus.journey import Journey
@@ -19,6 +20,9 @@ from nexus.outcome import CANNOT, FAILED, Verdict, of_error, of_status, retry_af
 from nexus.reading import first_event, some_body, whole_body
 from nexus.reply import OpenReply, passed_back
 from nexus.routing import CORE, Pipeline
+
+if TYPE_CHECKING:
+    from nexus.dialects.ways import Way
 
 FORWARDED = frozenset({"accept", "traceparent"})
 MAX_WHOLE_BYTES = 16 * 1024 * 1024  # up to here a whole body is held, so that a cut one can be asked for again elsewhere

@@ -152,6 +152,10 @@ async def identity(host: str, port: int, *, timeout: float = 2.0) -> tuple[str, 
     name is the machine's own only if all its addresses are.  A name that does not resolve within `timeout` seconds stands
     for itself, lower case.
     """
+    if is_address(host.strip("[]")):  # asked of the resolver it would cost a thread
+        host = host.strip("[]")
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return (LOOPBACK if _is_own(family, (host, port)) else host), port
     try:
         async with asyncio.timeout(timeout):
             found = await asyncio.get_running_loop().getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)

@@ -15,8 +15,8 @@ from nexus.api import BackendError, Candidate, Dialect, Facts, Payload, Reader, 
 from nexus.dialects import openai_stream
 from nexus.dialects.canonical import Loss, ReplyContext, Target, TextDelta
 from nexus.dialects.openai import OpenAI
-from nexus.dialects.translate import TranslatedStream, TranslatedWhole, Translation, can_translate, target_of
-from nexus.dialects.ways import Native, Ways
+from nexus.dialects.translate import TranslatedStream, TranslatedWhole, Translation, target_of
+from nexus.dialects.ways import Native, Ways, can_translate
 
 CHATS, COMPLETIONS, _ = OpenAI.endpoints
 HOME = Target(model="served/id", home=True)

@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from nexus.api import Dialect, Endpoint, Facts, ModelEntry, Reader, Splice
-from nexus.dialects import openai_answer, openai_read, openai_stream, openai_write
-from nexus.dialects.canonical import Answer, Conversation, Losses, ReplyContext, StreamDecoder, StreamEncoder, Target
 from nexus.dialects.jsonbytes import replace_top_level, set_member
 from nexus.dialects.openai_reader import StreamReader, WholeReader
 from nexus.errors import Problem
 from nexus.model import CHAT, COMPLETION, EMBEDDING, EMPTY, JSON_SCHEMA, TOOLS, VISION, Payload
+
+if TYPE_CHECKING:
+    from nexus.dialects.canonical import Answer, Conversation, Losses, ReplyContext, StreamDecoder, StreamEncoder, Target
 
 # A prompt of n bytes has between n/8 and n/2 tokens: long English words and runs of blanks reach 8 bytes a token, Chinese
 # text has about 2; JSON's \uXXXX escapes lie between.
@@ -131,22 +132,36 @@ class OpenAI(Dialect):
     def model(self, entry: ModelEntry) -> bytes:
         return _encode(_entry(entry))
 
+    # Translation is loaded by the first request that needs it: many gateways never do.
+
     def read_request(self, endpoint: Endpoint, payload: Payload) -> tuple[Conversation, Losses]:
+        from nexus.dialects import openai_read
+
         return openai_read.read_request(payload)
 
     def write_request(self, endpoint: Endpoint, conversation: Conversation, target: Target) -> tuple[bytes, Losses]:
+        from nexus.dialects import openai_write
+
         return openai_write.write_request(conversation, target)
 
     def read_answer(self, body: bytes) -> Answer:
+        from nexus.dialects import openai_answer
+
         return openai_answer.read_answer(body)
 
     def write_answer(self, answer: Answer, context: ReplyContext) -> bytes:
+        from nexus.dialects import openai_answer
+
         return openai_answer.write_answer(answer, context)
 
     def stream_decoder(self) -> StreamDecoder:
+        from nexus.dialects import openai_stream
+
         return openai_stream.Decoder()
 
     def stream_encoder(self, context: ReplyContext) -> StreamEncoder:
+        from nexus.dialects import openai_stream
+
         return openai_stream.Encoder(context)
 
 

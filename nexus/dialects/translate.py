@@ -20,19 +20,13 @@ from nexus.dialects.canonical import (
     UsageSeen,
 )
 from nexus.errors import BackendError, Problem, Refused
-from nexus.model import CHAT, Candidate, Payload, Refusal, RefusalKind, Usage
+from nexus.model import Candidate, Payload, Refusal, RefusalKind, Usage
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 LOSS_HEADER = "X-Nexus-Translation-Loss"
 LOSS_CODE = "translation_loss"
-TASKS = frozenset({CHAT})
 _OF_THE_BODY = frozenset({"content-type", "content-encoding"})
 Headers = tuple[tuple[str, str], ...]
-
-
-def can_translate(client: Dialect, server: Dialect, task: str) -> bool:
-    """Whether a request of the one can be put to servers of the other."""
-    return client.translates and server.translates and task in TASKS and server.endpoint_for(task) is not None
 
 
 def target_of(candidate: Candidate, facts: Facts) -> Target:

@@ -6,11 +6,15 @@ Dispatch asks for the way and treats both alike.  What a translation does is in 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from nexus.api import Dialect, Endpoint, Facts, Reader, Splice
-from nexus.dialects.translate import Translation, can_translate, target_of
 from nexus.model import CHAT, COMPLETION, Candidate, Payload
 
+if TYPE_CHECKING:
+    from nexus.dialects.translate import Translation
+
+TASKS = frozenset({CHAT})
 _ASKED_FOR_USAGE = (CHAT, COMPLETION)
 Headers = tuple[tuple[str, str], ...]
 
@@ -48,7 +52,13 @@ class Native:
         return headers
 
 
-Way = Native | Translation
+if TYPE_CHECKING:
+    Way = Native | Translation
+
+
+def can_translate(client: Dialect, server: Dialect, task: str) -> bool:
+    """Whether a request of the one can be put to servers of the other."""
+    return client.translates and server.translates and task in TASKS and server.endpoint_for(task) is not None
 
 
 class Ways:
@@ -76,6 +86,8 @@ class Ways:
         server = next(
             other for other in self._others(client.name, endpoint.task) if (other.name, endpoint.task) in candidate.speaks
         )
+        from nexus.dialects.translate import Translation, target_of  # loaded by the first request that needs it
+
         return Translation(client, server, endpoint, payload, facts, target_of(candidate, facts))
 
     def _others(self, dialect: str, task: str) -> Iterable[Dialect]:

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nexus.api import Dialect, Endpoint, Facts, ModelEntry, Payload, Problem, Reader, Splice
-from nexus.dialects.canonical import Answer, Conversation, Losses, ReplyContext, StreamDecoder, StreamEncoder, Target
 from nexus.dialects.jsonbytes import replace_top_level
 from nexus.model import CHAT, COUNT
 from nexus_anthropic import errors
-from nexus_anthropic.answers import read_answer, write_answer
 from nexus_anthropic.facts import estimate, facts_of
 from nexus_anthropic.jsontext import dumps
 from nexus_anthropic.reader import CountReader, StreamReader, WholeReader
-from nexus_anthropic.requests_in import read_request
-from nexus_anthropic.requests_out import write_request
-from nexus_anthropic.stream_in import Decoder
-from nexus_anthropic.stream_out import Encoder
+
+if TYPE_CHECKING:
+    from nexus.dialects.canonical import Answer, Conversation, Losses, ReplyContext, StreamDecoder, StreamEncoder, Target
 
 VERSION = ("anthropic-version", "2023-06-01")  # sent where the client sent none
 
@@ -57,22 +54,36 @@ class Anthropic(Dialect):
 
     # ---------------------------------------------------------------- translation
 
+    # Translation is loaded by the first request that needs it: many gateways never do.
+
     def read_request(self, endpoint: Endpoint, payload: Payload) -> tuple[Conversation, Losses]:
+        from nexus_anthropic.requests_in import read_request
+
         return read_request(payload)
 
     def write_request(self, endpoint: Endpoint, conversation: Conversation, target: Target) -> tuple[bytes, Losses]:
+        from nexus_anthropic.requests_out import write_request
+
         return write_request(conversation, target)
 
     def read_answer(self, body: bytes) -> Answer:
+        from nexus_anthropic.answers import read_answer
+
         return read_answer(body)
 
     def write_answer(self, answer: Answer, context: ReplyContext) -> bytes:
+        from nexus_anthropic.answers import write_answer
+
         return write_answer(answer, context)
 
     def stream_decoder(self) -> StreamDecoder:
+        from nexus_anthropic.stream_in import Decoder
+
         return Decoder()
 
     def stream_encoder(self, context: ReplyContext) -> StreamEncoder:
+        from nexus_anthropic.stream_out import Encoder
+
         return Encoder(context)
 
     # ---------------------------------------------------------------- errors
