@@ -139,7 +139,7 @@ def test_request_headers_are_those_that_are_read():
     read = {
         node.value
         for path, tree in trees()
-        if path.name == "answer.py"
+        if path.name == "wishes.py"
         for node in ast.walk(tree)
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and HEADER.fullmatch(node.value) and node.value.islower()
     }
