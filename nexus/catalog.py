@@ -4,7 +4,6 @@ importlib.metadata.  Whether a broken package matters is not decided here: the c
 
 from __future__ import annotations
 
-import difflib
 import functools
 import importlib
 import inspect
@@ -20,6 +19,7 @@ import pluggy
 
 from nexus import hookspecs
 from nexus.api import EMPTY, BackendKind, DialectKind, NoOptions, ObserverKind, RoutesKind, SourceKind, StageKind
+from nexus.nearest import nearest
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -254,7 +254,7 @@ def _first_line(error: BaseException) -> str:
 def _misspelt(plugin: object, unknown: Iterable[str]) -> Iterator[str]:
     """Hooks that nobody asks: unknown names, and known ones without the mark."""
     for name in unknown:
-        near = difflib.get_close_matches(name, HOOKS, n=1)
+        near = nearest(name, HOOKS)
         yield f"there is no hook {name}" + (f" (did you mean {near[0]!r}?)" if near else "")
     for name in HOOKS:
         function = inspect.getattr_static(plugin, name, None)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from nexus.errors import Problem
 from nexus.model import Attempt, Candidate, Objection, Plan, RefusalKind, Zone
+from nexus.nearest import nearest
 from nexus.routing import WAITABLE, waitable
 from nexus.sentences import hint, sentence
 
@@ -36,7 +36,7 @@ def no_choice(plan: Plan, now: float, waiting: int = 0, code: str | None = None)
 
 def unknown_model(name: str, known: Sequence[str]) -> Problem:
     """No backend serves the name, and all have been asked."""
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+    near = nearest(name, known, n=3, alike=0.4)
     offer = f"; did you mean {' or '.join(map(repr, near))}?" if near else "; GET /v1/models lists what is served"
     return Problem(404, "model_not_found", f"no backend serves the model {name!r}{offer}", param="model", context={"nearest": near})
 

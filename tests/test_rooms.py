@@ -26,6 +26,7 @@ ROOMS = {
     # small things that know no others
     "clock": "",
     "tasks": "",
+    "nearest": "",
     "sentences": "model",
     # deciding: pure, or with state of their own
     "names": "model",
@@ -35,7 +36,7 @@ ROOMS = {
     "routing": "api errors model",
     "waiting": "errors model",
     "outcome": "errors",
-    "verdict": "errors model routing sentences",
+    "verdict": "errors model nearest routing sentences",
     # speaking to servers
     "upstream": "errors",
     "backends": "api",
@@ -56,8 +57,8 @@ ROOMS = {
     "probing": "api fleet model state",
     # wiring
     "builtin": "api dialects loopback observers",
-    "catalog": "api hookspecs",
-    "config": "api catalog errors model",
+    "catalog": "api hookspecs nearest",
+    "config": "api catalog errors model nearest",
     "keys": "config",
     "components": "api errors tasks",
     "finding": "api catalog components config discovery errors fleet probing state tasks trust",
@@ -75,7 +76,7 @@ ROOMS = {
     "front": "answer api body config control door errors gateway visit",
     "server": "answer catalog config errors front gateway tasks visit",
     # for people and for authors
-    "testing": "api clock discovery model server tasks upstream",
+    "testing": "api backends clock dialects discovery model server tasks upstream",
     "cli": "api catalog config errors gateway keys model observers pairs server tasks testing upstream",
     "__main__": "cli",
     "__init__": "",

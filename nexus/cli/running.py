@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import linecache
 import logging
 
 from nexus.catalog import Catalog
@@ -21,6 +22,8 @@ async def run(config: Config, catalog: Catalog, *, greeted: bool) -> None:
     for package in catalog.broken:
         LOG.warning("the plugin %s is broken: %s", package.distribution or package.name, package.problem)
     warn_insecure(config)
+    linecache.clearcache()  # the sources of generated methods, kept for debuggers: most of a megabyte
+    gc.collect()
     with Signals() as signals:
         async with listen(config, catalog) as (gateway, url):
             LOG.info("listening on %s", url)

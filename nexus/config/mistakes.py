@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from nexus.errors import Mistake
+from nexus.nearest import nearest as nearest_words
 
 BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 # How the usual keys begin, a UUID, and any long run of letters and digits mixed: showing less is never wrong.
@@ -65,7 +65,7 @@ def quoted(key: str) -> str:
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """The known word that was probably meant."""
-    found = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=0.6)
+    found = nearest_words(word.lower(), known)
     return found[0] if found else None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from nexus.config.mistakes import Mistakes, nearest
 from nexus.config.strict import keys
 from nexus.config.tables import FIXED
+from nexus.nearest import nearest as nearest_words
 
 PREFIX = "NEXUS_"
 # Variables of the commands, not of a table.  NEXUS_CONFIG: the file.  NEXUS_URL: the gateway that a command asks.
@@ -56,7 +56,7 @@ def _stranger(name: str, known: Iterable[str], mistakes: Mistakes) -> None:
     table = next((t for t in FIXED if name.startswith(f"{PREFIX}{t.upper()}_")), None)
     word = name.removeprefix(PREFIX).lower()
     near = nearest(word, [k.removeprefix(PREFIX).lower() for k in (*known, *OTHER_VARIABLES)])
-    if table or (near and difflib.SequenceMatcher(None, word, near).ratio() >= TYPO):
+    if table or (near and nearest_words(word, [near], alike=TYPO)):
         what = f"[{table}] has no such key that a variable can set" if table else "there is no such variable"
         mistakes.add(name, what, PREFIX + near.upper() if near else None)
 
