@@ -14,6 +14,7 @@ from nexus.testing import (
     Hang,
     Pace,
     Respond,
+    anthropic_server,
     litellm_server,
     llamacpp_server,
     llamafile_server,
@@ -222,7 +223,21 @@ async def test_a_key_is_asked_for():
             assert (await client.models.list()).data
 
 
-async def test_the_script_goes_first(session):
+@pytest.mark.parametrize("double", [*ALL.values(), anthropic_server], ids=[*ALL, "anthropic"])
+async def test_the_script_goes_before_what_a_double_does_by_itself(double, session):
+    async with double() as server:
+        assert server._own
+        for method, path in server._own:
+            verb = method or "GET"
+            request = {"headers": {"anthropic-version": "2023-06-01"}, "json": {}}
+            server.on(path, Respond(418)).next(Respond(419), path=path)
+            seen = [(await fetch(session, server.url + path, verb, **request))[0] for _ in range(2)]
+            assert (path, seen) == (path, [419, 418])
+            server.on(path, Respond(420), method=verb)
+            assert (await fetch(session, server.url + path, verb, **request))[0] == 420
+
+
+async def test_what_was_queued_is_used_up(session):
     async with openai_server() as server:
         server.next(Respond(418), path="/v1/models")
         assert [(await fetch(session, f"{server.url}/v1/models"))[0] for _ in range(2)] == [418, 200]

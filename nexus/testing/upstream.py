@@ -21,13 +21,15 @@ from nexus.testing.incoming import MAX_HEAD_BYTES, BadRequest, Received, read_re
 from nexus.testing.waits import Predicate, Watch
 
 Script = Act | Callable[[Received], Act]
+Paths = dict[tuple[str | None, str], Script]
 
 
 class ScriptedUpstream:
     """`async with ScriptedUpstream() as up:` listens on `up.url`.
 
     A request is answered by the first of: what was queued with `next()` for its path, what was queued for any path, what
-    `on()` says of its path, `default`.  A script is an act, or a function from the request to one.
+    `on()` says of its path, what `by_itself()` says of it, `default`.  A script is an act, or a function from the request
+    to one.
 
     `requests` are those read so far (the last `remember` of them), `in_flight` those being answered, `peak` the most that
     ever were, `finished` the answers played to their end, `disconnected` the clients that went before that,
@@ -57,7 +59,8 @@ class ScriptedUpstream:
         self.crashes: list[Exception] = []
         self._ssl = ssl
         self._remember = remember
-        self._paths: dict[tuple[str | None, str], Script] = {}
+        self._paths: Paths = {}
+        self._own: Paths = {}
         self._queues: dict[str | None, deque[Script]] = {}
         self._open: set[_Connection] = set()
         self._watch = Watch()
@@ -69,6 +72,11 @@ class ScriptedUpstream:
     def on(self, path: str, script: Script, *, method: str | None = None) -> Self:
         """Answer this path so, from now on; with `method`, only that method."""
         self._paths[method, path] = script
+        return self
+
+    def by_itself(self, path: str, script: Script, *, method: str | None = None) -> Self:
+        """Answer this path so where neither `next()` nor `on()` says anything: for doubles, which tests may overrule."""
+        self._own[method, path] = script
         return self
 
     def next(self, *scripts: Script, path: str | None = None) -> Self:
@@ -85,9 +93,10 @@ class ScriptedUpstream:
         for key in (received.path, None):
             if queue := self._queues.get(key):
                 return queue.popleft()
-        for method in (received.method, None):
-            if (script := self._paths.get((method, received.path))) is not None:
-                return script
+        for paths in (self._paths, self._own):
+            for method in (received.method, None):
+                if (script := paths.get((method, received.path))) is not None:
+                    return script
         return self.default
 
     # ---- what a test looks at

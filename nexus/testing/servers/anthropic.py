@@ -73,9 +73,9 @@ class AnthropicServer(FakeServer):
         self.thinking = thinking
         self.page = page
         self._ids = itertools.count(1)
-        self.on("/v1/models", self.list_models, method="GET")
-        self.on("/v1/messages", self.message, method="POST")
-        self.on("/v1/messages/count_tokens", self.count, method="POST")
+        self.by_itself("/v1/models", self.list_models, method="GET")
+        self.by_itself("/v1/messages", self.message, method="POST")
+        self.by_itself("/v1/messages/count_tokens", self.count, method="POST")
 
     def act_for(self, received: Received) -> Act:
         if self.api_key and received.header("x-api-key") != self.api_key:

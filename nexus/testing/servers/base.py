@@ -74,8 +74,9 @@ class Knobs(TypedDict, total=False):
 
 
 class FakeServer(ScriptedUpstream):
-    """A double of an inference server.  `on()` and `next()` of the scripted server go before what it does by itself.
+    """A double of an inference server.  `on()` and `next()` of the scripted server go before what it answers by itself.
 
+    Before both goes what holds for the whole server: the key, and what else `act_for` of a double asks of every request.
     `models` may be changed while it runs; `loaded` are the names in memory; `running` and `waiting` count generations.
     """
 

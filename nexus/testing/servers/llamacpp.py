@@ -38,12 +38,12 @@ class LlamaCppServer(OpenAIServer):
         self.loading = loading
         self.sleeping = sleeping
         for path in ("/health", "/v1/health"):
-            self.on(path, Respond(json={"status": "ok"}), method="GET")
-        self.on("/models", self.list_models, method="GET")
-        self.on("/props", self.props, method="GET")
-        self.on("/slots", self.slots, method="GET")
+            self.by_itself(path, Respond(json={"status": "ok"}), method="GET")
+        self.by_itself("/models", self.list_models, method="GET")
+        self.by_itself("/props", self.props, method="GET")
+        self.by_itself("/slots", self.slots, method="GET")
         if metrics:
-            self.on("/metrics", self.metrics, method="GET")
+            self.by_itself("/metrics", self.metrics, method="GET")
 
     def act_for(self, received: Received) -> Act:
         if self.loading and received.path not in self.list_paths:

@@ -25,12 +25,12 @@ class OllamaServer(OpenAIServer):
     def __init__(self, models: Iterable[str | FakeModel] = ("tiny:latest",), **knobs: Unpack[Knobs]) -> None:
         super().__init__(models, **knobs)
         self.version = VERSION
-        self.on("/", Respond(body=b"Ollama is running"))
-        self.on("/api/version", lambda _: Respond(json={"version": self.version}), method="GET")
-        self.on("/api/tags", self.tags, method="GET")
-        self.on("/api/ps", self.ps, method="GET")
-        self.on("/api/show", self.show, method="POST")
-        self.on("/api/generate", self.generate, method="POST")
+        self.by_itself("/", Respond(body=b"Ollama is running"))
+        self.by_itself("/api/version", lambda _: Respond(json={"version": self.version}), method="GET")
+        self.by_itself("/api/tags", self.tags, method="GET")
+        self.by_itself("/api/ps", self.ps, method="GET")
+        self.by_itself("/api/show", self.show, method="POST")
+        self.by_itself("/api/generate", self.generate, method="POST")
 
     def find(self, name: object) -> FakeModel | None:
         return super().find(name) or super().find(f"{name}:latest")

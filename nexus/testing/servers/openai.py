@@ -31,10 +31,10 @@ class OpenAIServer(FakeServer):
     def __init__(self, models: Iterable[str | FakeModel] = ("tiny",), **knobs: Unpack[Knobs]) -> None:
         super().__init__(models, **knobs)
         self._ids = itertools.count(1)
-        self.on("/v1/models", self.list_models, method="GET")
-        self.on("/v1/chat/completions", self.chat, method="POST")
-        self.on("/v1/completions", self.complete, method="POST")
-        self.on("/v1/embeddings", self.embed, method="POST")
+        self.by_itself("/v1/models", self.list_models, method="GET")
+        self.by_itself("/v1/chat/completions", self.chat, method="POST")
+        self.by_itself("/v1/completions", self.complete, method="POST")
+        self.by_itself("/v1/embeddings", self.embed, method="POST")
 
     # ---- models
 

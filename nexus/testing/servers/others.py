@@ -17,10 +17,10 @@ def localai_server(models: Models = ("tiny",), **knobs: Unpack[Knobs]) -> OpenAI
     """LocalAI.  It answers Ollama's `/api/version` and `/` too, which is why it must be asked about first."""
     server = OpenAIServer(models, **knobs)
     loaded = lambda _: Respond(json={"backends": ["llama-cpp"], "loaded_models": [{"id": name} for name in server.loaded]})  # noqa: E731 - read at request time
-    server.on("/.well-known/localai.json", Respond(json={"version": "v3.7.0", "endpoints": {"models": "/v1/models"}}))
-    server.on("/healthz", Respond(body=b"OK")).on("/readyz", Respond(body=b"OK"))
-    server.on("/version", Respond(json={"version": "v3.7.0"})).on("/system", loaded)
-    return server.on("/api/version", Respond(json={"version": "0.13.5"})).on("/", Respond(body=b"Ollama is running"))
+    server.by_itself("/.well-known/localai.json", Respond(json={"version": "v3.7.0", "endpoints": {"models": "/v1/models"}}))
+    server.by_itself("/healthz", Respond(body=b"OK")).by_itself("/readyz", Respond(body=b"OK"))
+    server.by_itself("/version", Respond(json={"version": "v3.7.0"})).by_itself("/system", loaded)
+    return server.by_itself("/api/version", Respond(json={"version": "0.13.5"})).by_itself("/", Respond(body=b"Ollama is running"))
 
 
 def llamaswap_server(models: Models = ("tiny",), **knobs: Unpack[Knobs]) -> OpenAIServer:
@@ -34,15 +34,15 @@ def llamaswap_server(models: Models = ("tiny",), **knobs: Unpack[Knobs]) -> Open
         server.loaded.clear()
         return Respond(body=b"OK")
 
-    server.on("/health", Respond(body=b"OK")).on("/running", running, method="GET")
-    return server.on("/api/models/unload", unload, method="POST")
+    server.by_itself("/health", Respond(body=b"OK")).by_itself("/running", running, method="GET")
+    return server.by_itself("/api/models/unload", unload, method="POST")
 
 
 def llamafile_server(models: Models = ("LLaMA_CPP",), **knobs: Unpack[Knobs]) -> OpenAIServer:
     """llamafile: one model per process, whatever the request names, one request at a time."""
     server = OpenAIServer(models, **({"any_model": True, "capacity": 1} | knobs))
     server.owner = "llamafile"
-    return server.on("/health", Respond(json={"status": "ok", "slots_idle": 1, "slots_processing": 0}), method="GET")
+    return server.by_itself("/health", Respond(json={"status": "ok", "slots_idle": 1, "slots_processing": 0}), method="GET")
 
 
 class LiteLLMServer(OpenAIServer):
@@ -55,8 +55,8 @@ class LiteLLMServer(OpenAIServer):
         super().__init__(models, **knobs)
         self.billed = 0
         for path in ("/health/liveliness", "/health/liveness"):
-            self.on(path, Respond(json="I'm alive!"), method="GET")
-        self.on("/health", self.health, method="GET").on("/model/info", self.info, method="GET")
+            self.by_itself(path, Respond(json="I'm alive!"), method="GET")
+        self.by_itself("/health", self.health, method="GET").by_itself("/model/info", self.info, method="GET")
 
     def health(self, received: Received) -> Act:
         self.billed += 1
@@ -79,5 +79,5 @@ def litellm_server(models: Models = ("tiny",), **knobs: Unpack[Knobs]) -> LiteLL
 def rayserve_server(models: Models = ("tiny",), **knobs: Unpack[Knobs]) -> OpenAIServer:
     """Ray Serve LLM."""
     server = OpenAIServer(models, **knobs)
-    server.on("/-/healthz", Respond(body=b"success"), method="GET")
-    return server.on("/-/routes", Respond(json={"/": "llm-app"}), method="GET")
+    server.by_itself("/-/healthz", Respond(body=b"success"), method="GET")
+    return server.by_itself("/-/routes", Respond(json={"/": "llm-app"}), method="GET")

@@ -21,9 +21,9 @@ class VLLMServer(OpenAIServer):
         super().__init__(models, **knobs)
         self.old_metrics = old_metrics
         self.down = False
-        self.on("/health", lambda _: Respond(503 if self.down else 200), method="GET")
-        self.on("/version", Respond(json={"version": "0.11.2"}), method="GET")
-        self.on("/metrics", self.metrics, method="GET")
+        self.by_itself("/health", lambda _: Respond(503 if self.down else 200), method="GET")
+        self.by_itself("/version", Respond(json={"version": "0.11.2"}), method="GET")
+        self.by_itself("/metrics", self.metrics, method="GET")
 
     def entry(self, model: FakeModel) -> dict[str, Any]:
         return super().entry(model) | {"root": model.name, "parent": None, "max_model_len": model.context, "permission": []}
