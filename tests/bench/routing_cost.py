@@ -21,7 +21,7 @@ from nexus_stages import nexus_stages
 
 from nexus.api import Backend, Model, Payload, Report, Request, State, Zone
 from nexus.fleet import Claim, Fleet, Member
-from nexus.model import CHAT, TOOLS, Demand
+from nexus.model import CHAT, TOOLS, Demand, Event
 from nexus.names import Names, Policy
 from nexus.routing import Circumstances, Pipeline, route
 from nexus.testing import a_body, a_request, a_scope
@@ -61,7 +61,7 @@ class Bench:
     def __init__(self, pipeline: Pipeline, others: int) -> None:
         self.pipeline = pipeline
         loop = asyncio.get_running_loop()
-        self.fleet = Fleet(loop.time, lambda event: list(pipeline.heard(event)) and None)
+        self.fleet = Fleet(loop.time, self._tell)
         for number, facts in enumerate(TEN):
             self._join(f"gpu{number}", MODEL, **facts)
         for number in range(others):
@@ -71,6 +71,11 @@ class Bench:
         self.payload = Payload(a_body("gpt-4o", tools=[{"type": "function", "function": {"name": "f"}}]))
         self.request: Request = a_request(model="gpt-4o", needs=frozenset({TOOLS}), tokens_low=400, tokens_high=600)
         self.busy = self._occupy("gpu8")
+
+    def _tell(self, event: Event) -> None:
+        for _, learn, hears in self.pipeline.learn:
+            if isinstance(event, hears):
+                learn(event)
 
     def _join(
         self,
