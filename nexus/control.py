@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from aiohttp import web
 
 from nexus import __version__
-from nexus.answer import headers_of, journey_of, request_id
+from nexus.answer import headers_of
 from nexus.api import Dialect, ModelEntry, Route
 from nexus.body import Bodies
 from nexus.config import KeyConfig
-from nexus.errors import Problem, StageError
+from nexus.errors import Problem
+from nexus.explaining import explained
 from nexus.gateway import Gateway
-from nexus.model import Candidate, Health, Lane, Payload, State
+from nexus.model import Candidate, Health, Lane, State
 from nexus.names import matcher
 from nexus.observers.feed import Feed
 from nexus.observers.history import History
-from nexus.observers.render import plan_json
 from nexus.observers.stats import Stats
 from nexus.pairs import Standing
-from nexus.routing import reason
-from nexus.verdict import no_choice
 
 MAX_EXPLAIN_BYTES = 8 * 1024 * 1024
 
@@ -58,9 +56,11 @@ class Control:
         return _json(self._health(), status=200 if self._gateway.ready else 503)
 
     def _health(self) -> dict[str, Any]:
-        health = [s.pulse.health for s in self._gateway.fleet.standings.values()]
+        standings = self._gateway.fleet.standings.values()
+        health = [s.pulse.health for s in standings]
         healthy = health.count(Health.HEALTHY)
-        status = "unhealthy" if not healthy else "healthy" if healthy == len(health) else "degraded"
+        well = healthy == len(health) and not any(s.blame for s in standings)
+        status = "unhealthy" if not healthy else "healthy" if well else "degraded"
         return {
             "status": "stopping" if self._gateway.draining else status,
             "version": __version__,
@@ -179,59 +179,8 @@ class Control:
 
     async def explain(self, http: web.BaseRequest) -> web.Response:
         """What would happen to a request now, without sending it: `{"request": {…}, "headers": {…}, "path": "/v1/…", "key": "name"}`."""
-        asked = await self._asked(http)
-        dialect, endpoint = self._endpoint(asked.get("path") or "/v1/chat/completions")
-        headers = {str(name).lower(): str(value) for name, value in asked.get("headers", {}).items()}
-        payload = Payload(json.dumps(asked["request"]).encode())
-        key = self._named_key(asked.get("key"))
-        gateway = self._gateway
-        journey = journey_of(gateway, headers, payload, dialect, endpoint, key, request_id(headers), gateway.clock.now(), "")
-        try:
-            plan = gateway.runtime.dispatcher.plan(journey, whole=True)
-        except StageError as error:
-            raise Problem(500, "stage_failed", str(error)) from error
-        choice = plan.choices[0] if plan.choices else None
-        told = {
-            "request": {"model": journey.request.model, "task": journey.request.task, "stream": journey.request.stream},
-            "legs": [{"index": leg.index, "name": leg.name, "trail": list(leg.trail)} for leg in plan.legs],
-            **plan_json(plan),
-            "route_reason": reason(plan, choice, failed_before=False) if choice else None,
-            "error": None,
-        }
-        if choice is None:
-            problem = no_choice(plan, gateway.clock.now(), len(gateway.waiting)) if plan.objections else None
-            told["error"] = {"status": problem.status, "code": problem.code, "message": problem.message} if problem else _UNKNOWN
-        return _json(told)
-
-    async def _asked(self, http: web.BaseRequest) -> Mapping[str, Any]:
         raw = await Bodies(MAX_EXPLAIN_BYTES, MAX_EXPLAIN_BYTES).read(http)
-        try:
-            asked = json.loads(raw)
-        except (ValueError, RecursionError):
-            raise Problem(
-                400, "invalid_request", 'the body must be JSON: {"request": {the body of the request to explain}}'
-            ) from None
-        headers = asked.get("headers", {}) if isinstance(asked, dict) else None
-        if not isinstance(asked, dict) or not isinstance(asked.get("request"), dict) or not isinstance(headers, dict):
-            raise Problem(
-                400, "invalid_request", 'give {"request": {the body of the request to explain}, "headers": {…}}', param="request"
-            )
-        return asked
-
-    def _endpoint(self, path: object) -> tuple[Dialect, Any]:
-        for dialect in self._dialects:
-            for endpoint in dialect.endpoints:
-                if endpoint.path == path:
-                    return dialect, endpoint
-        raise Problem(400, "invalid_request", f"no dialect has the path {str(path)[:200]!r}", param="path")
-
-    def _named_key(self, name: object) -> KeyConfig | None:
-        if name is None:
-            return None
-        key = next((k for k in self._gateway.config.keys if k.name == name), None)
-        if key is None:
-            raise Problem(400, "invalid_request", f"no key is called {str(name)[:200]!r}", param="key")
-        return key
+        return _json(explained(self._gateway, self._dialects, raw))
 
     async def requests(self, http: web.BaseRequest) -> web.Response:
         limit = http.query.get("limit", "50")
@@ -291,9 +240,6 @@ class Control:
                 async for event in subscription:
                     await response.send(json.dumps(event), event=event["type"])
         return response
-
-
-_UNKNOWN = {"status": 404, "code": "model_not_found", "message": "no backend serves this model"}
 
 
 def _json(value: Any, status: int = 200) -> web.Response:

@@ -30,6 +30,21 @@ class Limits:
     max_wait: float = 30.0
 
 
+@attrs.frozen(kw_only=True)
+class Outlook:
+    """What would become of a request now.
+
+    `word`: "goes" to `choice`; "waits", at most `wait_seconds`, then goes to `choice` or gets `problem`; is "refused" with `problem`.
+    `plan` is what the decision was made from.
+    """
+
+    word: str
+    plan: Plan
+    choice: Choice | None = None
+    problem: Problem | None = None
+    wait_seconds: float | None = None
+
+
 class Dispatcher:
     """Chooses, claims, tries, and tries elsewhere."""
 
@@ -69,6 +84,24 @@ class Dispatcher:
             plan = attrs.evolve(plan, objections=plan.objections + tuple(journey.objections))
         return plan
 
+    def outlook(self, journey: Journey) -> Outlook:
+        """What `open` would do with the request now, up to the first attempt.  Claims nothing.  Raises StageError."""
+        now, plan = self.clock.now(), self.plan(journey)
+        choice = plan.choices[0] if plan.choices else None
+        if choice is not None and not self._rather_wait(journey, plan, choice):
+            return Outlook(word="goes", plan=plan, choice=choice)
+        if choice is None and (self._in_vain(plan) or self._hopeless(plan, now)):
+            return Outlook(word="refused", plan=plan, problem=self._give_up(journey, plan))
+        if not self.waiting.has_room(len(journey.payload.body)):
+            if choice is not None:
+                return Outlook(word="goes", plan=plan, choice=choice)
+            return Outlook(word="refused", plan=plan, problem=self._give_up(journey, plan, "queue_full"))
+        if choice is not None:
+            longest = journey.request.accepted + self.limits.overflow_after - now
+            return Outlook(word="waits", plan=plan, choice=choice, wait_seconds=min(longest, self.limits.max_wait))
+        problem = self._give_up(journey, plan, "queue_timeout")
+        return Outlook(word="waits", plan=plan, problem=problem, wait_seconds=self.limits.max_wait)
+
     def can_ask(self, journey: Journey) -> bool:
         """Whether a server may know better than Nexus' own estimate, or nobody serves the model at all."""
         known = [candidate for leg in journey.legs for candidate in self.fleet.candidates(leg)]
@@ -106,9 +139,13 @@ class Dispatcher:
             journey.choice = choice
             journey.reason = reason(plan, choice, failed_before=bool(journey.attempts))
             return Turn(choice=choice, claim=self.fleet.claim(choice.candidate, journey.request))
-        if choice is None and not waitable(plan) and (plan.objections or self.fleet.settled):
+        if choice is None and self._in_vain(plan):
             raise self._give_up(journey, plan)
         return None
+
+    def _in_vain(self, plan: Plan) -> bool:
+        """Whether waiting for a pair would help nobody: none is held back by what passes, and none may still become known."""
+        return not waitable(plan) and bool(plan.objections or self.fleet.settled)
 
     def _unknown(self, journey: Journey) -> Problem:
         """No backend that has answered knows the name."""
@@ -140,7 +177,7 @@ class Dispatcher:
         assert plan is not None
         began = self.clock.now()
         retry_at = self._retry_at(journey, plan)
-        if self._hopeless(plan, retry_at, began):
+        if self._hopeless(plan, began):
             raise self._give_up(journey, plan)
         waiter: Waiter[Turn]
 
@@ -179,7 +216,7 @@ class Dispatcher:
         now = self.clock.now()
         return min((m for m in moments if m > now), default=None)
 
-    def _hopeless(self, plan: Plan, retry_at: float | None, now: float) -> bool:
+    def _hopeless(self, plan: Plan, now: float) -> bool:
         """Whether all that may wait is paused for longer than anybody may wait."""
         held = waitable(plan)
         paused = [c for c in held if c.paused_until > now + self.limits.max_wait]

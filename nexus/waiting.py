@@ -98,12 +98,16 @@ class Waiting(Generic[T]):
         """All waiters in the order in which they are woken."""
         return tuple(w for lane in LANES for w in self._lanes[lane].values())
 
+    def has_room(self, size: int) -> bool:
+        """Whether a request of `size` bytes may still wait."""
+        return len(self) < self._bounds.max_requests and self.bytes + size <= self._bounds.max_bytes
+
     async def wait(self, waiter: Waiter[T], retry_at: float | None) -> T:
         """Wait for a turn.  Raises QueueFull, WaitedTooLong, or what the attempt raised.
 
         A caller that is cancelled in the very tick in which its turn came gives the turn back with `waiter.give_back`.
         """
-        if len(self) >= self._bounds.max_requests or self.bytes + waiter.size > self._bounds.max_bytes:
+        if not self.has_room(waiter.size):
             raise QueueFull
         deadline = waiter.since + self._bounds.max_wait_seconds
         self._enter(waiter)

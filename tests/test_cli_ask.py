@@ -169,7 +169,7 @@ async def test_explain_of_a_request_that_was_served(running, tmp_path):
         assert answer.status == 200
     ended = await nexus("explain", "--request", headers["X-Request-Id"], "--url", running.url, cwd=tmp_path)
     assert ended.code == 0
-    assert f"Request {headers['X-Request-Id']} of 20" in ended.out
+    assert f"Request {headers['X-Request-Id']}, ended 20" in ended.out
     assert "→ ok (status 200), " in ended.out
     assert "by        home, model tiny:latest" in ended.out
     assert "tokens in, " in ended.out
@@ -202,7 +202,7 @@ async def test_keys_are_shown_to_the_gateway_and_to_nobody_else(nexus_gateway, t
     assert "answered 401" in none.err
     assert "put an admin key into NEXUS_KEY" in none.err
     assert "'laptop' is no admin key" in wrong.err
-    assert "may not use the model 'gpt'" in denied.err
+    assert "may not use the model 'gpt'" in denied.out
     assert open_to_all.code == 0
     assert unsendable.err == "nexus: NEXUS_KEY holds something that cannot be sent as a key\n"
     everything = "".join(e.out + e.err for e in (none, wrong, right, named, denied, unsendable))

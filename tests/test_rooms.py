@@ -72,7 +72,8 @@ ROOMS = {
     "door": "config errors keys",
     "relay": "api errors journey model outcome reply verdict visit whole",
     "answer": "api body config errors gateway journey keys model names relay visit wishes",
-    "control": "answer api body config errors gateway model names observers pairs routing verdict",
+    "explaining": "answer api config dispatch errors gateway journey model observers routing",
+    "control": "answer api body config errors explaining gateway model names observers pairs",
     "front": "answer api body config control door errors gateway visit",
     "server": "answer catalog config errors front gateway tasks visit",
     # for people and for authors

@@ -27,14 +27,9 @@ def of_asked(answer: Json, columns: int | None = None) -> Iterator[str]:
     yield from _named(answer["legs"])
     yield from _demanded(answer["demand"], request["task"])
     yield ""
+    yield from _OUTLOOKS[answer["outlook"]](answer, columns)
     if choices:
-        yield f"→ goes to {_pair(choices[0])}"
-        yield f"  because   {_because(answer['route_reason'])}"
         yield from _scores(choices)
-    elif answer["error"]:
-        yield from _error(answer["error"], columns)
-        if _waits(answer):
-            yield "  It would wait in the queue first: some pair is only busy."
     yield from _elsewhere(answer, columns)
 
 
@@ -42,7 +37,7 @@ def of_served(answer: Json, columns: int | None = None) -> Iterator[str]:
     """What happened to one request; `columns` as above."""
     request = answer["request"]
     key = f", key {plain(request['key'])}" if request["key"] else ""
-    yield f"Request {plain(request['id'])} of {answer['time']}: {request['task']} for {_strong(request['model'])}{key}"
+    yield f"Request {plain(request['id'])}, ended {answer['time']}: {request['task']} for {_strong(request['model'])}{key}"
     if answer["leg"]:
         yield from _named([answer["leg"]])
     yield from _demanded(answer["demand"], request["task"])
@@ -58,6 +53,45 @@ def of_served(answer: Json, columns: int | None = None) -> Iterator[str]:
     if answer["choices"]:
         yield from _scores(answer["choices"])
     yield from _elsewhere(answer, columns)
+
+
+# ---------------------------------------------------------------- what would happen
+
+
+def _goes(answer: Json, columns: int | None) -> Iterator[str]:
+    yield f"→ goes to {_pair(answer['choices'][0])}"
+    yield f"  because   {_because(answer['route_reason'])}"
+
+
+def _waits(answer: Json, columns: int | None) -> Iterator[str]:
+    seconds = f"{answer['wait_seconds']:g} s"
+    if answer["choices"]:
+        yield f"→ {_waiting()} up to {seconds} for home, then goes to {_pair(answer['choices'][0])}"
+        yield f"  because   {_because(answer['route_reason'])}"
+        return
+    yield f"→ {_waiting()} in the queue, up to {seconds}, until a pair can take it"
+    yield from _got(answer["error"], "  in vain, the client would get ", columns)
+
+
+def _refused(answer: Json, columns: int | None) -> Iterator[str]:
+    said = "nobody can take it" if answer["legs"] else "goes nowhere"
+    yield from _got(answer["error"], f"→ {click.style(said, fg='red', bold=True)}; the client would get ", columns)
+
+
+def _estimated(answer: Json, columns: int | None) -> Iterator[str]:
+    yield "→ Nexus answers itself, with an estimate: no server that counts tokens for this API can be asked"
+
+
+_OUTLOOKS = {"goes": _goes, "waits": _waits, "refused": _refused, "estimated": _estimated}
+
+
+def _waiting() -> str:
+    return click.style("waits", fg="yellow", bold=True)
+
+
+def _got(error: Json, begun: str, columns: int | None) -> Iterator[str]:
+    yield f"{begun}{error['status']} {error['code']}:"
+    yield wrapped("  ", plain(error["message"]), columns)
 
 
 # ---------------------------------------------------------------- the parts
@@ -111,6 +145,8 @@ def _scores(choices: list[Json]) -> Iterator[str]:
     """The order and what made it: seconds expected to be lost, the fewer the better."""
     yield ""
     yield "Who could take it, best first (home before cloud, then by the seconds expected to be lost there):"
+    if any(choice["score_seconds"] < 0 for choice in choices):
+        yield "  (a number below zero: seconds gained there)"
     for place, choice in enumerate(choices, start=1):
         parts = ", ".join(f"{name} {seconds:+.3f}" for name, seconds in choice["parts"].items())
         where = ("cloud" if choice["cloud"] else "home") + (f", fallback {choice['leg']}" if choice["leg"] else "")
@@ -132,18 +168,6 @@ def _elsewhere(answer: Json, columns: int | None) -> Iterator[str]:
             yield wrapped(f"    {click.style(refusal['stage'], fg='yellow')}  ", plain(refusal["sentence"]), columns)
             if refusal["hint"]:
                 yield click.style(wrapped(f"    {' ' * len(refusal['stage'])}  ", plain(refusal["hint"]), columns), dim=True)
-
-
-def _error(error: Json, columns: int | None) -> Iterator[str]:
-    yield f"→ {click.style('nobody can take it', fg='red', bold=True)}; the client would get {error['status']} {error['code']}:"
-    yield wrapped("  ", plain(error["message"]), columns)
-
-
-def _waits(answer: Json) -> bool:
-    held: dict[tuple[int, str, str], set[str]] = {}
-    for r in answer["refusals"]:
-        held.setdefault((r["leg"], r["backend"], r["model"]), set()).add(r["kind"])
-    return any(kinds <= {"wait", "rate"} for kinds in held.values())
 
 
 def _times(timings: Json) -> str:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from nexus.cli.failure import Failure
 
 TIMEOUT_SECONDS = 10.0
-UNAUTHORIZED, FORBIDDEN = 401, 403
+ABOUT_THE_KEY = ("invalid_key", "admin_only")  # the codes that another key in the variable would help
 
 
 class Remote:
@@ -33,6 +33,11 @@ class Remote:
             raise Failure("the gateway's URL must look like http://127.0.0.1:6398: see --url and NEXUS_URL")
         self._tls = parts.scheme == "https"
         self._prefix = parts.path
+
+    @property
+    def has_key(self) -> bool:
+        """Whether there is a key to show."""
+        return bool(self._key)
 
     def get(self, path: str, *, fine: Collection[int] = (200,)) -> Any:
         """The JSON at `path`."""
@@ -82,5 +87,6 @@ class Remote:
     def _refused(self, status: int, answer: dict[str, Any]) -> str:
         error = answer.get("error")
         said = error.get("message") if isinstance(error, dict) else None
-        hint = f"; put an admin key into {self._key_name}" if status in (UNAUTHORIZED, FORBIDDEN) else ""
+        code = error.get("code") if isinstance(error, dict) else None
+        hint = f"; put an admin key into {self._key_name}" if code in ABOUT_THE_KEY else ""
         return f"the gateway at {self.url} answered {status}: {said or 'no reason given'}{hint}"

@@ -1,0 +1,126 @@
+"""What would happen to a request now, for `POST /nexus/explain`.  The dispatcher decides it; nothing is sent, no route is served."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from nexus.answer import journey_of, request_id
+from nexus.api import Dialect, Endpoint
+from nexus.config import KeyConfig
+from nexus.dispatch import Outlook
+from nexus.errors import Problem, StageError
+from nexus.gateway import Gateway
+from nexus.journey import Journey
+from nexus.model import Payload
+from nexus.observers.render import plan_json
+from nexus.routing import reason
+
+Json = dict[str, Any]
+
+
+def explained(gateway: Gateway, dialects: tuple[Dialect, ...], raw: bytes) -> Json:
+    """The answer to the body `raw`.  Raises Problem where that body, its path or its key is wrong, not where the request in it is."""
+    asked = _asked(raw)
+    dialect, endpoint = _endpoint(dialects, asked.get("path") or "/v1/chat/completions")
+    headers = {str(name).lower(): str(value) for name, value in asked.get("headers", {}).items()}
+    payload = Payload(json.dumps(asked["request"]).encode())
+    key = _named_key(gateway, asked.get("key"))
+    now = gateway.clock.now()
+    try:
+        journey = journey_of(gateway, headers, payload, dialect, endpoint, key, request_id(headers), now, "")
+    except Problem as problem:
+        return _malformed(asked["request"], endpoint, problem)
+    try:
+        return _foreseen(gateway, journey)
+    except StageError as error:
+        raise Problem(500, "stage_failed", str(error)) from error
+
+
+def _foreseen(gateway: Gateway, journey: Journey) -> Json:
+    dispatcher, request = gateway.runtime.dispatcher, journey.request
+    whole, outlook = dispatcher.plan(journey, whole=True), dispatcher.outlook(journey)
+    return {
+        "request": {"model": request.model, "task": request.task, "stream": request.stream},
+        "legs": [{"index": leg.index, "name": leg.name, "trail": list(leg.trail)} for leg in whole.legs],
+        **plan_json(whole),
+        **(_estimated() if _answers_itself(gateway, journey) else _told(outlook)),
+    }
+
+
+def _answers_itself(gateway: Gateway, journey: Journey) -> bool:
+    """Whether Nexus gives its own estimate, since no server can be asked."""
+    estimate = journey.dialect.local_answer(journey.endpoint, journey.facts)
+    return estimate is not None and not gateway.runtime.dispatcher.can_ask(journey)
+
+
+def _told(outlook: Outlook) -> Json:
+    choice = outlook.choice
+    return {
+        "outlook": outlook.word,
+        "wait_seconds": outlook.wait_seconds,
+        "route_reason": reason(outlook.plan, choice, failed_before=False) if choice else None,
+        "error": _error(outlook.problem) if outlook.problem else None,
+    }
+
+
+def _estimated() -> Json:
+    return {"outlook": "estimated", "wait_seconds": None, "route_reason": None, "error": None}
+
+
+def _malformed(body: Mapping[str, Any], endpoint: Endpoint, problem: Problem) -> Json:
+    """The request gets no further than its own reading, or its key does not let it."""
+    model = body.get("model")
+    return {
+        "request": {
+            "model": model if isinstance(model, str) else "",
+            "task": endpoint.task,
+            "stream": body.get("stream") is True,
+        },
+        "legs": [],
+        "demand": None,
+        "choices": [],
+        "refusals": [],
+        "outlook": "refused",
+        "wait_seconds": None,
+        "route_reason": None,
+        "error": _error(problem),
+    }
+
+
+def _error(problem: Problem) -> Json:
+    return {"status": problem.status, "code": problem.code, "message": problem.message}
+
+
+# ---------------------------------------------------------------- what was asked
+
+
+def _asked(raw: bytes) -> Mapping[str, Any]:
+    try:
+        asked = json.loads(raw)
+    except (ValueError, RecursionError):
+        raise Problem(400, "invalid_request", 'the body must be JSON: {"request": {the body of the request to explain}}') from None
+    headers = asked.get("headers", {}) if isinstance(asked, dict) else None
+    if not isinstance(asked, dict) or not isinstance(asked.get("request"), dict) or not isinstance(headers, dict):
+        raise Problem(
+            400, "invalid_request", 'give {"request": {the body of the request to explain}, "headers": {…}}', param="request"
+        )
+    return asked
+
+
+def _endpoint(dialects: tuple[Dialect, ...], path: object) -> tuple[Dialect, Endpoint]:
+    for dialect in dialects:
+        for endpoint in dialect.endpoints:
+            if endpoint.path == path:
+                return dialect, endpoint
+    raise Problem(400, "invalid_request", f"no dialect has the path {str(path)[:200]!r}", param="path")
+
+
+def _named_key(gateway: Gateway, name: object) -> KeyConfig | None:
+    if name is None:
+        return None
+    key = next((k for k in gateway.config.keys if k.name == name), None)
+    if key is None:
+        raise Problem(400, "invalid_request", f"no key is called {str(name)[:200]!r}", param="key")
+    return key
