@@ -4,6 +4,7 @@
 #   make test                       every test; make test ARGS="-k queue -x" gives pytest arguments
 #   make lint                       ruff and mypy, as CI runs them;  make format repairs what a machine can
 #   make wheels                     sdists and wheels of the core and of every plugin, into dist/
+#   make clients                    real clients, installed and driven through the gateway; make clients ARGS="claude-code aider"
 #   make bench, make bench-peers    what Nexus costs, see docs/benchmarks.md
 
 VENV := .venv
@@ -24,7 +25,7 @@ space := $(empty) $(empty)
 PLUGIN_SOURCES := $(subst $(space),:,$(PLUGINS:%=plugins/%/src))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint format wheels bench bench-peers bench-tools clean
+.PHONY: help setup run test lint format wheels clients bench bench-peers bench-tools clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -73,6 +74,9 @@ wheels: $(VENV)/.dev-ready
 	rm -rf dist
 	set -e; for package in $(PACKAGES); do $(BIN)/python -m build --no-isolation --outdir dist $$package; done
 
+clients: $(VENV)/.dev-ready
+	@$(BIN)/python -m tests.clients $(ARGS)
+
 bench: $(VENV)/.run-ready bench-tools
 	PATH="$$PATH:/usr/sbin" $(BIN)/python tests/bench/run.py $(ARGS)
 
@@ -93,5 +97,5 @@ bench-tools:
 	case "$$missing" in *nginx*) $$become systemctl disable --now nginx >/dev/null 2>&1 || true;; esac
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .clients build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

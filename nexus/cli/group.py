@@ -15,7 +15,7 @@ from nexus.errors import NexusError
 SECTIONS: Mapping[str, Sequence[str]] = {
     "Run": ("serve", "demo"),
     "Look into a running gateway": ("health", "backends", "models", "explain"),
-    "Set up": ("check", "plugins", "config", "keys", "completion"),
+    "Set up": ("clients", "check", "plugins", "config", "keys", "completion"),
 }
 DEFAULT = "serve"
 EPILOG = (

@@ -1,0 +1,46 @@
+"""All clients, and how one is driven through its scenarios.  The command line is `__main__`'s; CI's tests are `test_clients_*`."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from .agents import agents
+from .packages import NotInstalled
+from .scenarios import SCENARIOS, Client, Row
+from .sdks import libraries
+from .world import world
+
+
+def clients() -> list[Client]:
+    return [*libraries(), *agents()]
+
+
+def drive(client: Client) -> Iterator[Row]:
+    """A row for each way.  What cannot be installed has failed."""
+    try:
+        client.install()
+    except NotInstalled as problem:
+        yield Row(client, client.ways[0], dict.fromkeys(scenarios(client), f"not installed: {problem}"))
+        return
+    for way in client.ways:
+        with tempfile.TemporaryDirectory(prefix="nexus-clients-") as folder:
+            yield drive_one(client, way, Path(folder))
+
+
+def drive_one(client: Client, way: str, folder: Path) -> Row:
+    """One client over one way, in a world of its own."""
+    outcomes = {}
+    with world(folder, way, client.call, client.finds) as made:
+        for scenario in scenarios(client):
+            try:
+                client.run(made, scenario)
+                outcomes[scenario] = ""
+            except AssertionError as problem:
+                outcomes[scenario] = " ".join(str(problem).split())[:600] or "an assertion of the harness failed"
+    return Row(client, way, outcomes)
+
+
+def scenarios(client: Client) -> list[str]:
+    return [scenario for scenario in SCENARIOS if scenario not in client.leaves_out]

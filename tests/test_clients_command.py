@@ -1,0 +1,108 @@
+"""`nexus clients`: names and address are those of the running gateway, and nothing that a server says is trusted with a shell."""
+
+from __future__ import annotations
+
+import pytest
+
+from nexus.cli.clients_recipes import CLAUDE_NAMES, CLIENTS
+from nexus.keys import hash_key
+from nexus.testing import openai_server
+
+from .cli_process import nexus, serving
+
+CONFIG = '[[backends]]\nname = "one"\ntype = "openai-compatible"\nurl = "{url}"\n'
+ALIASES = "[routing.aliases]\n" + "".join(f'"{name}" = "chatty"\n' for name in CLAUDE_NAMES)
+
+
+@pytest.fixture
+def gateway(tmp_path):
+    """Starts a gateway of this configuration in front of a server with these models."""
+
+    async def start(stack, models=("chatty",), more="", **env):
+        server = await stack.enter_async_context(openai_server(models))
+        (tmp_path / "nexus.toml").write_text(CONFIG.format(url=server.url) + more)
+        running = await stack.enter_async_context(serving("serve", cwd=tmp_path))
+        await running.until_logged("✓ one")
+        return running
+
+    return start
+
+
+@pytest.fixture
+async def stack():
+    from contextlib import AsyncExitStack
+
+    async with AsyncExitStack() as stack:
+        yield stack
+
+
+async def test_without_a_name_all_are_listed_and_nobody_is_asked(tmp_path):
+    ended = await nexus("clients", "--json", "--url", "http://127.0.0.1:1", cwd=tmp_path)
+    assert ended.code == 0
+    assert [client["name"] for client in ended.json["clients"]] == list(CLIENTS)
+    for name in CLIENTS:
+        assert name in (await nexus("clients", cwd=tmp_path)).out
+
+
+@pytest.mark.parametrize("name", CLIENTS)
+async def test_the_lines_carry_the_gateways_own_names(tmp_path, gateway, stack, name):
+    running = await gateway(stack)
+    told = await nexus("clients", name, "--url", running.url, cwd=tmp_path)
+    assert (told.code, told.err) == (0, "")
+    described = (await nexus("clients", name, "--json", "--url", running.url, cwd=tmp_path)).json
+    assert described["url"] == running.url
+    for lines in described["lines"]:
+        assert lines["text"] in told.out
+        assert lines["where"] in told.out
+    everything = "\n".join(lines["text"] for lines in described["lines"])
+    assert running.url in everything
+    assert "chatty" in everything
+
+
+async def test_names_that_are_served_need_no_alias(tmp_path, gateway, stack):
+    running = await gateway(stack, more=ALIASES)
+    told = await nexus("clients", "claude-code", "--url", running.url, cwd=tmp_path)
+    assert "routing.aliases" not in told.out
+    assert f"export ANTHROPIC_BASE_URL={running.url}\n" in told.out
+
+
+async def test_a_key_is_never_printed(tmp_path, gateway, stack):
+    key = "nx-of-a-client"
+    running = await gateway(stack, more=f'[[keys]]\nname = "laptop"\nhash = "{hash_key(key)}"\n')
+    refused = await nexus("clients", "continue", "--url", running.url, cwd=tmp_path)
+    assert refused.code == 1
+    told = await nexus("clients", "continue", "--url", running.url, cwd=tmp_path, env={"NEXUS_KEY": key})
+    assert told.code == 0
+    assert 'apiKey: "YOUR-KEY"' in told.out
+    assert key not in told.out
+
+
+async def test_a_model_may_be_named(tmp_path, gateway, stack):
+    running = await gateway(stack, models=("chatty", "other"))
+    told = await nexus("clients", "aider", "--model", "other", "--url", running.url, cwd=tmp_path)
+    assert "aider --model 'openai/other'" in told.out
+    refused = await nexus("clients", "aider", "--model", "nobody", "--url", running.url, cwd=tmp_path)
+    assert refused.code == 1
+    assert "does not serve 'nobody'" in refused.err
+
+
+async def test_a_name_that_could_do_harm_in_a_shell_is_not_printed(tmp_path, gateway, stack):
+    running = await gateway(stack, models=("x'; touch harm; '", "chatty"))
+    told = await nexus("clients", "aider", "--url", running.url, cwd=tmp_path)
+    assert "openai/chatty" in told.out
+    refused = await nexus("clients", "aider", "--model", "x'; touch harm; '", "--url", running.url, cwd=tmp_path)
+    assert refused.code == 1
+    assert "alias" in refused.err
+
+
+async def test_what_cannot_be_answered_is_said(tmp_path, gateway, stack):
+    unknown = await nexus("clients", "claude-cod", cwd=tmp_path)
+    assert unknown.code == 2
+    assert "did you mean 'claude-code'?" in unknown.err
+    nobody = await nexus("clients", "aider", "--url", "http://127.0.0.1:1", cwd=tmp_path)
+    assert nobody.code == 1
+    assert "no gateway runs" in nobody.err
+    running = await gateway(stack, models=())
+    empty = await nexus("clients", "aider", "--url", running.url, cwd=tmp_path)
+    assert empty.code == 1
+    assert "serves no chat model yet" in empty.err
