@@ -78,7 +78,7 @@ ROOMS = {
     "server": "answer catalog config errors front gateway tasks visit",
     # for people and for authors
     "testing": "api backends clock dialects discovery model server tasks upstream",
-    "cli": "api catalog config errors gateway keys model observers pairs server tasks testing upstream",
+    "cli": "api catalog config errors gateway keys model nearest observers pairs server tasks testing upstream",
     "__main__": "cli",
     "__init__": "",
 }
