@@ -229,9 +229,9 @@ class Attempts:
             journey.retry_after = asked if journey.retry_after is None else min(asked, journey.retry_after)
         else:
             journey.tried |= {(candidate.backend, candidate.model)}
+        if judged.avoid:  # before the slot is given back: who waits for it chooses at once
+            self._fleet.blame(turn.claim, judged.blame)
         turn.claim.finish(judged.outcome, sent=sent, status=status, code=code, retry_after=pause)
-        if judged.blame:
-            self._fleet.blame(candidate.backend, judged.blame)
         if judged.probe:
             self._fleet.doubted(candidate.backend)
 

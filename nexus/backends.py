@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
 from typing import Any
 
 import aiohttp
 
-from nexus.api import Backend, BackendError, Call, Exchange, Reply, Report, Scope, Server
+from nexus.api import Backend, BackendError, Call, Exchange, Reply, Report, Scope, Secret, Server
 
 MAX_PROBE_BYTES = 8 * 1024 * 1024
 OPTIONAL_TIMEOUT = 2.0  # seconds; what a probe can do without must not hold up what it needs
@@ -124,6 +126,10 @@ class HTTPBackend(Backend):
         """What goes with every question of a probe, lower case: the key, and what else the server wants to see."""
         return self.auth()
 
+    def secrets(self) -> Iterable[Secret]:
+        """The server's key."""
+        return (self.server.key,) if self.server.key else ()
+
     def path(self, call: Call) -> str:
         """Where on the server the call goes."""
         return call.path
@@ -203,11 +209,24 @@ def _failure(error: Exception) -> BackendError:
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return BackendError("connect_failed", f"the name {error.host} does not resolve")
     if isinstance(error, aiohttp.ClientConnectorError):
-        refused = isinstance(error.os_error, ConnectionRefusedError)
-        return BackendError("connect_refused" if refused else "connect_failed", str(error))
+        return _unconnected(error.os_error)
+    if isinstance(error, aiohttp.ServerDisconnectedError | ConnectionResetError | BrokenPipeError):
+        return BackendError("connect_failed", "it closed the connection before it answered")
     if isinstance(error, aiohttp.InvalidURL):  # its text would repeat a password written into the URL
         return BackendError("connect_failed", "its URL is not valid")
     return BackendError("malformed" if isinstance(error, aiohttp.ClientResponseError) else "connect_failed", _plain(error))
+
+
+def _unconnected(error: OSError) -> BackendError:
+    """Why no connection came about.  A name with several addresses may fail at each of them in another way: then there is no errno,
+    only a text that lists all of them."""
+    listed = re.findall(r"\[Errno (\d+)\]", str(error)) if error.errno is None else [error.errno]
+    met = {int(number) for number in listed}
+    # a server that dies while it is being connected to resets instead of refusing
+    if met and met <= {errno.ECONNREFUSED, errno.ECONNRESET}:
+        return BackendError("connect_refused", "it refused the connection")
+    said = ", ".join(os.strerror(number).lower() for number in sorted(met)) or type(error).__name__
+    return BackendError("connect_failed", f"connecting failed: {said}")
 
 
 def _plain(error: Exception) -> str:

@@ -56,9 +56,11 @@ class Control:
         return _json(self._health(), status=200 if self._gateway.ready else 503)
 
     def _health(self) -> dict[str, Any]:
-        health = [s.pulse.health for s in self._gateway.fleet.standings.values()]
+        standings = self._gateway.fleet.standings.values()
+        health = [s.pulse.health for s in standings]
         healthy = health.count(Health.HEALTHY)
-        status = "unhealthy" if not healthy else "healthy" if healthy == len(health) else "degraded"
+        well = healthy == len(health) and not any(s.blame for s in standings)
+        status = "unhealthy" if not healthy else "healthy" if well else "degraded"
         return {
             "status": "stopping" if self._gateway.draining else status,
             "version": __version__,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Callable, Iterable, Mapping
 
 import attrs
@@ -13,6 +14,7 @@ from nexus.model import (
     Candidate,
     Claimed,
     Finished,
+    Health,
     Joined,
     Left,
     Leg,
@@ -29,6 +31,7 @@ from nexus.pairs import Member, Override, Pair, Standing, allowed, overridden
 
 __all__ = ["Claim", "Fleet", "Limits", "Member", "Override", "Standing"]
 
+LOG = logging.getLogger("nexus.health")
 SMOOTHING = 0.2
 FAILURE_SMOOTHING = 0.3
 FAILURE_HALF_LIFE_SECONDS = 30.0
@@ -160,13 +163,13 @@ class Fleet:
         self._calmed(standing)
         first, standing.last_probe = standing.last_probe is None, self.now()
         standing.report = report
-        standing.problem = "" if report.ok else report.problem or report.code
         standing.pulse.probed(report.ok)
         standing.version += 1
         standing.load = report.load
         standing.capacity = standing.member.capacity or report.capacity or standing.member.default_capacity
         changed = report.models is not None and self._set_models(standing, report.models)
         health = standing.pulse.health
+        self._told(standing, before)
         self.tell(
             Probed(
                 at=standing.last_probe,
@@ -184,6 +187,14 @@ class Fleet:
             self.freed(name)
         return changed
 
+    def _told(self, standing: Standing, before: Health) -> None:
+        """A line in the log for each change between well and unwell."""
+        health, name = standing.pulse.health, standing.member.name
+        if health is Health.UNHEALTHY and before is not Health.UNHEALTHY:
+            LOG.warning("%s is unhealthy: %s", name, standing.problem)
+        elif health is Health.HEALTHY and before is Health.UNHEALTHY:
+            LOG.info("%s is healthy again", name)
+
     def _calmed(self, standing: Standing) -> None:
         """Old failures weigh less and less: a pair that ranking avoids would otherwise never get to show that it is well."""
         if standing.last_probe is not None:
@@ -199,12 +210,12 @@ class Fleet:
             standing.version += 1
             self.changed()
 
-    def blame(self, name: str, problem: str) -> None:
-        """Traffic has shown what is wrong with a backend (a key it refuses): its health says so until a probe says otherwise."""
-        standing = self._standings.get(name)
-        if standing is not None:
-            standing.problem = problem
-            standing.version += 1
+    def blame(self, claim: Claim, problem: str) -> None:
+        """The backend will not serve this pair, though its probes are fine: ranking avoids the pair from now on, as after many
+        failures.  `problem`, where there is one, is told until an exchange with the backend is good."""
+        claim.pair.failures = 1.0
+        claim.standing.blame = problem or claim.standing.blame
+        claim.standing.version += 1
 
     # ------------------------------------------------------------ writing: who is busy
 
@@ -230,6 +241,7 @@ class Fleet:
             pair.failures += FAILURE_SMOOTHING * ((0.0 if ok else 1.0) - pair.failures)
             standing.pulse.served(ok, event.at)
             if ok:
+                standing.blame = ""
                 self._measured(standing, pair, event)
             else:
                 self.doubted(standing.member.name)

@@ -14,19 +14,20 @@ LONGEST_PAUSE_SECONDS = 3600.0
 
 @attrs.frozen(kw_only=True)
 class Verdict:
-    """`outcome` as in `Finished`; `next` says whether another pair is tried.  `probe` asks for a probe, `blame` names what is
-    wrong with the backend."""
+    """`outcome` as in `Finished`; `next` says whether another pair is tried.  `probe` asks for a probe.  `avoid` is a pair that would
+    say the same to the next request; `blame` names what is wrong with its backend."""
 
     outcome: str
     next: bool
     probe: bool = False
+    avoid: bool = False
     blame: str = ""
 
 
 SERVED = Verdict(outcome="ok", next=False)
 REJECTED = Verdict(outcome="rejected", next=False)
-NO_MODEL = Verdict(outcome="rejected", next=True, probe=True)
-NO_ACCESS = Verdict(outcome="rejected", next=True, blame="refuses the configured key (api_key_env)")
+NO_MODEL = Verdict(outcome="rejected", next=True, probe=True, avoid=True)
+NO_ACCESS = Verdict(outcome="rejected", next=True, avoid=True, blame="refuses the configured key (api_key_env)")
 # some say that they cannot by a 500 or 501; who is asked for what it does not do is not unwell
 CANNOT = Verdict(outcome="rejected", next=True)
 SLOW_DOWN = Verdict(outcome="rate", next=True)

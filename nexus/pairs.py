@@ -101,17 +101,18 @@ class Pair:
 class Standing:
     """One backend in the fleet.  Read it; only the fleet writes it.
 
-    `version` counts its changes.  `report` is the last probe's, `problem` why it is not well, for people.
+    `version` counts its changes.  `report` is the last probe's.  `blame` is what traffic has shown to be wrong with it though its
+    probes are fine (a key it refuses), until an exchange is good.
     """
 
     __slots__ = (
+        "blame",
         "capacity",
         "in_flight",
         "last_probe",
         "load",
         "member",
         "pairs",
-        "problem",
         "pulse",
         "report",
         "resident",
@@ -123,13 +124,22 @@ class Standing:
         self.pulse = Pulse(limits)
         self.pairs: dict[str, Pair] = {}
         self.report: Report | None = None
-        self.problem = ""
+        self.blame = ""
         self.in_flight = 0
         self.version = 0
         self.capacity = member.capacity or member.default_capacity
         self.load: int | None = None
         self.resident: frozenset[str] = frozenset()
         self.last_probe: float | None = None
+
+    @property
+    def problem(self) -> str:
+        """Why it is not well, for people; a backend is healthy until so many probes have failed."""
+        report = self.report
+        if report is None or report.ok:
+            return self.blame
+        said = report.problem or report.code
+        return f"the last probe: {said}" if self.pulse.health is Health.HEALTHY else said
 
     def photo(self, pair: Pair) -> Candidate:
         if pair.photo is None or pair.photo_of != self.version:

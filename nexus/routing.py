@@ -32,6 +32,7 @@ from nexus.model import (
 )
 
 CORE = "core"
+FAILING = 0.6  # share of recent exchanges: three failures in a row, or one answer that no later request will get past
 WAITABLE = (RefusalKind.WAIT, RefusalKind.RATE)
 
 _DOWN = Refusal(kind=RefusalKind.POLICY, code="down")
@@ -170,12 +171,20 @@ def _leg(
         else:
             choices.append(_scored(pipeline, own, candidate))
     if len(choices) > 1:
-        choices.sort(key=_order)
+        choices.sort(key=_surest if at.tried else _order)
     return choices
 
 
-def _order(choice: Choice) -> tuple[bool, float]:
-    return choice.candidate.cloud, choice.score
+def _order(choice: Choice) -> tuple[bool, bool, float]:
+    """Home first; what keeps failing comes last there, whatever the strategy."""
+    candidate = choice.candidate
+    return candidate.cloud, candidate.failures > FAILING, choice.score
+
+
+def _surest(choice: Choice) -> tuple[bool, bool, float, float]:
+    """For a request that has failed already: its attempts are few, so they go where the least has failed lately."""
+    candidate = choice.candidate
+    return candidate.failures > FAILING, candidate.cloud, candidate.failures, choice.score
 
 
 def _own(ask: Ask, candidate: Candidate, policy: Callable[[Iterable[str]], Demand]) -> Ask:

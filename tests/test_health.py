@@ -1,6 +1,7 @@
 """Health: the state machine of the probes, ejection by traffic, the half-open trial, and what never counts."""
 
 import asyncio
+import logging
 
 import pytest
 
@@ -232,6 +233,46 @@ async def test_a_key_that_is_refused_is_said_where_the_operator_looks(nexus_gate
         assert shown["b"] is None
 
 
+@pytest.mark.parametrize("strategy", ["smart", "priority", "round_robin", "random", "least_busy"])
+@pytest.mark.parametrize("status", [401, 403, 404])
+async def test_one_good_backend_among_many_that_refuse_is_found_and_kept(nexus_gateway, strategy, status):
+    async with openai_server() as a, openai_server() as b, openai_server() as c, openai_server() as good:
+        for bad in (a, b, c):
+            bad.on(CHAT, Respond(status, json={"error": {"message": "no"}}), method="POST")
+        tables = [a_backend(name, server) for name, server in (("a", a), ("b", b), ("c", c), ("good", good))]
+        gateway = await settled(await nexus_gateway(fleet(*tables, balance={"strategy": strategy})))
+        answers = [await ask(gateway) for _ in range(12)]
+        assert sorted(said.status for said in answers)[:11] == [200] * 11  # at most one used up its attempts to learn
+        assert sum(len(chats(bad)) for bad in (a, b, c)) <= 3 + 1  # each is asked once; a probe may have let one come back
+
+
+async def test_what_has_just_refused_is_not_asked_again_by_a_request_that_failed_once(nexus_gateway):
+    """Faded or not: with home at fault a clean backend elsewhere is reached within the attempts of one request."""
+    async with openai_server() as a, openai_server() as b, openai_server() as c, openai_server() as far:
+        for bad in (a, b, c):
+            bad.on(CHAT, Respond(401, json={}), method="POST")
+        tables = [a_backend("a", a), a_backend("b", b), a_backend("c", c), a_backend("far", far, type="openai")]
+        gateway = await settled(await nexus_gateway(fleet(*tables)))
+        answers = [await ask(gateway) for _ in range(4)]
+        assert [(said.status, said.nexus("Attempts")) for said in answers[1:]] == [(200, "2")] * 3
+
+
+async def test_a_blame_stays_through_good_probes_until_an_exchange_is_good(nexus_gateway):
+    async with openai_server() as a:
+        gateway = await settled(await nexus_gateway(fleet(a_backend("a", a), health={"interval_seconds": 0.5})))
+        standing = gateway.gateway.fleet.standings["a"]
+        a.next(Respond(403, json={}), path=CHAT)
+        assert (await ask(gateway)).status == 502
+        probed = standing.last_probe
+        await gateway.until(lambda: standing.last_probe > probed)
+        assert "api_key_env" in standing.problem
+        told = (await page(gateway, "/health")).json
+        assert (told["status"], told["backends"]["healthy"]) == ("degraded", 1)
+        assert (await ask(gateway)).status == 200
+        assert standing.problem == ""
+        assert (await page(gateway, "/health")).json["status"] == "healthy"
+
+
 async def test_clients_that_leave_and_4xx_never_eject(nexus_gateway):
     async with openai_server() as server:
         gateway = await settled(await nexus_gateway(fleet(a_backend("a", server), health={"min_samples": 1})))
@@ -248,7 +289,8 @@ async def test_clients_that_leave_and_4xx_never_eject(nexus_gateway):
         assert (candidate.failures, candidate.ejected_until) == (0, 0)
 
 
-async def test_a_backend_goes_down_and_comes_back_by_its_probes(nexus_gateway):
+async def test_a_backend_goes_down_and_comes_back_by_its_probes(nexus_gateway, caplog):
+    caplog.set_level(logging.INFO, "nexus.health")
     async with openai_server() as server:
         health = {"interval_seconds": 0.5, "failure_threshold": 2, "recovery_threshold": 2}
         gateway = await settled(await nexus_gateway(fleet(a_backend("a", server), health=health)))
@@ -265,3 +307,15 @@ async def test_a_backend_goes_down_and_comes_back_by_its_probes(nexus_gateway):
         await server.start_listening()
         await gateway.until(lambda: standing.pulse.health == "healthy")
         assert (await ask(gateway)).status == 200
+        said = [(r.levelname, r.getMessage()) for r in caplog.records if r.name == "nexus.health"]
+        assert said == [("WARNING", f"a is unhealthy: refused the connection at {server.url}"), ("INFO", "a is healthy again")]
+
+
+def test_a_backend_is_healthy_so_far_while_too_few_probes_have_failed():
+    bench = Bench("a")
+    standing = bench.fleet.standings["a"]
+    bench.fleet.report("a", Report(ok=False, problem="refused the connection"), 0.01)
+    assert (standing.pulse.health, standing.problem) == (H, "the last probe: refused the connection")
+    for _ in range(2):
+        bench.fleet.report("a", Report(ok=False, problem="refused the connection"), 0.01)
+    assert (standing.pulse.health, standing.problem) == (D, "refused the connection")
