@@ -26,6 +26,7 @@ PAGES: Mapping[str, tuple[str, ...]] = {
     "values.md": ("nexus/model.py",),
     "dialects.md": ("nexus/dialects/canonical.py", "nexus/dialects/jsonbytes.py", "nexus/dialects/sse.py"),
     "testing.md": ("nexus/testing",),
+    "conformance.md": ("nexus/testing/conformance",),
 }
 
 

@@ -7,6 +7,7 @@ import ast
 import pytest
 
 import nexus.testing
+import nexus.testing.conformance
 import nexus.testing.contracts
 from nexus import api, hookspecs, model
 from nexus.dialects import canonical, jsonbytes, sse
@@ -29,6 +30,7 @@ EXPECTED = {
     "testing.md": set(nexus.testing.__all__)
     | set(nexus.testing.contracts.__all__)
     | {"upstream", "nexus_gateway", "aioresponses_fixed", "RunningGateway", "Knobs"},
+    "conformance.md": {name for name in nexus.testing.conformance.__all__ if not name.isupper()},
 }
 
 

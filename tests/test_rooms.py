@@ -77,7 +77,7 @@ ROOMS = {
     "front": "answer api body config control door errors gateway visit",
     "server": "answer catalog config errors front gateway tasks visit",
     # for people and for authors
-    "testing": "api backends clock dialects discovery model server tasks upstream",
+    "testing": "api backends catalog clock dialects discovery model server tasks upstream",
     "cli": "api catalog config errors gateway keys model nearest observers pairs server tasks testing upstream",
     "__main__": "cli",
     "__init__": "",

@@ -84,7 +84,10 @@ class _Writing:
         top = next((i for i, message in enumerate(messages) if message.role is not Role.SYSTEM), len(messages))
         written = [{"role": "system", "content": self._words(parts)}] if (parts := _all_parts(messages[:top])) else []
         for message in joined(self._turns(messages[top:])):
-            written += self._message(message)
+            for made in self._message(message):
+                if made["role"] == "user" and written and written[-1]["role"] == "user":
+                    made = {**made, "content": _both(written.pop()["content"], made["content"])}
+                written.append(made)
         return written
 
     def _turns(self, messages: Sequence[Message]) -> Iterable[Message]:
@@ -256,3 +259,8 @@ def _effort_of(budget: int | None) -> str | None:
 
 def _all_parts(messages: Sequence[Message]) -> list[Part]:
     return [part for message in messages for part in message.parts]
+
+
+def _both(first: str | list[dict[str, Any]], second: str | list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One turn of the user's made of two: what follows a tool's results stands beside the pictures that they held."""
+    return [part for said in (first, second) for part in (said if isinstance(said, list) else [{"type": "text", "text": said}])]

@@ -4,8 +4,17 @@ Each file holds one kind.  pytest may be imported here and in the fixtures, nowh
 """
 
 from nexus.testing.contracts.backend import BackendContract
+from nexus.testing.contracts.conformance import ConformanceContract
 from nexus.testing.contracts.dialect import DialectContract, Golden
 from nexus.testing.contracts.stage import StageContract
 from nexus.testing.contracts.witness import ObserverContract, SourceContract
 
-__all__ = ["BackendContract", "DialectContract", "Golden", "ObserverContract", "SourceContract", "StageContract"]
+__all__ = [
+    "BackendContract",
+    "ConformanceContract",
+    "DialectContract",
+    "Golden",
+    "ObserverContract",
+    "SourceContract",
+    "StageContract",
+]

@@ -1,0 +1,192 @@
+"""The conformance suite, for the dialects that come with Nexus and for one that somebody else might bring."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import attrs
+import pytest
+from nexus_anthropic.dialect import Anthropic
+
+from nexus.api import DialectKind, Endpoint, hookimpl, opens
+from nexus.dialects.canonical import Text
+from nexus.dialects.openai import OpenAI
+from nexus.model import CHAT
+from nexus.testing.conformance import (
+    FAILURES,
+    SCENARIOS,
+    TABLES,
+    AnthropicTable,
+    Cell,
+    Nonconforming,
+    OpenAITable,
+    declared,
+    printed,
+    run_cell,
+)
+from nexus.testing.contracts import ConformanceContract
+
+PAGE = Path(__file__).parent.parent / "docs" / "reference" / "conformance.md"
+NAMED = {scenario.name: scenario for scenario in SCENARIOS}
+OPENAI, ANTHROPIC = TABLES
+
+
+class TestOpenAI(ConformanceContract):
+    table = OpenAITable()
+
+
+class TestAnthropic(ConformanceContract):
+    table = AnthropicTable()
+    others = ()  # the pairs with OpenAI's are run above
+
+
+# ---------------------------------------------------------------- dialects that somebody else might bring
+
+
+class Parrot(OpenAI):
+    """Says what OpenAI's says, elsewhere: even to OpenAI's own it is a stranger, and all between them is translated."""
+
+    name = "parrot"
+    endpoints = (Endpoint(path="/parrot/chat", task=CHAT),)
+
+
+class Echo(Anthropic):
+    """The same of Anthropic's."""
+
+    name = "echo"
+    endpoints = (Endpoint(path="/echo/messages", task=CHAT),)
+
+
+class ParrotTable(OpenAITable):
+    dialect = "parrot"
+    path = "/parrot/chat"
+
+
+class ByForm(AnthropicTable):
+    """In the canonical form "adaptive" is said by saying nothing: thinking is left to the model."""
+
+    def exchange(self, scenario):
+        told = super().exchange(scenario)
+        if scenario.name != "reasoning":
+            return told
+        return attrs.evolve(told, arrives={key: value for key, value in told.request.items() if key != "thinking"})
+
+
+class EchoTable(ByForm):
+    dialect = "echo"
+    path = "/echo/messages"
+
+
+class Strangers:
+    @hookimpl
+    def nexus_dialects(self) -> Iterable[DialectKind]:
+        for dialect in (Parrot, Echo):
+            yield DialectKind(name=dialect.name, open=opens(lambda options, scope, dialect=dialect: dialect()))
+
+
+class TestParrot(ConformanceContract):
+    table = ParrotTable()
+    plugins = (Strangers(),)
+    others = (OpenAITable(),)
+    test_between_its_own_bytes_pass_through = None  # as OpenAI's, above
+
+
+class TestEcho(ConformanceContract):
+    """Anthropic's by way of the canonical form: signatures, cache marks, redacted thinking, failed tools, documents by URL."""
+
+    table = EchoTable()
+    plugins = (Strangers(),)
+    others = (ByForm(),)
+    test_between_its_own_bytes_pass_through = None
+
+
+# ---------------------------------------------------------------- the page
+
+
+def test_the_page_shows_the_matrix():
+    """As it is declared; that every cell is as declared is what the classes above run."""
+    assert printed(declared(TABLES, TABLES)) in PAGE.read_text(encoding="utf-8")
+
+
+def test_the_page_names_every_failure_and_no_scenario_twice():
+    names = [scenario.name for scenario in (*SCENARIOS, *FAILURES)]
+    assert len(set(names)) == len(names)
+    assert all(f"| {name} " in PAGE.read_text(encoding="utf-8") for name in names)
+
+
+# ---------------------------------------------------------------- a suite that finds nothing proves nothing
+
+
+@attrs.define
+class Lying(OpenAITable):
+    """An OpenAI table with one thing wrong."""
+
+    wrong: str = ""
+
+    def exchange(self, scenario):
+        told = super().exchange(scenario)
+        if self.wrong == "request":
+            return attrs.evolve(told, request={**told.request, "temperature": 0.25}, arrives=None)
+        if self.wrong == "text":
+            said = attrs.evolve(scenario.said, parts=(Text(text="Five."),))
+            return super().exchange(attrs.evolve(scenario, said=said))
+        if self.wrong == "loss":
+            return attrs.evolve(told, lost={"everything"})
+        if self.wrong == "refusal":
+            return attrs.evolve(told, lost={"everything"}, refused=True)
+        if self.wrong == "cut":
+            return attrs.evolve(told, frames=told.frames[:-3])
+        return told
+
+
+@pytest.mark.parametrize(
+    ("wrong", "stream", "found"),
+    [
+        ("request", False, "the request that the backend got"),
+        ("text", False, "parts of the answer"),
+        ("text", True, "parts of the answer"),
+        ("loss", True, "what X-Nexus-Translation-Loss names"),
+        ("refusal", True, "status"),
+        ("cut", True, "no error event"),
+    ],
+)
+async def test_what_is_not_as_declared_is_found(wrong, stream, found, tmp_path):
+    cell = Cell(client=ANTHROPIC, server=Lying(wrong=wrong), scenario=NAMED["tools"], stream=stream)
+    with pytest.raises(Nonconforming, match=found):
+        await run_cell(cell, tmp_path)
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.dialect)
+@pytest.mark.parametrize("name", ["tools", "reasoning"])
+def test_a_strict_reader_misses_no_frame(table, name):
+    """Without any one of its frames (a ping and a usage-only part aside) a stream is another one."""
+    frames = table.exchange(NAMED[name]).frames
+    whole = table.streamed(b"".join(frames))
+    for position, frame in enumerate(frames):
+        if b'"ping"' in frame or b'partial_json":""' in frame:
+            continue
+        assert _read(table, frames[:position] + frames[position + 1 :]) != whole, frame
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.dialect)
+def test_a_strict_reader_minds_the_order(table):
+    frames = table.exchange(NAMED["tools"]).frames
+    whole = table.streamed(b"".join(frames))
+    for position in range(len(frames) - 1):
+        swapped = [*frames[:position], frames[position + 1], frames[position], *frames[position + 2 :]]
+        if swapped != list(frames) and not any(b'"ping"' in frame for frame in swapped[position : position + 2]):
+            assert _read(table, swapped) != whole or _alike(swapped[position : position + 2]), swapped[position : position + 2]
+
+
+def _read(table, frames):
+    try:
+        return table.streamed(b"".join(frames))
+    except (ValueError, LookupError, AssertionError) as error:
+        return error
+
+
+def _alike(pair):
+    """Words and calls have places of their own in OpenAI's chunks: their order says nothing."""
+    both = b"".join(pair)
+    return pair[0] == pair[1] or b'partial_json":""' in both or (b'"content":"' in both and b'"tool_calls"' in both)
