@@ -44,6 +44,7 @@ NEXUS = """
 host = "127.0.0.1"
 port = {port}
 state_dir = "{dir}"
+{server}
 
 [discovery]
 sources = []
@@ -152,11 +153,11 @@ def start_upstream(directory: Path, port: int | None = None) -> Running:
     return running
 
 
-def nexus_command(directory: Path, port: int, backends: dict[str, int], extra: str = "") -> list[str]:
-    """The command that serves `backends` (name: port) with everything on."""
+def nexus_command(directory: Path, port: int, backends: dict[str, int], extra: str = "", server: str = "") -> list[str]:
+    """The command that serves `backends` (name: port) with everything on; `server` are lines of its `[server]` table."""
     tables = "".join(NEXUS_BACKEND.format(name=name, backend=at) for name, at in backends.items())
     file = directory / f"nexus-{port}.toml"
-    file.write_text(NEXUS.format(port=port, dir=directory / f"state-{port}", extra=extra) + tables)
+    file.write_text(NEXUS.format(port=port, dir=directory / f"state-{port}", extra=extra, server=server) + tables)
     return [sys.executable, "-m", "nexus", "serve", "-c", str(file)]
 
 
@@ -165,10 +166,10 @@ def has_nexus() -> bool:
     return subprocess.run(command, cwd=ROOT, capture_output=True, check=False).returncode == 0
 
 
-def start_nexus(directory: Path, backends: dict[str, int], extra: str = "") -> tuple[Running, float]:
+def start_nexus(directory: Path, backends: dict[str, int], extra: str = "", server: str = "") -> tuple[Running, float]:
     """The gateway, and the seconds until it was ready."""
     port = free_port()
-    running = Running(nexus_command(directory, port, backends, extra), PROXY_CORE, directory / "nexus.log", port)
+    running = Running(nexus_command(directory, port, backends, extra, server), PROXY_CORE, directory / "nexus.log", port)
     return running, _ready(running, "/health/ready", 20)
 
 

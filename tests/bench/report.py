@@ -1,18 +1,18 @@
-"""What the figures say: medians with their spread, ratios within each round, targets met or missed.  Nothing is measured here."""
+"""What the figures say: medians with their spread, ratios within each round.  Nothing is measured or judged here."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-import attrs
+MIB = 1024 * 1024
 
 Samples = dict[str, dict[str, list[float]]]  # contender → metric → one figure per round
 
 METRICS = {  # metric: (label, digits)
     "ready_s": ("ready after, s", 2),
-    "rss_start": ("memory after start, MB", 1),
-    "rss_load": ("memory after load, MB", 1),
+    "rss_start": ("memory after start, MiB", 1),
+    "rss_load": ("memory after load, MiB", 1),
     "rps_1": ("requests/s, 1 connection", 0),
     "p50_1": ("  median latency, us", 0),
     "p99_1": ("  99th percentile, us", 0),
@@ -87,49 +87,12 @@ def _grid(rows: list[list[str]]) -> str:
     )
 
 
-@attrs.frozen
-class Target:
-    """What Nexus has promised, and what was measured (the median over the rounds)."""
-
-    promise: str
-    measured: str
-    met: bool
-
-
-def targets(samples: Samples, cores: int) -> list[Target]:
-    """Every target of which the figures are there; empty without Nexus.  On one core load and gateway cannot be told apart."""
-    nexus = samples.get("nexus", {})
-    if not nexus or cores < 2:
-        return []
-    added = pairwise(samples, "p50_1", "nexus", "direct", lambda a, b: (a - b) / 1000)
-    late = pairwise({"n": nexus, "d": {"paced_p99": samples["direct"]["paced_p50"]}}, "paced_p99", "n", "d", lambda a, b: a - b)
-    found = [
-        _target("requests/s at least 1.2 times the bare proxy's", ratio(samples, "rps_64", "nexus", "bare"), 2, at_least=1.2),
-        _target("median latency added at one connection below 0.5 ms", added, 3, below=0.5),
-        _target("memory after start at most 50 MB", nexus["rss_start"], 1, below=50.05),
-        _target("ready within 1 s", nexus["ready_s"], 2, below=1.005),
-        _target("200 paced streams: 99th percentile of added delay below 5 ms", late, 2, below=5),
-        _target("200 paced streams: events held for a later one, none", nexus["paced_held"], 0, below=0.5),
-        _target("saturated: events/s at least 1.1 times nginx's", ratio(samples, "eps_single", "nexus", "nginx"), 2, at_least=1.1),
-    ]
-    return [target for target in found if target]
-
-
-def _target(
-    promise: str, figures: list[float], digits: int, *, at_least: float = float("-inf"), below: float = float("inf")
-) -> Target | None:
-    if not figures:
-        return None
-    middle = statistics.median(figures)
-    return Target(promise, spread(figures, digits), at_least <= middle < below)
-
-
-def text(samples: Samples, facts: dict[str, str], targets: list[Target]) -> str:
+def text(samples: Samples, facts: dict[str, str], verdicts: Iterable[str]) -> str:
     """The whole result, for a terminal or a page."""
     parts = [
         "\n".join(f"{name}: {value}" for name, value in facts.items()),
         f"median over the rounds [least–most]\n\n{table(samples)}",
         f"ratios within a round\n\n{ratios(samples)}",
-        "\n".join(f"{'met   ' if target.met else 'MISSED'}  {target.promise}: {target.measured}" for target in targets),
+        "\n".join(verdicts),
     ]
     return "\n\n".join(part for part in parts if part)

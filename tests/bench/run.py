@@ -23,6 +23,7 @@ import attrs
 import contenders
 import loadgen
 import report
+from targets import targets
 
 RESULTS = "## Results\n"
 BUSY_LOAD = 0.7
@@ -51,7 +52,7 @@ class Round:
             kept.setdefault(metric, []).append(figure)
 
     def warm(self, subject: Subject) -> None:
-        loadgen.requests(subject.port, 8, 1)
+        loadgen.requests(subject.port, 8, min(1, self.seconds))
 
     def rate(self, connections: int) -> Callable[[Subject], None]:
         def measure(subject: Subject) -> None:
@@ -88,7 +89,7 @@ class Round:
     def memory(self, metric: str) -> Callable[[Subject], None]:
         def measure(subject: Subject) -> None:
             if subject.running:
-                self.note(subject, **{metric: subject.running.rss() / 1e6})
+                self.note(subject, **{metric: subject.running.rss() / report.MIB})
 
         return measure
 
@@ -169,14 +170,8 @@ def chosen(options: argparse.Namespace) -> list[list[str]]:
 
 
 def machine() -> dict[str, str]:
-    cpu = [line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
-    return {
-        "cpu": cpu[0] if cpu else platform.machine(),
-        "cores": str(len(contenders.CORES)),
-        "kernel": platform.release(),
-        "python": platform.python_version(),
-        "load": ", ".join(f"{part:.2f}" for part in os.getloadavg()),
-    }
+    """What may be said of the machine on a page: neither its name nor its kernel's."""
+    return {"system": platform.system(), "cores": str(len(contenders.CORES)), "python": platform.python_version()}
 
 
 def parse() -> argparse.Namespace:
@@ -209,10 +204,9 @@ def main() -> int:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     facts, samples, groups = machine(), report.Samples(), chosen(options)
     samples |= {name: {} for group in groups for name in group}
-    if os.getloadavg()[0] > BUSY_LOAD:
-        print(
-            f"the machine is busy (load {facts['load']}): believe memory and the ratio of CPU for each request, not rates and delays"
-        )
+    if (load := os.getloadavg()[0]) > BUSY_LOAD:
+        facts["busy"] = f"other programs ran at the start (load {load:.1f}): believe memory and ratios of CPU, not rates and delays"
+        print(facts["busy"])
     os.sched_setaffinity(0, {contenders.LOAD_CORE})
     with tempfile.TemporaryDirectory(prefix="nexus-bench-") as name:
         directory = Path(name)
@@ -221,15 +215,15 @@ def main() -> int:
                 print(f"round {number + 1} of {options.rounds} …", flush=True)
                 for group in groups:
                     play(group, number, upstream.port, directory, Round(samples, options.seconds))
-    targets = report.targets(samples, len(contenders.CORES))
-    text = report.text(samples, facts, targets)
+    found = targets(samples, len(contenders.CORES))
+    text = report.text(samples, facts, map(str, found))
     print(f"\n{text}")
     if options.write:
         write(text, options.write)
     if options.json:
-        kept = {"machine": facts, "samples": samples, "targets": [attrs.asdict(target) for target in targets]}
+        kept = {"machine": facts, "samples": samples, "targets": [attrs.asdict(target) for target in found]}
         options.json.write_text(json.dumps(kept, indent=1, ensure_ascii=False))
-    return int(options.check and not all(target.met for target in targets))
+    return int(options.check and not all(target.met for target in found))
 
 
 if __name__ == "__main__":

@@ -23,6 +23,8 @@ import contenders
 from canned import chat_body, chat_request, held_stream
 
 KIB = 1024
+MIB = 1024 * KIB
+QUIET = "stream_keepalive_seconds = 3600"  # a comment of the gateway's own would be a byte that the upstream never wrote
 PROBES = 1  # connections to the upstream that belong to no stream: the last health probe's
 SETTLE_SECONDS = 10.0
 
@@ -149,13 +151,13 @@ async def walk_away(gateway: contenders.Running, upstream: contenders.Running, o
 async def soak(gateway: contenders.Running, upstream: contenders.Running, options: argparse.Namespace) -> bool:
     contenders.fetch(gateway.port, "/v1/models")
     before = gateway.rss()
-    print(f"{options.through}: {before / 1e6:.1f} MB before")
+    print(f"{options.through}: {before / MIB:.1f} MiB before")
     bursts = []
     for number in range(1, 4):
         found = await burst(gateway, upstream, options, number)
         bursts.append(found)
         print(
-            f"  burst {number}: {found.peak / 1e6:.1f} MB with {options.streams} streams open, {found.settled / 1e6:.1f} MB after; "
+            f"  burst {number}: {found.peak / MIB:.1f} MiB with {options.streams} streams open, {found.settled / MIB:.1f} MiB after; "
             f"{found.wrong} streams wrong; {found.sockets} pooled upstream sockets",
             flush=True,
         )
@@ -173,6 +175,13 @@ async def soak(gateway: contenders.Running, upstream: contenders.Running, option
     return all(met for _, _, met in results)
 
 
+def started(name: str, directory: Path, backend: int) -> contenders.Running:
+    """The proxy under test."""
+    if name == "nexus":
+        return contenders.start_nexus(directory, {"bench": backend}, server=QUIET)[0]
+    return contenders.STARTERS[name](directory, backend)[0]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--streams", type=int, default=2000)
@@ -185,8 +194,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="nexus-soak-") as name:
         directory = Path(name)
         with contenders.stopping(contenders.start_upstream(directory)) as upstream:
-            gateway, _ = contenders.STARTERS[options.through](directory, upstream.port)
-            with contenders.stopping(gateway):
+            with contenders.stopping(started(options.through, directory, upstream.port)) as gateway:
                 return int(not asyncio.run(soak(gateway, upstream, options)))
 
 

@@ -1,0 +1,82 @@
+"""What Nexus has promised, and whether a run's figures keep it; a missed promise says how to read that.  Nothing is printed here."""
+
+from __future__ import annotations
+
+import statistics
+import textwrap
+
+import attrs
+from report import MIB, Samples, pairwise, ratio, spread
+
+MEMORY = 50.0  # MiB
+WIDTH = 110
+
+WHY = {
+    "rate": "Beside relaying, Nexus reads the request, routes, counts and writes a log line: compare CPU for each and 'its core "
+    "busy'. Well below 100 % the load or another program is the limit, not the proxy.",
+    "latency": "It is the CPU time of one request and the waking of an idle core, twice. The bare proxy's and nginx's latency in "
+    "the same rows say how much of it this machine adds to any proxy.",
+    "memory": "The bare proxy's figure is an interpreter with aiohttp and nothing else; the rest is Nexus with its stages, "
+    "observers and API dialects. It does not depend on the load.",
+    "ready": "Nearly all of it is starting an interpreter and importing modules, on one core: compare with the bare proxy, which "
+    "imports aiohttp only.",
+    "late": "The 99th percentile is held against the median without a proxy, so every pause of the machine counts: compare with "
+    "the 99th percentile of direct, the bare proxy and nginx.",
+    "held": "The proxy stood still for a whole period of a stream, 33 ms. Where direct or nginx held events too, the machine did; "
+    "where only the Python proxies did, their core was taken.",
+    "saturated": "Here the load's core is the limit for every proxy, and how many events a proxy passes on at once decides: "
+    "see the spread and 'its core busy' before reading anything into a few per cent.",
+}
+
+
+@attrs.frozen
+class Target:
+    """A promise, what was measured (the median over the rounds), and how to read a miss."""
+
+    promise: str
+    measured: str
+    met: bool
+    why: str
+
+    def __str__(self) -> str:
+        if self.met:
+            return f"met     {self.promise}: {self.measured}"
+        indent = " " * 8
+        why = textwrap.fill(self.why, WIDTH, initial_indent=indent, subsequent_indent=indent)
+        return f"MISSED  {self.promise}: {self.measured}\n{why}"
+
+
+def targets(samples: Samples, cores: int) -> list[Target]:
+    """Every target of which the figures are there; empty without Nexus.  On one core load and gateway cannot be told apart."""
+    nexus = samples.get("nexus", {})
+    if not nexus or cores < 2:
+        return []
+    added = pairwise(samples, "p50_1", "nexus", "direct", lambda a, b: (a - b) / 1000)
+    late = pairwise({"n": nexus, "d": {"paced_p99": samples["direct"]["paced_p50"]}}, "paced_p99", "n", "d", lambda a, b: a - b)
+    faster, level = ratio(samples, "rps_64", "nexus", "bare"), ratio(samples, "eps_single", "nexus", "nginx")
+    found = [
+        _target("rate", "requests/s at least 1.2 times the bare proxy's", faster, 2, at_least=1.2),
+        _target("latency", "median latency added at one connection below 0.5 ms", added, 3, below=0.5),
+        _memory(nexus["rss_start"]),
+        _target("ready", "ready within 1 s", nexus["ready_s"], 2, below=1.005),
+        _target("late", "200 paced streams: 99th percentile of added delay below 5 ms", late, 2, below=5),
+        _target("held", "200 paced streams: events held for a later one, none", nexus["paced_held"], 0, below=0.5),
+        _target("saturated", "saturated: events/s at least 1.1 times nginx's", level, 2, at_least=1.1),
+    ]
+    return [target for target in found if target]
+
+
+def _target(
+    why: str, promise: str, figures: list[float], digits: int, *, at_least: float = float("-inf"), below: float = float("inf")
+) -> Target | None:
+    if not figures:
+        return None
+    middle = statistics.median(figures)
+    return Target(promise, spread(figures, digits), at_least <= middle < below, WHY[why])
+
+
+def _memory(figures: list[float]) -> Target:
+    """The promise says MB; it is judged in MiB, and both are printed so that nobody has to guess which."""
+    decimal = spread([figure * MIB / 1e6 for figure in figures], 1)
+    promise = f"memory after start at most {MEMORY:.0f} MB, judged as {MEMORY:.0f} MiB = {MEMORY * MIB:,.0f} bytes"
+    return Target(promise, f"{spread(figures, 1)} MiB = {decimal} MB", statistics.median(figures) <= MEMORY, WHY["memory"])
