@@ -19,7 +19,7 @@ from nexus.errors import Problem, StageError
 from nexus.gateway import Gateway
 from nexus.journey import Journey
 from nexus.keys import CREDENTIAL_HEADERS
-from nexus.model import Answered, Payload, Request
+from nexus.model import Answered, Payload, Request, Zone
 from nexus.names import matcher
 from nexus.relay import Told, relay, send_estimate, send_problem
 from nexus.visit import Visit, Watch
@@ -77,6 +77,8 @@ class Answerer:
             told.left()
             raise
         except asyncio.CancelledError:
+            if visit.cut and not visit.gone:
+                return await send_problem(visit, told, Problem(503, "stopping", "Nexus is stopping"), journey)
             told.left()
             raise
         except Exception as error:
@@ -100,13 +102,14 @@ class Answerer:
             return await relay(visit, opened, journey, told, dispatcher.tell(opened.choice))
         except BaseException as error:
             left = isinstance(error, asyncio.CancelledError | ConnectionError)
-            told.attempt_outcome, failure = "left" if left else "failed", type(error).__name__
+            told.attempt_outcome, failure = "left" if left else "refused", type(error).__name__
             raise
         finally:
             await opened.close(told.attempt_outcome, failure or told.code)
             told.usage = opened.usage
             told.cost = opened.cost
             told.first_byte = opened.claim.since + opened.first_byte
+            told.attempt_seconds = self._now() - opened.claim.since
 
     def _answered(self, told: Told, journey: Journey | None, dialect: Dialect, endpoint: Endpoint, accepted: float) -> None:
         now = self._now()
@@ -152,6 +155,10 @@ def journey_of(
 ) -> Journey:
     """Headers and body become a request and its legs.  Raises Problem: 400 for what is malformed, 403 for a model the key may not use."""
     facts, wishes = dialect.decode(endpoint, payload), wishes_of(headers)
+    if wishes.zone is Zone.RESTRICTED and "zone" not in gateway.runtime.enforced:
+        raise Problem(
+            400, "zone_not_enforced", "X-Nexus-Zone cannot be kept here: no active stage enforces zones", param="X-Nexus-Zone"
+        )
     request = Request(
         id=request_id,
         dialect=dialect.name,

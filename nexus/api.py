@@ -294,6 +294,10 @@ class Backend(abc.ABC):
         Raises BackendError where no reply came.
         """
 
+    def secrets(self) -> Iterable[Secret]:
+        """What must not be repeated where the server says it (its key, in an error): it is replaced by `***`."""
+        return ()
+
     async def load(self, model: str) -> None:
         """Make the model resident.  Raises BackendError("unsupported") where the server cannot."""
         raise BackendError("unsupported", "this server cannot load a model on request")

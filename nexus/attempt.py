@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from nexus.api import Clock, Reader, Reply
+from nexus.api import Backend, Clock, Reader, Reply
 from nexus.dialects.ways import Ways
 from nexus.errors import BackendError, Problem, Refused, StageError
 from nexus.fleet import DEFAULT_PAUSE_SECONDS, Claim, Fleet
@@ -88,8 +88,8 @@ class Attempts:
         except asyncio.CancelledError:
             claim.finish("left", sent=True)
             raise
-        except BaseException as error:
-            claim.finish("failed", code=type(error).__name__)
+        except BaseException as error:  # a fault of ours or of a stage: the backend is not to blame
+            claim.finish("refused", code=type(error).__name__)
             raise
 
     # ------------------------------------------------------------ the call
@@ -166,6 +166,7 @@ class Attempts:
             )
         else:
             head, whole = await whole_body(reply, None, MAX_WHOLE_BYTES)
+            head = _without(head, turn.claim.standing.member.backend)
             code = way.dialect.lacks(way.dialect.read_error(head)) or "backend_rejected"
             head = way.rejection(reply.status, reply.headers, head, journey.request.id)
         return OpenReply(
@@ -183,7 +184,7 @@ class Attempts:
 
     async def _refused_there(self, journey: Journey, turn: Turn, reply: Reply, judged: Verdict, way: Way) -> None:
         pause = retry_after(reply.headers, self._clock.time()) if judged.outcome == "rate" else None
-        said = way.dialect.read_error(await some_body(reply))
+        said = way.dialect.read_error(_without(await some_body(reply), turn.claim.standing.member.backend))
         code = way.dialect.lacks(said)
         if judged is FAILED and code.removeprefix("no_") in (*journey.request.needs, journey.request.task):
             judged = CANNOT
@@ -243,6 +244,13 @@ class Objected(Exception):
         super().__init__(refusal.code)
         self.stage = stage
         self.refusal = refusal
+
+
+def _without(body: bytes, backend: Backend) -> bytes:
+    """What a backend says, without its secrets: some repeat the key that they refuse."""
+    for secret in backend.secrets():
+        body = body.replace(secret.reveal().encode(), b"***")
+    return body
 
 
 def _forwarded(headers: Mapping[str, str], prefixes: tuple[str, ...]) -> tuple[tuple[str, str], ...]:

@@ -43,7 +43,7 @@ class Door:
             return {}
         if origin.lower() not in self._origins and not _same(origin, host):
             raise Problem(403, "origin_not_allowed", "pages of this Origin may not call: list it in [server] origins")
-        return {"Access-Control-Allow-Origin": origin, "Vary": "Origin"}
+        return {"Access-Control-Allow-Origin": origin, "Access-Control-Expose-Headers": "*", "Vary": "Origin"}
 
     def preflight(self, http: Head) -> Mapping[str, str]:
         """What a browser wants to know before it calls."""

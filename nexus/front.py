@@ -63,6 +63,11 @@ class Front:
         """How many requests of a dialect are under way."""
         return 0 if self._watch is None else len(self._watch)
 
+    def cut(self) -> None:
+        """End what is under way, in words where a client can still be told."""
+        if self._watch is not None:
+            self._watch.cut()
+
     def close(self) -> None:
         """Turn newcomers away with a 503; what is under way goes on."""
         if self._gateway is not None:

@@ -38,7 +38,10 @@ LOG = logging.getLogger("nexus")
 
 @attrs.frozen(kw_only=True)
 class Runtime:
-    """What a request reads of the configuration: one value, read once, so that a request sees one configuration only."""
+    """What a request reads of the configuration: one value, read once, so that a request sees one configuration only.
+
+    `enforced` are the policy words that the active stages keep.
+    """
 
     config: Config
     pipeline: Pipeline
@@ -46,6 +49,7 @@ class Runtime:
     dispatcher: Dispatcher
     keyring: Keyring
     dialects: Mapping[str, Dialect]
+    enforced: frozenset[str]
 
 
 class Gateway:
@@ -171,6 +175,7 @@ async def _runtime(gateway: Gateway) -> Runtime:
         dispatcher=dispatcher,
         keyring=Keyring(config.keys),
         dialects=dialects,
+        enforced=frozenset(word for name in gateway.pipeline.names for word in gateway.catalog.stages[name].policy_words),
     )
 
 

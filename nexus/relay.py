@@ -20,10 +20,14 @@ COUNT_HEADER = "X-Nexus-Token-Count"
 
 
 class Told:
-    """What the client was told, for the `Answered` event.  `common` are the headers of every answer.  `attempt_outcome` is how the last exchange ended, as in `Finished`."""
+    """What the client was told, for the `Answered` event.  `common` are the headers of every answer.
+
+    `attempt_outcome` is how the last exchange ended, as in `Finished`, `attempt_seconds` how long it took.
+    """
 
     __slots__ = (
         "attempt_outcome",
+        "attempt_seconds",
         "choice",
         "code",
         "common",
@@ -44,6 +48,7 @@ class Told:
         self.outcome = "ok"
         self.code = ""
         self.attempt_outcome = "ok"
+        self.attempt_seconds = 0.0
         self.choice: Choice | None = None
         self.usage: Usage = NO_USAGE
         self.cost: float | None = None
@@ -62,7 +67,12 @@ class Told:
         candidate = self.choice.candidate
         return (
             Attempt(
-                backend=candidate.backend, model=candidate.model, outcome=self.attempt_outcome, status=self.status, code=self.code
+                backend=candidate.backend,
+                model=candidate.model,
+                outcome=self.attempt_outcome,
+                status=self.status,
+                code=self.code,
+                seconds=self.attempt_seconds,
             ),
         )
 
@@ -77,7 +87,7 @@ def relay(visit: Visit, opened: OpenReply, journey: Journey, told: Told, extra: 
     if opened.status >= 400:
         told.outcome, told.attempt_outcome = "refused", "rejected"
         told.code = opened.code
-    if visit.response is not None and opened.status >= 400:
+    if opened.status >= 400 and visit.early:
         return _rejected_late(visit, opened, told)
     headers = _headers(opened, journey, told, extra)
     return _whole(visit, opened, told, headers) if opened.whole else _stream(visit, opened, told, headers)
@@ -93,11 +103,11 @@ async def send_estimate(visit: Visit, told: Told, body: bytes) -> web.StreamResp
 async def send_problem(visit: Visit, told: Told, problem: Problem, journey: Journey | None) -> web.StreamResponse:
     """Send an error in the dialect's own form: as a whole answer, or as the last event of a stream that has begun."""
     told.status, told.code, told.outcome = problem.status, problem.code, "refused"
-    if visit.response is not None:
+    if (response := await visit.begun()) is not None:
         told.outcome = "broken"
-        await visit.response.write(told.dialect.error_event(problem, told.request_id))
-        await visit.response.write_eof()
-        return visit.response
+        await response.write(told.dialect.error_event(problem, told.request_id))
+        await response.write_eof()
+        return response
     headers = {"Content-Type": "application/json", **told.common}
     if problem.retry_after is not None:
         headers["Retry-After"] = str(problem.retry_after)
@@ -107,10 +117,10 @@ async def send_problem(visit: Visit, told: Told, problem: Problem, journey: Jour
         if journey.plan is not None and journey.plan.objections:
             headers["X-Nexus-Rejection-Reasons"] = reasons_header(journey.plan)
     visit.streaming = False
-    response = whole(visit.http, problem.status, headers, told.dialect.error(problem, told.request_id))
+    answer = whole(visit.http, problem.status, headers, told.dialect.error(problem, told.request_id))
     if not visit.http.content.is_eof() or visit.http.content.exception() is not None:
-        response.force_close()  # the rest of a body that nobody will read is no next request
-    return await _send(visit, response)
+        answer.force_close()  # the rest of a body that nobody will read is no next request
+    return await _send(visit, answer)
 
 
 async def _whole(visit: Visit, opened: OpenReply, told: Told, headers: dict[str, str]) -> web.StreamResponse:
@@ -130,7 +140,7 @@ async def _send(visit: Visit, response: web.StreamResponse) -> web.StreamRespons
 
 
 async def _stream(visit: Visit, opened: OpenReply, told: Told, headers: dict[str, str]) -> web.StreamResponse:
-    response = visit.response or await visit.begin(opened.status, headers)
+    response = await visit.begun() or await visit.begin(opened.status, headers)
     del headers  # a stream may stay open for long
     now = visit.now
     write = response.write

@@ -219,9 +219,14 @@ def _free(ask: Ask, candidate: Candidate, at: Circumstances) -> bool:
         and candidate.paused_until <= at.now
         and not candidate.ejected_until
         and not at.tried
-        and (at.allowed is None or not ask.leg.any_model)
+        and (at.allowed is None or not ask.leg.index)
         and _understands(candidate, ask.request, at)
     )
+
+
+def _opens(allowed: Callable[[str], bool], leg: Leg, candidate: Candidate) -> bool:
+    """Whether a key opens a pair that the client has not asked for by name: a fallback, or any model."""
+    return allowed(candidate.name) or (not leg.any_model and allowed(leg.name))
 
 
 def _busy(candidate: Candidate, request: Request) -> bool:
@@ -239,7 +244,7 @@ def _core(ask: Ask, candidate: Candidate, known: tuple[Candidate, ...], at: Circ
     """What nobody may switch off: keys, health, dialect, pauses, free slots."""
     refusals = []
     request = ask.request
-    if at.allowed is not None and ask.leg.any_model and not at.allowed(candidate.name):
+    if at.allowed is not None and ask.leg.index and not _opens(at.allowed, ask.leg, candidate):
         refusals.append(Refusal(kind=RefusalKind.DENIED, code="key", data={"model": candidate.name}))
     if not _understands(candidate, request, at):
         refusals.append(Refusal(kind=RefusalKind.NEVER, code="dialect", data={"dialect": request.dialect, "task": request.task}))

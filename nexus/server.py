@@ -94,14 +94,20 @@ async def listen(config: Config, catalog: Catalog) -> AsyncIterator[tuple[Gatewa
             await _drain(front, config.server.shutdown_grace_seconds)
         finally:
             front.close()
+            front.cut()
+            await _quiet(front, CUT_SECONDS)
             await runner.cleanup()
 
 
 async def _drain(front: Front, grace: float) -> None:
     """Until nothing is under way, at most `grace` seconds.  The port stays open, so that newcomers are told to ask another."""
     front.close()
+    await _quiet(front, grace)
+
+
+async def _quiet(front: Front, seconds: float) -> None:
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(grace):
+        async with asyncio.timeout(seconds):
             while front.busy:  # noqa: ASYNC110 - it happens once, and an event would cost every request something
                 await asyncio.sleep(LOOK_SECONDS)
 
@@ -109,7 +115,7 @@ async def _drain(front: Front, grace: float) -> None:
 @asynccontextmanager
 async def _open(front: Front, config: Config, catalog: Catalog) -> AsyncIterator[Gateway]:
     async with open_gateway(config, catalog) as gateway, Tasks(LOG) as tasks:
-        watch = Watch(config.server.stream_keepalive_seconds, gateway.clock.now)
+        watch = Watch(config.server.stream_keepalive_seconds, gateway.clock.now, tasks.spawn)
         tasks.spawn(watch.run(), "watch over open requests")
         front.open(gateway, watch)
         yield gateway

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
 
 from aiohttp import web
 
@@ -15,14 +16,17 @@ LOOK_SECONDS = 0.05  # between two looks for clients that left; an embedding app
 
 
 class Visit:
-    """One request between its head and its last byte.  `streaming` says that the client expects a stream of `keepalive`'s dialect."""
+    """One request between its head and its last byte.  `streaming` says that the client expects a stream of `keepalive`'s dialect,
+    `cut` that the gateway stops and cannot wait for the end."""
 
-    __slots__ = ("headers", "http", "keepalive", "last_write", "now", "response", "stream_type", "streaming")
+    __slots__ = ("_beginning", "cut", "headers", "http", "keepalive", "last_write", "now", "response", "stream_type", "streaming")
 
     def __init__(self, http: web.BaseRequest, now: Callable[[], float]) -> None:
         self.http = http
         self.now = now
         self.response: web.StreamResponse | None = None
+        self.cut = False
+        self._beginning: asyncio.Future[None] | None = None
         self.streaming = False
         self.keepalive = b""
         self.stream_type = ""
@@ -36,31 +40,55 @@ class Visit:
 
     async def begin(self, status: int, headers: Mapping[str, str]) -> web.StreamResponse:
         """Send the head of the answer."""
-        response = self.response = web.StreamResponse(status=status, headers=headers)
-        await response.prepare(self.http)
-        response.headers.clear()  # they are written, and thousands of open streams need not keep them
+        beginning = self._beginning = asyncio.get_running_loop().create_future()
+        response = web.StreamResponse(status=status, headers=headers)
+        try:
+            await response.prepare(self.http)
+            response.headers.clear()  # they are written, and thousands of open streams need not keep them
+            self.response = response
+        finally:
+            self._beginning = None
+            beginning.set_result(None)
         return response
+
+    @property
+    def early(self) -> bool:
+        """Whether the head has been sent, or is just being sent: an app's signals may take their time."""
+        return self.response is not None or self._beginning is not None
+
+    async def begun(self) -> web.StreamResponse | None:
+        """The answer whose head has been sent, if any; one that is just being sent is waited for."""
+        if self._beginning is not None:
+            await self._beginning
+        return self.response
 
     async def stay_alive(self) -> None:
         """Send a keep-alive, and before it the head where the answer has not begun.  Never waits for a slow client."""
         transport = self.http.transport
         if transport is None or transport.get_write_buffer_size():
             return
-        if self.response is None:
-            await self.begin(
-                200, {"Content-Type": self.stream_type, "Cache-Control": "no-cache", **self.headers, "X-Nexus-Pending": "true"}
-            )
-        assert self.response is not None
-        await self.response.write(self.keepalive)
+        if self._beginning is not None:
+            return
         self.last_write = self.now()
+        with contextlib.suppress(OSError, RuntimeError):  # the client has just left: the next look finds out
+            if self.response is None:
+                await self.begin(200, self._pending())
+            if self.response is not None:
+                await self.response.write(self.keepalive)
+
+    def _pending(self) -> dict[str, str]:
+        return {"Content-Type": self.stream_type, "Cache-Control": "no-cache", **self.headers, "X-Nexus-Pending": "true"}
 
 
 class Watch:
-    """The one watcher over all open requests."""
+    """The one watcher over all open requests.  `spawn` runs what may take its time, so that nobody else is waited for."""
 
-    def __init__(self, keepalive_seconds: float, now: Callable[[], float]) -> None:
+    def __init__(
+        self, keepalive_seconds: float, now: Callable[[], float], spawn: Callable[[Coroutine[Any, Any, None], str], None]
+    ) -> None:
         self._keepalive_seconds = keepalive_seconds
         self._now = now
+        self._spawn = spawn
         self._visits: set[Visit] = set()
         self._some = asyncio.Event()
 
@@ -75,6 +103,12 @@ class Watch:
     def remove(self, visit: Visit) -> None:
         self._visits.discard(visit)
 
+    def cut(self) -> None:
+        """The gateway stops now: end every request, in words where its client can still be told."""
+        for visit in tuple(self._visits):
+            visit.cut = True
+            visit.http.task.cancel()
+
     async def run(self) -> None:
         """Look until cancelled."""
         look = 0
@@ -88,12 +122,10 @@ class Watch:
                     visit.http.task.cancel()  # the connection's task, and with it the request's
             look += 1
             if look % 10 == 0:
-                await self._keep_alive()
+                self._keep_alive()
 
-    async def _keep_alive(self) -> None:
+    def _keep_alive(self) -> None:
         now = self._now()
         for visit in tuple(self._visits):
-            due = visit.streaming and visit.keepalive and now - visit.last_write >= self._keepalive_seconds
-            if due and visit in self._visits and not visit.gone:
-                with contextlib.suppress(OSError, RuntimeError):  # the client has just left: the next look finds out
-                    await visit.stay_alive()
+            if visit.streaming and visit.keepalive and now - visit.last_write >= self._keepalive_seconds and not visit.gone:
+                self._spawn(visit.stay_alive(), "keep a stream alive")

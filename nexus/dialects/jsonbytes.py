@@ -43,6 +43,11 @@ def set_member(body: bytes, key: str, member: str, value: bytes) -> bytes:
     return body[:start] + changed + body[end:]
 
 
+def times_at_top(body: bytes, key: str) -> int:
+    """How often the object has this key at its top."""
+    return sum(1 for _ in _values(body, key))
+
+
 def append_top_level(body: bytes, key: str, value: bytes) -> bytes:
     """`body` with one more member at its end."""
     close = body.rindex(b"}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from nexus.api import Dialect, Endpoint, Facts, ModelEntry, Reader, Splice
-from nexus.dialects.jsonbytes import replace_top_level, set_member
+from nexus.dialects.jsonbytes import replace_top_level, set_member, times_at_top
 from nexus.dialects.openai_reader import StreamReader, WholeReader
 from nexus.errors import Problem
 from nexus.model import CHAT, COMPLETION, EMBEDDING, EMPTY, JSON_SCHEMA, TOOLS, VISION, Payload
@@ -178,6 +178,10 @@ def _fields(body: bytes) -> dict[str, msgspec.Raw]:
         raise _bad(f"the body is not valid JSON: {error}", None) from None
     except RecursionError:
         raise _bad("the body is nested too deeply", None) from None
+    spelt = b"\\u006" in body or b"\\u007" in body  # a letter that is written as an escape: nobody does so without a purpose
+    for key in ("model", "stream"):
+        if (spelt or body.count(b'"%s"' % key.encode()) > 1) and times_at_top(body, key) > 1:
+            raise _bad(f"the field {key!r} is there twice: servers differ in which one counts", key)
     for key in fields.keys() - COMMON_FIELDS:
         if key.casefold() in ("model", "stream"):
             # servers written in Go read keys without regard to case: two spellings would mean two different requests

@@ -158,7 +158,10 @@ class WholeReader(Reader):
         if len(self._kept) < self._size:
             return self._in_tail()
         try:
-            return _usage_in(_answer.decode(self._kept).usage)
+            answer = _answer.decode(self._kept)
+            if b'"error"' in self._kept and answer.choices is None and (said := error_in(self._kept)):
+                raise BackendError("error_event", said, sent=True)
+            return _usage_in(answer.usage)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise BackendError("malformed", "the answer is not a JSON object") from None
 
