@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import attrs
 
-from nexus.api import BackendKind, Check, Fingerprint, Server, Sighting, Source
+from nexus.api import BackendKind, Check, Fingerprint, Report, Server, Sighting, Source, Zone
 from nexus.catalog import Catalog
 from nexus.components import Ground, open_backend
 from nexus.config import BackendConfig, Config, ModelConfig
@@ -25,6 +25,7 @@ from nexus.probing import Prober
 from nexus.state import Store
 from nexus.tasks import Tasks
 from nexus.trust import trusts, zone_of
+from nexus.unrecognised import AUTO, Unrecognised
 
 AGAIN_SECONDS = 2.0  # until something that listens but was not recognised is asked again
 SELDOM_SECONDS = 30.0  # the same, once it has been asked often
@@ -32,7 +33,7 @@ OFTEN = 10
 NEXUS = "nexus"
 # A Nexus found on the way, this one included, is no backend: requests would go round in circles.
 _NEXUS = Fingerprint(ports=(), checks=(Check(path="/health", json="backends.unknown"),), rank=0)
-RESOLVE_SECONDS = 10.0  # until a name that did not resolve is tried again
+RESOLVE_SECONDS = 10.0  # until a name is resolved again: it may resolve now, or mean another machine
 
 Identity = tuple[str, int]
 
@@ -86,26 +87,30 @@ class Finder:
         return await _identity(url)
 
     async def _recognised_later(self, backend: BackendConfig, place: Identity, stack: AsyncExitStack) -> None:
+        """Until it says what it is, it is a member like any other: of type `auto`, without models, unhealthy."""
+        server = Server(name=backend.name, url=(backend.url or "").rstrip("/"), key=backend.key)
+        unknown = Unrecognised(server, self._ground.scope(server.name, self._tasks.spawn))
+        zone, why = zone_of(written=backend.zone, address=None, vouched=None, kind=AUTO, runs_models=True)
+        self._fleet.join(Member(name=server.name, kind=AUTO, url=server.url, backend=unknown, zone=zone, zone_evidence=why))
         while True:
-            seen = await recognise(backend.url or "", self._fingerprints, self._ground.session(), key=backend.key)
+            began = self._ground.clock.now()
+            seen = await recognise(server.url, self._fingerprints, self._ground.session(), key=server.key)
             if seen is not None:
-                self._log.info("%s is of type %s: %s", backend.name, seen.kind, seen.evidence)
-                await self._admit(backend, self._catalog.backends[seen.kind], place, stack)
-                return
+                break
+            self._fleet.report(server.name, await unknown.probe(), self._ground.clock.now() - began)
             await asyncio.sleep(AGAIN_SECONDS)
+        self._log.info("%s is of type %s: %s", server.name, seen.kind, seen.evidence)
+        try:
+            await self._admit(backend, self._catalog.backends[seen.kind], place, stack)
+        except StartupError as error:
+            self._fleet.report(server.name, Report(ok=False, code="unrecognised", problem=str(error)), 0.0)
 
     async def _admit(self, backend: BackendConfig, kind: BackendKind, place: Identity, stack: AsyncExitStack) -> None:
         url = backend.url or kind.default_url or ""
         server = Server(name=backend.name, url=url.rstrip("/"), key=backend.key)
         component = await open_backend(self._ground, kind, server, backend.options, stack)
         address = place[0] if is_address(place[0]) else None
-        zone, evidence = zone_of(
-            written=backend.zone,
-            address=address,
-            vouched="the configuration names it",
-            kind=kind.name,
-            runs_models=kind.runs_models,
-        )
+        zone, evidence = _proven(address, kind, backend.zone)
         member = Member(
             name=backend.name,
             kind=kind.name,
@@ -122,26 +127,23 @@ class Finder:
             overrides=tuple(_override(m) for m in backend.overrides),
         )
         self._join(member, self._tasks)
-        if address is None and backend.zone is None and kind.runs_models:
-            self._tasks.spawn(self._resolve_later(member, kind), f"resolve {backend.name}")
+        if backend.zone is None and kind.runs_models and not is_address(urlsplit(server.url).hostname or ""):
+            self._tasks.spawn(self._resolve_again(member, kind, place), f"resolve {backend.name}")
 
-    async def _resolve_later(self, member: Member, kind: BackendKind) -> None:
+    async def _resolve_again(self, member: Member, kind: BackendKind, place: Identity) -> None:
+        """A name may come to mean another machine: the zone that was proven by its address is proven anew."""
         while True:
             await asyncio.sleep(RESOLVE_SECONDS)
-            place = await _identity(member.url)
-            if is_address(place[0]):
-                self._configured.setdefault(place, member.name)
-                zone, evidence = zone_of(
-                    written=None,
-                    address=place[0],
-                    vouched="the configuration names it",
-                    kind=kind.name,
-                    runs_models=kind.runs_models,
-                )
-                self._fleet.place(member.name, zone, evidence)
-                return
+            found = await _identity(member.url)
+            if found == place or not is_address(found[0]):  # unknown for a moment: nothing can be sent there either
+                continue
+            place = found
+            self._configured.setdefault(place, member.name)
+            zone, evidence = _proven(place[0], kind)
+            self._fleet.place(member.name, zone, evidence)
 
     def _join(self, member: Member, tasks: Tasks) -> None:
+        self._fleet.leave(member.name)  # where it was there already, unrecognised
         self._fleet.join(member, self._store.models(member.url) if self._store else ())
         tasks.spawn(self._prober.run(member), f"probe {member.name}")
 
@@ -223,13 +225,24 @@ class Finder:
         found = self._found.pop(place)
         if found.name is not None:
             self._log.info("%s is gone", found.name)
+        await self._let_go(found)
+
+    async def _let_go(self, found: Found) -> None:
+        if found.name is not None:
             self._fleet.leave(found.name)
         await found.tasks.close()
         await found.stack.aclose()
 
     async def close(self) -> None:
-        for place in tuple(self._found):
-            await self._lost(place)
+        """Let go of all that was found.  It is the gateway that goes, so nothing is said of them."""
+        while self._found:
+            await self._let_go(self._found.popitem()[1])
+
+
+def _proven(address: str | None, kind: BackendKind, written: Zone | None = None) -> tuple[Zone, str]:
+    """The zone of a configured server, and why."""
+    vouched = "the configuration names it"
+    return zone_of(written=written, address=address, vouched=vouched, kind=kind.name, runs_models=kind.runs_models)
 
 
 def _server(backend: BackendConfig, place: Identity) -> Hashable:

@@ -24,6 +24,7 @@ from nexus.testing import (
     openai_server,
     vllm_server,
 )
+from nexus.testing.gateway import running_gateway
 
 from .asking import a_backend, ask, chats, fleet, page, settled
 
@@ -155,11 +156,58 @@ async def test_an_auto_backend_is_recognised_and_a_later_one_too(nexus_gateway):
         late.stop_listening()
         tables = [{"name": "one", "url": server.url + "/v1"}, {"name": "late", "url": late.url, "tier": 3}]
         gateway = await nexus_gateway({"backends": tables})
-        await gateway.until(lambda: names(gateway) == ["one"])
+        await gateway.until(lambda: gateway.gateway.fleet.knows("tiny") and gateway.gateway.fleet.settled)
         await late.start_listening()
         await gateway.until(lambda: gateway.gateway.fleet.knows("llama3"))
         kinds = {name: (s.member.kind, s.member.zone, s.member.tier) for name, s in gateway.gateway.fleet.standings.items()}
     assert kinds == {"one": ("vllm", "restricted", 1), "late": ("ollama", "restricted", 3)}
+
+
+async def test_an_auto_backend_that_is_off_is_shown_like_any_other(nexus_gateway, monkeypatch):
+    monkeypatch.setattr("nexus.finding.AGAIN_SECONDS", 0.1)
+    async with ollama_server(["llama3:latest"]) as server, ScriptedUpstream() as stranger:
+        server.stop_listening()
+        tables = [{"name": "off", "url": server.url + "/v1"}, {"name": "strange", "url": stranger.url}]
+        gateway = await settled(await nexus_gateway({"backends": tables}))
+        shown = {b["name"]: b for b in (await page(gateway, "/nexus/backends")).json["backends"]}
+        assert {(b["type"], b["health"], len(b["models"])) for b in shown.values()} == {("auto", "unhealthy", 0)}
+        assert shown["off"]["problem"] == f"refused the connection at {server.url}"
+        assert shown["strange"]["problem"].startswith(f"answers at {stranger.url}, but as no installed type")
+        health = (await page(gateway, "/health")).json
+        assert (health["status"], health["backends"]) == ("unhealthy", {"total": 2, "healthy": 0, "unhealthy": 2, "unknown": 0})
+        said = await ask(gateway, "llama3")
+        assert (said.status, said.error["code"]) == (503, "backends_unavailable")
+        assert "off" in said.error["message"]
+        await server.start_listening()
+        await gateway.until(lambda: gateway.gateway.fleet.knows("llama3"))
+        assert sorted(names(gateway)) == ["off", "strange"]
+        assert gateway.gateway.fleet.standings["off"].member.kind == "ollama"
+        assert (await ask(gateway, "llama3")).status == 200
+
+
+async def test_a_name_that_comes_to_mean_a_public_address_loses_its_proven_zone(nexus_gateway, monkeypatch):
+    monkeypatch.setattr("nexus.finding.RESOLVE_SECONDS", 0.05)
+    async with openai_server() as server, vllm_server() as proven:
+        tables = [a_backend("box", f"http://localhost:{proven.port}", "vllm"), a_backend("number", server)]
+        gateway = await settled(await nexus_gateway(fleet(*tables)))
+        standing = gateway.gateway.fleet.standings["box"]
+        assert standing.member.zone == "restricted"
+
+        async def moved(host, port):
+            return "203.0.113.7", port
+
+        monkeypatch.setattr("nexus.finding.identity", moved)
+        await gateway.until(lambda: standing.member.zone == "open")
+        assert "203.0.113.7" in standing.member.zone_evidence
+
+
+async def test_a_gateway_that_stops_does_not_say_that_its_finds_are_gone(tmp_path, caplog):
+    caplog.set_level(logging.INFO, "nexus.discovery")
+    async with openai_server() as server:
+        async with running_gateway(on_loopback(server), state_dir=tmp_path) as gateway:
+            await gateway.until(lambda: at(gateway, server))
+        assert "found openai-compatible" in caplog.text
+        assert "is gone" not in caplog.text
 
 
 async def test_a_configured_backend_that_is_seen_to_come_or_go_is_asked_at_once(nexus_gateway):

@@ -61,7 +61,8 @@ ROOMS = {
     "config": "api catalog errors model nearest",
     "keys": "config",
     "components": "api errors tasks",
-    "finding": "api catalog components config discovery errors fleet probing state tasks trust",
+    "unrecognised": "api backends",
+    "finding": "api catalog components config discovery errors fleet probing state tasks trust unrecognised",
     "gateway": "api attempt catalog clock components config dialects dispatch finding fleet health keys model names probing routing state"
     " tasks upstream waiting",
     # HTTP in, HTTP out

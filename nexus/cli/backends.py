@@ -51,7 +51,12 @@ def evidence(backends: list[Mapping[str, Any]]) -> Iterator[str]:
     for b in backends:
         yield f"{click.style(plain(b['name']), bold=True)}  {plain(b['url'])}"
         yield wrapped("  zone    ", f"{b['zone']}: {plain(b['zone_evidence'])}", columns)
-        yield wrapped("  health  ", f"{b['health']}: {plain(_health(b))}", columns)
+        yield wrapped("  health  ", f"{_how(b)}: {plain(_health(b))}", columns)
+
+
+def _how(b: Mapping[str, Any]) -> str:
+    """One failed probe does not make a backend unhealthy; what it met is told all the same."""
+    return f"{b['health']} so far" if b["health"] == "healthy" and b["problem"] else str(b["health"])
 
 
 def _health(b: Mapping[str, Any]) -> str:
