@@ -175,6 +175,14 @@ class Llm(Program):
         options = {PLAIN: ["--no-stream"], TOOLS: ["-T", "llm_version", "--tools-debug"]}.get(scenario, [])
         return [self._llm(), "-m", "nexus", *options, prompt]
 
+    def start(self, world: World, scenario: str) -> AbstractContextManager[Running]:
+        """After its key was set, as `nexus clients` tells."""
+        told = "\n".join(lines.text for lines in world.lines(self.page))
+        (words,) = [line.split()[1:] for line in told.splitlines() if line.startswith("llm keys set ")]
+        with running([self._llm(), *words], world.folder, {}) as keys:
+            assert keys.ended().code == 0
+        return super().start(world, scenario)
+
 
 class Aider(Program):
     name = page = "aider"
@@ -194,6 +202,10 @@ class Aider(Program):
 
     def variables(self, world: World, scenario: str) -> Mapping[str, str]:
         return {**super().variables(world, scenario), "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+
+    def failed(self, ended: Ended) -> bool:
+        """Its exit code is 0 whatever happens."""
+        return ended.code == 0 and "NotFoundError" in ended.all
 
 
 def agents() -> list[Client]:
