@@ -1,0 +1,129 @@
+"""The benchmark scripts run and say what they promise to say.  No speed is judged here: that is for a quiet machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCH = Path(__file__).parent / "bench"
+SECONDS = 60
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the scripts pin processes to cores and read /proc")
+
+
+def run(script, *arguments, path=None):
+    """Exit code and output of one script; nothing that it started outlives it."""
+    env = os.environ | ({"PATH": path} if path else {})
+    command = [sys.executable, str(BENCH / script), *map(str, arguments)]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env, start_new_session=True
+    )
+    try:
+        said, _ = process.communicate(timeout=SECONDS)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        pytest.fail(f"{script} did not end within {SECONDS} s: {process.communicate()[0]}")
+    assert "Traceback" not in said, said
+    assert process.returncode in (0, 1), said
+    return process.returncode, said
+
+
+def verdicts(said):
+    """What each promise came to: its text up to the measured part, and whether it was met."""
+    lines = [line for line in said.splitlines() if line.startswith(("met ", "MISSED "))]
+    return {line[8:].rpartition(": ")[0]: line.startswith("met") for line in lines}
+
+
+def test_run_without_nginx_and_wrk_writes_a_page_that_does_not_name_the_machine(tmp_path):
+    page, figures, empty = tmp_path / "page.md", tmp_path / "figures.json", tmp_path / "bin"
+    empty.mkdir()
+    page.write_text("# Page\n\nkept\n\n## Results\n\nold figures\n")
+    arguments = ("--rounds", 1, "--seconds", 0.2, "--only", "nexus", "--json", figures, "--write", page)
+    code, said = run("run.py", *arguments, path=str(empty))
+    assert code == 0, said
+    assert "nginx is left out" in said
+    assert "wrk is not installed" in said
+    check_figures(json.loads(figures.read_text())["samples"])
+    above, _, results = page.read_text().partition("## Results\n")
+    assert above == "# Page\n\nkept\n\n"
+    assert results.strip().removeprefix("```text\n").removesuffix("\n```") in said
+    check_page(results)
+    assert len(verdicts(results)) == (5 if len(os.sched_getaffinity(0)) > 1 else 0)  # on one core no target is judged
+
+
+def check_figures(samples):
+    assert set(samples) == {"direct", "nexus"}
+    assert all(samples["nexus"][name][0] > 0 for name in ("ready_s", "rss_start", "rps_1", "rps_64", "eps_single"))
+    assert samples["nexus"]["paced_missing"] == [0]
+
+
+def check_page(results):
+    assert "old figures" not in results
+    assert "memory after start, MiB" in results
+    head = dict(line.split(": ", 1) for line in results.strip().partition("\n\n")[0].splitlines()[1:])
+    assert set(head) - {"busy"} == {"system", "cores", "python"}
+    assert (head["system"], head["python"]) == (platform.system(), platform.python_version())
+    assert platform.release() not in results
+
+
+JUDGE = """
+import json, sys
+from targets import targets
+print(*targets(json.loads(sys.stdin.read()), 2), sep="\\n")
+"""
+SLOW = {"rps_64": [1.0], "p50_1": [9000.0], "rss_start": [51.0], "ready_s": [9.0], "eps_single": [1.0]}
+SLOW |= {"paced_p50": [0.1], "paced_p99": [90.0], "paced_held": [7.0]}
+QUICK = {"rps_64": [2.0], "p50_1": [30.0], "eps_single": [2.0], "paced_p50": [0.1]}
+
+
+def judged(nexus):
+    samples = json.dumps({"direct": QUICK, "nexus": nexus, "bare": QUICK, "nginx": QUICK})
+    command = [sys.executable, "-c", JUDGE]
+    return subprocess.run(command, cwd=BENCH, input=samples, capture_output=True, text=True, check=True).stdout.splitlines()
+
+
+def test_every_missed_target_is_followed_by_its_explanation():
+    lines = judged(SLOW)
+    missed = [at for at, line in enumerate(lines) if line.startswith("MISSED  ")]
+    assert len(missed) == 7
+    assert all(lines[at + 1].startswith(" " * 8) for at in missed)
+
+
+@pytest.mark.parametrize(("mib", "met"), [(50.0, True), (50.01, False)])
+def test_memory_is_judged_in_mib_and_said_in_both_units(mib, met):
+    [line] = [line for line in judged(SLOW | {"rss_start": [mib]}) if "memory" in line and not line.startswith(" ")]
+    assert line.startswith("met " if met else "MISSED")
+    assert "at most 50 MB, judged as 50 MiB = 52,428,800 bytes: 50.0 MiB = 52.4 MB" in line
+
+
+def test_soak_streams():
+    _, said = run("soak_streams.py", "--streams", 20, "--events", 2)
+    found = verdicts(said)
+    assert len(found) == 4, said
+    assert found["every byte right"], said
+    assert found["no upstream socket left open when the clients walk away"], said
+
+
+def test_kill_burst():
+    _, said = run("kill_burst.py", "--requests", 24, "--at-once", 8)
+    found = verdicts(said)
+    assert len(found) == 7, said
+    assert said.startswith("24 requests: "), said
+    assert found["every request without a byte yet ended in 200"], said
+    assert found["a cut stream says so"], said
+    assert found["no stream left open upstream"], said
+
+
+def test_routing_cost():
+    _, said = run("routing_cost.py", "--rounds", 1, "--others", 50)
+    assert list(verdicts(said)) == [
+        "a decision at 10 candidates, 8 refused, below 100 us",
+        "within 20 % of that with 50 more backends",
+    ], said
