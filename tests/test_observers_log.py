@@ -71,6 +71,7 @@ def test_a_json_line_has_every_fact(out):
         "outcome": "ok",
         "reason": "failover",
         "attempts": 2,
+        "met": ["old: failed"],
         "queue_ms": 250.0,
         "first_byte_ms": 500.0,
         "total_ms": 1500.0,
@@ -84,9 +85,20 @@ def test_a_json_line_has_every_fact(out):
 def test_a_pretty_line_reads_well(out):
     line = seen(out, "pretty", ANSWERED)
     assert line.endswith(
-        "INFO    nexus.request: 200 ok openai/chat gpt-4o → llama3 on gpu (restricted) failover 2 attempts "
+        "INFO    nexus.request: 200 ok openai/chat gpt-4o → llama3 on gpu (restricted) failover 2 attempts (old: failed) "
         "queued 250 ms, first byte 500 ms, total 1500 ms 12+34 tokens reported, $0.0042 key laptop [req-1]\n"
     )
+
+
+def test_a_failed_line_names_what_each_attempt_met(out):
+    met = (
+        Attempt(backend="a", model="m", outcome="failed", code="connect_refused"),
+        Attempt(backend="b", model="m", outcome="rejected", code="status", status=401, message="bad key sk-1"),
+    )
+    failed = Answered(at=1.0, request=REQUEST, status=502, outcome="refused", code="all_attempts_failed", attempts=met)
+    line = seen(out, "pretty", failed)
+    assert "2 attempts (a: connect_refused, b: 401) total" in line
+    assert "sk-1" not in line
 
 
 def test_a_request_that_found_no_backend_has_a_line_too(out):

@@ -9,7 +9,7 @@ import logging
 from typing import Any
 
 from nexus.api import Clock, Observer
-from nexus.model import Answered, Event
+from nexus.model import Answered, Attempt, Event
 from nexus.observers.format import REQUESTS, clip, plain
 from nexus.observers.render import line_json
 
@@ -17,7 +17,10 @@ _log = logging.getLogger(REQUESTS)
 
 
 class RequestLog(Observer):
-    """Logs every `Answered` at INFO.  The record carries the line's facts as `fields`; nothing is made where nobody listens."""
+    """Logs every `Answered` at INFO.  The record carries the line's facts as `fields`; nothing is made where nobody listens.
+
+    Beside the facts of the live feed there is `met`, where attempts failed: what each ran into (`b: connect_refused`).
+    """
 
     sees = (Answered,)
 
@@ -29,10 +32,19 @@ class RequestLog(Observer):
     def see(self, event: Event) -> None:
         if type(event) is Answered and _log.isEnabledFor(logging.INFO):
             fields = line_json(event)
+            met = [_met(attempt) for attempt in event.attempts if attempt.outcome != "ok"]
+            if met:
+                fields["met"] = met
             now = self._clock.time()
             record = logging.LogRecord.__new__(logging.LogRecord)
             record.__dict__.update(self._same, created=now, msecs=now % 1 * 1000, fields=fields, args=(_Line(fields),))
             _log.handle(record)
+
+
+def _met(attempt: Attempt) -> str:
+    """What one attempt that failed ran into: a code, or the status that the backend answered."""
+    said = attempt.code if attempt.code not in ("", "status") else attempt.status or attempt.outcome
+    return f"{clip(attempt.backend)}: {said}"
 
 
 class _Line:
@@ -56,6 +68,7 @@ class _Line:
             f"on {clip(facts['backend'])} ({facts['zone']})" if facts["backend"] else "",
             facts["reason"] or "",
             f"{facts['attempts']} attempts" if facts["attempts"] > 1 else "",
+            f"({', '.join(facts['met'])})" if "met" in facts else "",
             self._times(),
             self._spent(),
             f"key {clip(facts['key'])}" if facts["key"] else "",
