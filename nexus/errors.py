@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -99,11 +100,12 @@ class Mistake:
 
 
 class ConfigError(NexusError):
-    """Every mistake of a configuration at once."""
+    """Every mistake of a configuration at once.  `path` is the file, None where there is none."""
 
-    def __init__(self, mistakes: Sequence[Mistake]) -> None:
+    def __init__(self, mistakes: Sequence[Mistake], path: Path | None = None) -> None:
         super().__init__("\n".join(str(m) for m in mistakes))
         self.mistakes = tuple(mistakes)
+        self.path = path
 
 
 class StartupError(NexusError):

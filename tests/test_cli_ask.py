@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from nexus.cli.address import DEFAULT_URL, configured
 from nexus.cli.models import context
 from nexus.keys import new_key
 from nexus.testing import FakeModel, Respond, ScriptedUpstream, ollama_server, openai_server
@@ -44,7 +45,37 @@ async def test_health_without_a_backend_fails(nexus_gateway, tmp_path):
     gateway = await nexus_gateway("")
     ended = await nexus("health", "--url", gateway.url, cwd=tmp_path)
     assert ended.code == 1
-    assert ended.out.startswith("unhealthy: 0 of 0 backends")
+    assert ended.out.startswith("unhealthy: 0 of 0 backends healthy; 0 models; nexus")
+
+
+async def test_the_configuration_says_where_the_gateway_is(running, tmp_path):
+    host, _, port = running.url.removeprefix("http://").rpartition(":")
+    (tmp_path / "nexus.toml").write_text(f'[server]\nhost = "{host}"\nport = {port}\n', encoding="utf-8")
+    by_file = await nexus("backends", cwd=tmp_path)
+    assert by_file.out.startswith(f"The gateway at {running.url}:\n\n")
+    (tmp_path / "nexus.toml").write_text("[server]\nport = 1\n", encoding="utf-8")
+    by_variable = await nexus("health", cwd=tmp_path, env={"NEXUS_SERVER_PORT": port})
+    assert f"at {running.url}," in by_variable.out
+    told = await nexus("health", "--url", running.url, cwd=tmp_path)
+    assert told.code == 0
+    assert "no gateway runs at http://127.0.0.1:1:" in (await nexus("health", cwd=tmp_path)).err
+
+
+@pytest.mark.parametrize(
+    ("text", "url"),
+    [
+        ("", DEFAULT_URL),
+        ("[server]\nhost = '0.0.0.0'\nport = 80", "http://localhost:80"),
+        ("[server]\nhost = '::1'", "http://[::1]:6398"),
+        ("[server]\nport = 0", DEFAULT_URL),
+        ("[server]\nport = 'x'", DEFAULT_URL),
+        ("server = 1", DEFAULT_URL),
+        ("[server", DEFAULT_URL),
+    ],
+)
+def test_where_a_configuration_lets_it_listen(tmp_path, text, url):
+    (tmp_path / "mine.toml").write_text(text, encoding="utf-8")
+    assert configured({"NEXUS_CONFIG": str(tmp_path / "mine.toml")}) == url
 
 
 # ---------------------------------------------------------------- backends, models
@@ -223,12 +254,21 @@ async def test_no_gateway_says_how_to_start_one(tmp_path, command):
     )
 
 
-@pytest.mark.parametrize("act", [Respond(body=b"<html>"), Respond(404, body=b"nothing"), Respond(json=["a", "list"])])
+@pytest.mark.parametrize(
+    "act",
+    [
+        Respond(body=b"<html>"),
+        Respond(404, body=b"nothing"),
+        Respond(json=["a", "list"]),
+        Respond(json={"status": "ok"}),
+        Respond(404, json={"error": {}}),
+    ],
+)
 async def test_something_else_answers(tmp_path, act):
     async with ScriptedUpstream(act) as upstream:
         ended = await nexus("health", "--url", upstream.url, cwd=tmp_path)
     assert ended.code == 1
-    assert f"what answers at {upstream.url} is not Nexus" in ended.err
+    assert f"what answers at {upstream.url} is not a Nexus gateway" in ended.err
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:6398", "ftp://127.0.0.1", "http://", "http://127.0.0.1:port"])

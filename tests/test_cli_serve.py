@@ -210,7 +210,7 @@ async def test_every_mistake_has_its_line_and_the_nearest_word(tmp_path):
     ended = await nexus("serve", cwd=tmp_path)
     assert ended.code == 1
     head, first, second = ended.err.splitlines()
-    assert head == "nexus: the configuration has 2 mistakes:"
+    assert head == f"nexus: the configuration {tmp_path / 'nexus.toml'} has 2 mistakes:"
     assert first == "  server.prot: there is no such key (line 2) (did you mean 'port'?)"
     assert second.startswith("  routing.max_attempts: ")
 

@@ -65,7 +65,7 @@ async def test_check_lists_every_mistake(tmp_path):
     (tmp_path / "nexus.toml").write_text(FULL.replace("port", "prot").replace('"ollama"', '"olama"'), encoding="utf-8")
     ended = await nexus("check", cwd=tmp_path)
     assert (ended.code, ended.out) == (1, "")
-    assert "the configuration has 3 mistakes:" in ended.err
+    assert f"the configuration {tmp_path / 'nexus.toml'} has 3 mistakes:" in ended.err
     assert "did you mean 'port'?" in ended.err
     assert "did you mean 'ollama'?" in ended.err
     assert "the variable GPU_KEY is not set" in ended.err
@@ -128,6 +128,8 @@ async def test_keys_new_prints_a_key_once_and_a_table_without_it(tmp_path):
     assert ended.code == 0
     key = next(line.strip() for line in ended.err.splitlines() if line.strip().startswith("nx-"))
     assert key not in ended.out
+    assert "was written to stdout" in ended.err
+    assert "Add this" not in ended.err
     config, _ = load(ended.out, env={})
     assert config.keys[0].hash == hash_key(key)
     assert (config.keys[0].name, config.keys[0].admin, config.keys[0].priority) == ("laptop", True, "high")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nexus.cli.options import asks_gateway, print_json
+from nexus.cli.options import asks_gateway, print_json, say_where
 
 if TYPE_CHECKING:
     from nexus.cli.remote import Remote
@@ -27,6 +27,7 @@ def command(remote: Remote, as_json: bool) -> None:
     from nexus.cli.tables import show_table
 
     backends = answer["backends"]
+    say_where(remote)
     if not backends:
         click.echo("No backend is connected: start a server such as Ollama or llama.cpp, or write [[backends]] in nexus.toml.")
         return

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from typing import IO, Any
 
 import click
 
+from nexus.cli.wrapping import width, wrapped
 from nexus.errors import ConfigError, NexusError
 
 
@@ -15,7 +17,11 @@ class Failure(click.ClickException):
     exit_code = 1
 
     def show(self, file: IO[Any] | None = None) -> None:
-        click.echo(f"nexus: {self.message}", file=file, err=file is None)
+        columns = width(file or sys.stderr)
+        first, *more = f"nexus: {self.message}".splitlines()
+        click.echo(wrapped("", first, columns), file=file, err=file is None)
+        for line in more:
+            click.echo(wrapped("  ", line.removeprefix("  "), columns), file=file, err=file is None)
 
 
 def as_failure(error: NexusError) -> Failure:
@@ -28,4 +34,5 @@ def as_failure(error: NexusError) -> Failure:
 def mistakes(error: ConfigError) -> list[str]:
     """A headline, then one indented line for each mistake: place, what is wrong, the nearest known word."""
     count = len(error.mistakes)
-    return [f"the configuration has {count} mistake{'s' * (count != 1)}:", *(f"  {mistake}" for mistake in error.mistakes)]
+    named = f"the configuration {error.path}" if error.path else "the configuration"
+    return [f"{named} has {count} mistake{'s' * (count != 1)}:", *(f"  {mistake}" for mistake in error.mistakes)]

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import click
 
 from nexus import __version__
-from nexus.cli.options import DEFAULT_URL
+from nexus.cli.address import DEFAULT_URL, reachable
 from nexus.config import Config
 from nexus.config.checks import loopback
 from nexus.gateway import Gateway
@@ -27,7 +27,6 @@ LOG = logging.getLogger("nexus")
 PATIENCE_SECONDS = 1.5
 LOOK_SECONDS = 0.05
 SHOWN_MODELS = 4
-ANYWHERE = ("0.0.0.0", "::", "")  # noqa: S104 - compared with, not listened on
 
 
 async def greet(gateway: Gateway, url: str) -> None:
@@ -53,7 +52,7 @@ def lines(gateway: Gateway, url: str) -> Iterator[str]:
     yield f"  {click.style(f'Nexus {__version__}', bold=True)} listens on {click.style(here, bold=True)}"
     yield ""
     standings = list(gateway.fleet.standings.values())
-    yield from (map(_found, standings) if standings else _nothing(gateway))
+    yield from (_finds(standings) if standings else _nothing(gateway))
     yield ""
     yield f"  In any OpenAI client, set  base_url = {here}/v1"
     yield f"                             api_key  = {'one of the keys under [[keys]]' if gateway.config.keys else 'anything'}"
@@ -63,7 +62,15 @@ def lines(gateway: Gateway, url: str) -> Iterator[str]:
     yield ""
 
 
-def _found(standing: Standing) -> str:
+def _finds(standings: list[Standing]) -> Iterator[str]:
+    """Names and addresses below each other."""
+    name = max(len(standing.member.name) for standing in standings)
+    url = max(len(standing.member.url) for standing in standings)
+    for standing in standings:
+        yield _found(standing, name, url)
+
+
+def _found(standing: Standing, name_width: int, url_width: int) -> str:
     member, health = standing.member, standing.pulse.health
     names = [plain(c.name) for c in standing.candidates()]
     shown = ", ".join(names[:SHOWN_MODELS]) + (f" and {len(names) - SHOWN_MODELS} more" if len(names) > SHOWN_MODELS else "")
@@ -73,7 +80,7 @@ def _found(standing: Standing) -> str:
         mark, said = "…", "has not answered yet"
     else:
         mark, said = click.style("✗", fg="red"), plain(standing.problem)
-    return f"  {mark} {member.name}  {member.url}  {said}"
+    return f"  {mark} {member.name:<{name_width}}  {member.url:<{url_width}}  {said}"
 
 
 def _nothing(gateway: Gateway) -> Iterator[str]:
@@ -122,14 +129,14 @@ def _try(url: str, model: str, *, keyed: bool) -> Iterator[str]:
     where = "" if url == DEFAULT_URL else f" --url {url}"
     yield "  Try it:"
     yield f"    curl {url}/v1/chat/completions{key} -H 'Content-Type: application/json' \\"
-    yield f"      -d {shlex.quote(body)}"
+    yield f"      -d {shlex.quote(body)}; echo"
     yield f"  See where it would go, and why:  nexus explain {shlex.quote(model)}{where}"
 
 
 def _reachable(url: str) -> str:
     """An address that a client on this machine can use."""
     parts = urlsplit(url)
-    return f"{parts.scheme}://localhost:{parts.port}" if parts.hostname in ANYWHERE else url
+    return f"{parts.scheme}://{reachable(parts.hostname or '')}:{parts.port}"
 
 
 def warn_insecure(config: Config) -> None:

@@ -26,20 +26,21 @@ def command(remote: Remote, as_json: bool) -> None:
     if as_json:
         print_json(answer)
     else:
-        click.echo(line(answer, remote.url))
+        from nexus.cli.wrapping import width, wrapped
+
+        status = answer["status"]
+        click.echo(wrapped(f"{click.style(status, fg=COLOURS.get(status, 'red'), bold=True)}: ", line(answer, remote.url), width()))
     if answer["status"] not in COLOURS:
         raise click.exceptions.Exit(1)
 
 
 def line(answer: Mapping[str, Any], url: str) -> str:
-    """One sentence."""
+    """What comes after the status, in one sentence."""
     counts = answer["backends"]
     unwell = "".join(f", {counts[word]} {word}" for word in ("unhealthy", "unknown") if counts[word])
-    status = click.style(answer["status"], fg=COLOURS.get(answer["status"], "red"), bold=True)
-    backends = f"{counts['healthy']} of {counts['total']} backends healthy{unwell}"
-    return (
-        f"{status}: {backends}; {answer['models']} models; nexus {answer['version']} at {url}, up {span(answer['uptime_seconds'])}"
-    )
+    backends = f"{counts['healthy']} of {counts['total']} backend{'s' * (counts['total'] != 1)} healthy{unwell}"
+    models = f"{answer['models']} model{'s' * (answer['models'] != 1)}"
+    return f"{backends}; {models}; nexus {answer['version']} at {url}, up {span(answer['uptime_seconds'])}"
 
 
 def span(seconds: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import click
 
@@ -39,7 +40,10 @@ def new(name: str, models: tuple[str, ...], priority: str | None, admin: bool, a
         print_json({"name": name, "key": key, "hash": hashed, "toml": table})
         return
     click.echo(f"The key, which is shown only now:\n\n    {click.style(key, bold=True)}\n", err=True)
-    click.echo("Add this to nexus.toml and restart:\n", err=True)
+    if sys.stdout.isatty():
+        click.echo("Add this to nexus.toml and restart:\n", err=True)
+    else:
+        click.echo("Its table was written to stdout: it belongs in nexus.toml, and takes effect at the next start.", err=True)
     click.echo(table)
 
 

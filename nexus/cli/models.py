@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nexus.cli.options import asks_gateway, print_json
+from nexus.cli.options import asks_gateway, print_json, say_where
 
 if TYPE_CHECKING:
     from nexus.cli.remote import Remote
@@ -28,6 +28,7 @@ def command(remote: Remote, as_json: bool) -> None:
     from nexus.observers.format import plain
 
     pairs = sorted(answer["models"], key=lambda pair: (pair["name"], pair["location"] == "cloud", pair["backend"]))
+    say_where(remote)
     if pairs:
         show_table(COLUMNS, [row(pair) for pair in pairs])
     else:

@@ -6,12 +6,16 @@ import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from nexus.cli.address import DEFAULT_URL, configured
+
+if TYPE_CHECKING:
+    from nexus.cli.remote import Remote
+
 F = TypeVar("F", bound=Callable[..., Any])
-DEFAULT_URL = "http://127.0.0.1:6398"
 KEY_VARIABLE = "NEXUS_KEY"
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -25,7 +29,10 @@ config_file = click.option(
     help="The configuration file.  [default: ./nexus.toml, if there is one]",
 )
 _url = click.option(
-    "--url", default=DEFAULT_URL, envvar="NEXUS_URL", show_envvar=True, show_default=True, help="Where the gateway is."
+    "--url",
+    envvar="NEXUS_URL",
+    show_envvar=True,
+    help=f"Where the gateway is.  [default: where the configuration lets it listen, else {DEFAULT_URL}]",
 )
 _key_env = click.option(
     "--key-env",
@@ -40,12 +47,18 @@ def asks_gateway(command: F) -> Callable[..., Any]:
     """Adds `--url`, `--key-env` and `--json`, and gives the command a `remote` to ask."""
 
     @functools.wraps(command)
-    def with_remote(*args: Any, url: str, key_env: str, **rest: Any) -> Any:
+    def with_remote(*args: Any, url: str | None, key_env: str, **rest: Any) -> Any:
         from nexus.cli.remote import Remote
 
-        return command(*args, remote=Remote(url, os.environ.get(key_env), key_env), **rest)
+        return command(*args, remote=Remote(url or configured(os.environ), os.environ.get(key_env), key_env), **rest)
 
     return _url(_key_env(as_json(with_remote)))
+
+
+def say_where(remote: Remote) -> None:
+    """Above a table: which gateway says so, where that is not the usual one."""
+    if remote.url != DEFAULT_URL:
+        click.echo(f"The gateway at {remote.url}:\n")
 
 
 def print_json(value: Any) -> None:

@@ -11,6 +11,9 @@ from urllib.parse import urlsplit
 from nexus.cli.failure import Failure
 
 TIMEOUT_SECONDS = 10.0
+SIGN = "X-Nexus-Request-Id"  # what every refusal of Nexus carries
+# What another server's page of that name does not have.
+MARKS = {"/health": "uptime_seconds", "/nexus/backends": "backends", "/nexus/models": "models", "/nexus/explain": "refusals"}
 ABOUT_THE_KEY = ("invalid_key", "admin_only")  # the codes that another key in the variable would help
 
 
@@ -48,18 +51,19 @@ class Remote:
         return self._ask("POST", path, json.dumps(value).encode(), (200,))
 
     def _ask(self, method: str, path: str, body: bytes | None, fine: Collection[int]) -> Any:
-        status, raw = self._exchange(method, path, body)
+        status, signed, raw = self._exchange(method, path, body)
         try:
             answer = json.loads(raw)
         except (ValueError, RecursionError):
             answer = None
-        if not isinstance(answer, dict):
-            raise Failure(f"what answers at {self.url} is not Nexus ({method} {path}: status {status}, no JSON)")
+        if not isinstance(answer, dict) or not (signed or (status in fine and MARKS.get(path) in (None, *answer))):
+            raise Failure(f"what answers at {self.url} is not a Nexus gateway ({method} {path}: status {status})")
         if status not in fine:
             raise Failure(self._refused(status, answer))
         return answer
 
-    def _exchange(self, method: str, path: str, body: bytes | None) -> tuple[int, bytes]:
+    def _exchange(self, method: str, path: str, body: bytes | None) -> tuple[int, bool, bytes]:
+        """The status, whether Nexus' own header is there, and the body."""
         kind = http.client.HTTPSConnection if self._tls else http.client.HTTPConnection
         connection = kind(self._host, self._port, timeout=TIMEOUT_SECONDS)
         headers = {"Accept": "application/json", "Content-Type": "application/json"}
@@ -68,7 +72,7 @@ class Remote:
                 headers["Authorization"] = f"Bearer {self._key}"
             connection.request(method, self._prefix + path, body, headers)
             response = connection.getresponse()
-            return response.status, response.read()
+            return response.status, SIGN in response.headers, response.read()
         except TimeoutError:
             raise Failure(f"the gateway at {self.url} did not answer within {TIMEOUT_SECONDS:g} s") from None
         except ConnectionRefusedError:

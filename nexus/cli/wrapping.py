@@ -5,13 +5,14 @@ from __future__ import annotations
 import shutil
 import sys
 import textwrap
+from typing import IO, Any
 
 import click
 
 
-def width() -> int | None:
-    """The terminal's, or None where the output is no terminal."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+def width(stream: IO[Any] | None = None) -> int | None:
+    """The terminal's, or None where `stream` (stdout) is no terminal."""
+    return shutil.get_terminal_size().columns if (stream or sys.stdout).isatty() else None
 
 
 def wrapped(prefix: str, text: str, columns: int | None) -> str:

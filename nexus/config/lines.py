@@ -25,10 +25,13 @@ class Lines:
             inside = _still_inside(line, inside)
 
     def find(self, place: str) -> int | None:
-        """The line of the place, or of what it is in."""
+        """The line of the place, of the first thing in it, or of what it is in."""
         while place:
             if place in self._lines:
                 return self._lines[place]
+            inside = next((line for name, line in self._lines.items() if name.startswith((f"{place}.", f"{place}["))), None)
+            if inside:
+                return inside
             place = _parent(place)
         return None
 

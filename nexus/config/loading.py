@@ -87,7 +87,7 @@ def finish(draft: Draft, catalog: Catalog) -> Config:
     mistakes = Mistakes(draft.mistakes)
     config = _config(draft, catalog, mistakes)
     if mistakes.found:
-        raise ConfigError(_located(draft, mistakes.found))
+        raise ConfigError(_located(draft, mistakes.found), draft.path)
     return config
 
 

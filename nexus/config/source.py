@@ -34,7 +34,7 @@ def plain(source: Path | str | Mapping[str, Any] | None) -> Plain:
     if isinstance(source, str):
         return Plain(raw=_parse(source), text=source)
     text = _text(source)
-    return Plain(raw=_parse(text), text=text, path=source.absolute())
+    return Plain(raw=_parse(text, source.absolute()), text=text, path=source.absolute())
 
 
 def _copy(value: Any) -> Any:
@@ -57,7 +57,7 @@ def _text(path: Path) -> str:
     raise ConfigError([Mistake(place=str(path), message=message)])
 
 
-def _parse(text: str) -> dict[str, Any]:
+def _parse(text: str, path: Path | None = None) -> dict[str, Any]:
     import tomlkit
     from tomlkit.exceptions import ParseError, TOMLKitError
 
@@ -70,7 +70,7 @@ def _parse(text: str) -> dict[str, Any]:
         message = _sentence(str(error))
     except RecursionError:
         pass
-    raise ConfigError([Mistake(place=place, message=f"this is not TOML: {message}")]) from None
+    raise ConfigError([Mistake(place=place, message=f"this is not TOML: {message}")], path) from None
 
 
 def _sentence(message: str) -> str:

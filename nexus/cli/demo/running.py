@@ -12,12 +12,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from nexus.cli.address import DEFAULT_URL
 from nexus.cli.demo.asking import Client
 from nexus.cli.demo.fleet import MODEL, Servers, open_servers, tables
 from nexus.cli.demo.story import Story
 from nexus.cli.demo.telling import Teller
 from nexus.cli.failure import Failure
-from nexus.cli.options import DEFAULT_URL, print_json
+from nexus.cli.options import print_json
 from nexus.cli.signals import Signals
 from nexus.config import load
 from nexus.errors import ConfigError, StartupError
@@ -99,7 +100,7 @@ def _your_turn(url: str) -> list[str]:
     return [
         "Everything keeps running until Ctrl-C.  In another terminal:",
         "",
-        f"curl -i {url}/v1/chat/completions -H 'Content-Type: application/json' -d {shlex.quote(body)}",
+        f"curl -i {url}/v1/chat/completions -H 'Content-Type: application/json' -d {shlex.quote(body)}; echo",
         f"nexus backends{where}",
         f"nexus models{where}",
         f"nexus explain {MODEL} --image{where}",
