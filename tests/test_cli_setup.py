@@ -5,6 +5,7 @@ import tomllib
 import pytest
 
 from nexus import __version__
+from nexus.cli.tables import widths
 from nexus.config import load
 from nexus.keys import hash_key
 
@@ -89,6 +90,7 @@ async def test_plugins_lists_packages_and_what_they_give(tmp_path):
     stages = next(line for line in ended.out.splitlines() if line.startswith("nexus-proxy-stages"))
     assert "entry point" in stages
     assert "stage privacy, stage budget" in stages
+    assert all(line == line.rstrip() for line in ended.out.splitlines())
     listed = {p["name"]: p for p in (await nexus("plugins", "--json", cwd=tmp_path)).json["plugins"]}
     assert "dialect openai" in listed["nexus.builtin"]["provides"]
 
@@ -99,6 +101,15 @@ async def test_plugins_tells_what_is_wrong_with_a_local_module(tmp_path):
     ended = await nexus("plugins", cwd=tmp_path)
     assert ended.code == 0
     assert "No module named 'nonesuch'" in ended.out
+
+
+@pytest.mark.parametrize("room", [40, 59, 80, 200])
+def test_a_list_is_never_broken_before_its_comma_while_names_can_give_way(room):
+    columns = [["Model", "meta-llama/Llama-3.1-8B-Instruct"], ["State", "ready"], ["Can", "chat, completion, json_schema, tools"]]
+    given = widths(columns, room)
+    assert sum(given) <= room
+    assert given[2] >= len("json_schema,")
+    assert given[1] == len("ready")
 
 
 # ---------------------------------------------------------------- config init, keys new

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import click
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -14,8 +15,8 @@ from nexus.observers.format import plain
 
 # A pipe has no width: nothing is wrapped there, so that lines stay lines.
 PIPE_WIDTH = 10_000
-SHORT = 16  # a cell as short as this is not wrapped, where the terminal has the room
-BETWEEN = 3  # between two columns
+BETWEEN = 2  # between two columns
+NAME = 10  # no name is broken into shorter pieces, as long as something else can give way
 STYLES = {
     "healthy": "green",
     "ready": "green",
@@ -39,22 +40,37 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Print one table; a column whose cells are all empty is left out."""
     listed = [[cell(value) for value in row] for row in rows]
     used = [index for index in range(len(columns)) if any(row[index].plain for row in listed)]
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
     out = console()
-    needed = [_needed(columns[index], [row[index].plain for row in listed]) for index in used]
-    roomy = sum(needed) + BETWEEN * (len(used) - 1) <= out.width
-    for index, width in zip(used, needed, strict=True):
-        table.add_column(columns[index], overflow="fold", min_width=width if roomy else None)
+    table = Table(
+        box=SIMPLE_HEAD if out.is_terminal else None,
+        padding=(0, BETWEEN - 1, 0, 0) if out.is_terminal else (0, BETWEEN, 0, 0),
+        pad_edge=False,
+        show_edge=False,
+        header_style="bold",
+    )
+    texts = [[columns[index], *(row[index].plain for row in listed)] for index in used]
+    for index, width in zip(used, widths(texts, out.width - BETWEEN * (len(used) - 1)), strict=True):
+        table.add_column(columns[index], overflow="fold", width=width)
     for row in listed:
         table.add_row(*(row[index] for index in used))
-    out.print(table)
+    with out.capture() as printed:
+        out.print(table)
+    for line in printed.get().splitlines():
+        click.echo(line.rstrip())
 
 
-def _needed(title: str, cells: Sequence[str]) -> int:
-    """The width below which a column of short words would break them."""
-    whole = max((len(text) for text in cells), default=0)
-    word = max((len(word) for text in cells for word in text.split()), default=0)
-    return max(len(title), whole if whole <= SHORT else min(word, SHORT))
+def widths(columns: Sequence[Sequence[str]], room: int) -> list[int]:
+    """How wide each column of texts is where all must fit: sentences wrap first, then names are broken, words of a list last."""
+    now = [max(map(len, texts)) for texts in columns]
+    words = [max((len(word) for text in texts for word in text.split()), default=1) for texts in columns]
+    names = [
+        min(word, NAME) if not any(", " in text for text in texts) else word for texts, word in zip(columns, words, strict=True)
+    ]
+    for floor in (words, names, [1] * len(columns)):
+        for _ in range(sum(now) - room):
+            widest = max(range(len(now)), key=lambda i: now[i] if now[i] > floor[i] else 0)
+            now[widest] -= now[widest] > floor[widest]
+    return now
 
 
 def cell(value: Any) -> Text:
