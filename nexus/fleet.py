@@ -197,10 +197,11 @@ class Fleet:
 
     def _calmed(self, standing: Standing) -> None:
         """Old failures weigh less and less: a pair that ranking avoids would otherwise never get to show that it is well."""
-        if standing.last_probe is not None:
-            kept = 0.5 ** ((self.now() - standing.last_probe) / FAILURE_HALF_LIFE_SECONDS)
-            for pair in standing.pairs.values():
-                pair.failures = pair.failures * kept if pair.failures > 0.001 else 0.0
+        now = self.now()
+        kept = 0.5 ** ((now - standing.calmed_at) / FAILURE_HALF_LIFE_SECONDS)
+        standing.calmed_at = now
+        for pair in standing.pairs.values():
+            pair.failures = pair.failures * kept if pair.failures > 0.001 else 0.0
 
     def place(self, name: str, zone: Zone, evidence: str) -> None:
         """The zone of a backend, once its address is known."""
@@ -213,6 +214,7 @@ class Fleet:
     def blame(self, claim: Claim, problem: str) -> None:
         """The backend will not serve this pair, though its probes are fine: ranking avoids the pair from now on, as after many
         failures.  `problem`, where there is one, is told until an exchange with the backend is good."""
+        self._calmed(claim.standing)  # up to now, so that the next probe does not count the time before it
         claim.pair.failures = 1.0
         claim.standing.blame = problem or claim.standing.blame
         claim.standing.version += 1

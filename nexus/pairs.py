@@ -102,11 +102,12 @@ class Standing:
     """One backend in the fleet.  Read it; only the fleet writes it.
 
     `version` counts its changes.  `report` is the last probe's.  `blame` is what traffic has shown to be wrong with it though its
-    probes are fine (a key it refuses), until an exchange is good.
+    probes are fine (a key it refuses), until an exchange is good.  `calmed_at` is when the failures of its pairs were last made to weigh less.
     """
 
     __slots__ = (
         "blame",
+        "calmed_at",
         "capacity",
         "in_flight",
         "last_probe",
@@ -125,6 +126,7 @@ class Standing:
         self.pairs: dict[str, Pair] = {}
         self.report: Report | None = None
         self.blame = ""
+        self.calmed_at = 0.0
         self.in_flight = 0
         self.version = 0
         self.capacity = member.capacity or member.default_capacity

@@ -144,6 +144,18 @@ def test_failures_fade_so_that_an_avoided_pair_is_tried_again():
     assert seen[-1] == 0
 
 
+def test_what_refuses_is_avoided_from_when_it_refused_not_from_the_last_probe():
+    bench = Bench("a")
+    bench.clock.advance(60)
+    bench.fleet.blame(bench.fleet.claim(bench.one("a"), a_request(model="m")), "")
+    bench.clock.advance(1)
+    bench.fleet.report("a", Report(ok=True), 0.01)
+    assert 0.95 < bench.one("a").failures < 1
+    bench.clock.advance(30)
+    bench.fleet.report("a", Report(ok=True), 0.01)
+    assert 0.45 < bench.one("a").failures < 0.5
+
+
 def test_a_claim_ends_once():
     bench = Bench("a")
     claim = bench.fleet.claim(bench.one("a"), a_request(model="m"))
