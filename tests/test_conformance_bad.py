@@ -240,30 +240,25 @@ BODIES = {
 }
 
 
-@between
+@pairs
 @pytest.mark.parametrize("body", list(BODIES.values()), ids=list(BODIES))
-async def test_a_whole_answer_that_is_none_is_a_failed_attempt(client, server, body, tmp_path):
+async def test_a_whole_answer_that_is_no_answer_is_a_failed_attempt(client, server, body, tmp_path):
     async with survivor(server, tmp_path) as at:
         heard = await ask(at, client, Respond(body=body, headers={"Content-Type": "application/json"}), stream=False)
-        assert heard.status == 502, heard.body
-        assert client.error(502, heard.body)
+        if client is server and body in (BODIES["no UTF-8"], BODIES["nothing said"]):
+            assert (heard.status, heard.body) == (200, body)  # an object: what is in it is the client's to read
+        else:
+            assert heard.status == 502, heard.body
+            assert client.error(502, heard.body)
 
 
-@between
+@pairs
 async def test_an_error_with_status_200_is_a_failed_attempt(client, server, tmp_path):
     async with survivor(server, tmp_path) as at:
         act = Respond(body=server.error_body(500, "out of memory"), headers={"Content-Type": "application/json"})
         heard = await ask(at, client, act, stream=False)
         assert heard.status == 502, heard.body
         assert "out of memory" in client.error(502, heard.body)
-
-
-@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.dialect)
-async def test_within_one_dialect_an_error_with_status_200_is_the_servers_own(table, tmp_path):
-    async with survivor(table, tmp_path) as at:
-        body = table.error_body(500, "out of memory")
-        heard = await ask(at, table, Respond(body=body, headers={"Content-Type": "application/json"}), stream=False)
-        assert (heard.status, heard.body) == (200, body)
 
 
 # ---------------------------------------------------------------- requests

@@ -147,6 +147,8 @@ class WholeReader(Reader):
         return Usage(input_tokens=self._estimate, output_tokens=self._size // 8, source="counted")
 
     def _in_all(self) -> Any:
+        if (said := error_in(self._kept)) is not None:
+            raise BackendError("error_event", said, sent=True)
         try:
             return _whole.decode(self._kept).usage
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
