@@ -76,6 +76,16 @@ async def test_check_lists_every_mistake(tmp_path):
     assert [m["nearest"] for m in as_json.json["mistakes"]] == ["port", "ollama", None]
 
 
+async def test_an_unknown_table_has_its_line_and_a_file_that_is_no_toml_its_name(tmp_path):
+    (tmp_path / "nexus.toml").write_text('[[bakends]]\nname = "x"\n[serverr.x]\na = 1\n', encoding="utf-8")
+    _, first, second = (await nexus("check", cwd=tmp_path)).err.splitlines()
+    assert first == "  bakends: there is no such table (line 1) (did you mean 'backends'?)"
+    assert second == "  serverr: there is no such table (line 3) (did you mean 'server'?)"
+    (tmp_path / "nexus.toml").write_text("[server\n", encoding="utf-8")
+    head, _ = (await nexus("check", cwd=tmp_path)).err.splitlines()
+    assert head == f"nexus: the configuration {tmp_path / 'nexus.toml'} has 1 mistake:"
+
+
 async def test_check_opens_nothing(tmp_path):
     await nexus("check", cwd=tmp_path, env={"NEXUS_SERVER_STATE_DIR": str(tmp_path / "state")})
     assert list(tmp_path.iterdir()) == []
