@@ -238,6 +238,8 @@ class _Connection(asyncio.StreamReaderProtocol):
     # ---- what asyncio calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._made = transport  # a connection may be cut before it is served
         self._number = self._upstream._joined(self)
         super().connection_made(transport)
 
@@ -308,9 +310,9 @@ class _Connection(asyncio.StreamReaderProtocol):
     def cut(self, reset: bool) -> None:
         """End the connection now.  A reset is what the client sees of a process that was killed."""
         self._closing = True
-        sock = self._writer.get_extra_info("socket")
+        sock = self._made.get_extra_info("socket")
         if reset and sock is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         if self._playing and self.task and self.task is not asyncio.current_task():
             self.task.cancel()
-        self._writer.transport.abort()
+        self._made.abort()
