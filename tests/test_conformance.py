@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -21,11 +23,14 @@ from nexus.testing.conformance import (
     Cell,
     Nonconforming,
     OpenAITable,
+    __main__,
     declared,
     printed,
     run_cell,
 )
 from nexus.testing.contracts import ConformanceContract
+
+matrix_module = importlib.import_module("nexus.testing.conformance.matrix")  # the package has a function of that name
 
 PAGE = Path(__file__).parent.parent / "docs" / "reference" / "conformance.md"
 NAMED = {scenario.name: scenario for scenario in SCENARIOS}
@@ -113,6 +118,26 @@ def test_the_page_names_every_failure_and_no_scenario_twice():
     names = [scenario.name for scenario in (*SCENARIOS, *FAILURES)]
     assert len(set(names)) == len(names)
     assert all(f"| {name} " in PAGE.read_text(encoding="utf-8") for name in names)
+
+
+# ---------------------------------------------------------------- on the command line
+
+
+@pytest.mark.parametrize(("wrong", "status", "shown"), [("", 0, "| ✓ "), ("text", 1, "| ✗ ")])
+def test_the_command_prints_the_matrix_and_says_what_is_wrong(wrong, status, shown, monkeypatch, capsys):
+    monkeypatch.setattr(__main__, "TABLES", (Lying(wrong=wrong), ANTHROPIC))
+    monkeypatch.setattr(matrix_module, "SCENARIOS", (NAMED["plain"], NAMED["late system"]))
+    monkeypatch.setattr(matrix_module, "FAILURES", ())
+    level = logging.getLogger("nexus").level
+    try:
+        assert __main__.main() == status
+    finally:
+        logging.getLogger("nexus").setLevel(level)
+    printed_matrix, said = capsys.readouterr()
+    assert [line.split(" | ")[0] for line in printed_matrix.splitlines()[2:]] == ["| plain      ", "| late system", "| abort      "]
+    assert shown in printed_matrix
+    assert "without system_position" in printed_matrix
+    assert ("parts of the answer" in said) == bool(wrong)
 
 
 # ---------------------------------------------------------------- a suite that finds nothing proves nothing

@@ -263,4 +263,5 @@ def _all_parts(messages: Sequence[Message]) -> list[Part]:
 
 def _both(first: str | list[dict[str, Any]], second: str | list[dict[str, Any]]) -> list[dict[str, Any]]:
     """One turn of the user's made of two: what follows a tool's results stands beside the pictures that they held."""
-    return [part for said in (first, second) for part in (said if isinstance(said, list) else [{"type": "text", "text": said}])]
+    both = (said if isinstance(said, list) else [{"type": "text", "text": said}] for said in (first, second) if said)
+    return [part for parts in both for part in parts]
