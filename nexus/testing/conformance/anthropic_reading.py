@@ -147,7 +147,10 @@ class _Reading:
         kind = value["type"]
         need(not self.stopped, f"nothing after message_stop, but {kind}")
         need(bool(self.start) == (kind != "message_start"), f"message_start once and first, not {kind}")
-        getattr(self, f"_{kind}")(value)
+        take = getattr(self, f"_{kind}", None)
+        need(take is not None, f"an event that clients know, not {kind}")
+        assert take is not None
+        take(value)
 
     def _ping(self, value: JSON) -> None:
         """It may come anywhere."""
@@ -167,8 +170,8 @@ class _Reading:
         self.arguments = ""
 
     def _content_block_delta(self, value: JSON) -> None:
-        assert self.block is not None, "a delta outside of a block"
-        need(value["index"] == self.opened, f"index {self.opened}, not {value['index']}")
+        need(self.block is not None and value["index"] == self.opened, f"a delta of the open block {self.opened}: {value}")
+        assert self.block is not None
         delta = value["delta"]
         _, grows = BLOCKS[self.block["type"]]
         need(delta["type"] in grows, f"no {delta['type']} in a block of {self.block['type']}")

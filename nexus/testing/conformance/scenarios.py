@@ -84,11 +84,11 @@ class Failing:
 
 def _said(text: str = "", *parts: Part, **fields: object) -> Answer:
     spoken = (Text(text=text),) if text else ()
-    return Answer(parts=(*spoken, *parts), **{"finish": FinishReason.STOP, "usage": USED, **fields})  # type: ignore[arg-type]
+    return Answer(parts=(*spoken, *parts), **{"finish": FinishReason.STOP, "usage": USED, **fields})  # type: ignore[arg-type]  # each scenario names fields of its own
 
 
 def _asked(*messages: Message, **fields: object) -> Conversation:
-    return Conversation(model=MODEL, messages=messages, **{"max_output_tokens": 256, **fields})  # type: ignore[arg-type]
+    return Conversation(model=MODEL, messages=messages, **{"max_output_tokens": 256, **fields})  # type: ignore[arg-type]  # each scenario names fields of its own
 
 
 def _system(*texts: Text) -> Message:
