@@ -324,10 +324,12 @@ class served:
 
 # ---------------------------------------------------------------- the openai client, and what stands alone
 
-OPENAI = [block for block in blocks("python") if "from openai import" in block.text]
+# the clients' pages are held by what drives the clients: each in an environment of its own
+OURS = [block for block in blocks("python") if not block.page.startswith("docs/clients/")]
+OPENAI = [block for block in OURS if "from openai import" in block.text]
 ALONE = [
     block
-    for block in blocks("python")
+    for block in OURS
     if "import " in block.text and block.file is None and block not in OPENAI and block.page.startswith(("README", "docs"))
 ]
 
