@@ -35,6 +35,7 @@ class Names:
         self._aliases = {name: tuple(ids) for name, ids in aliases.items()}
         self._fallbacks = {name: tuple(names) for name, names in fallbacks.items()}
         self._policies = tuple((matcher(p.models), p.demand) for p in policies)
+        self._demands: dict[tuple[str, ...], Demand] = {}
         self._known: dict[tuple[str, bool, bool], tuple[Leg, ...]] = {}
 
     @property
@@ -68,8 +69,16 @@ class Names:
                 legs.append(self._leg(len(legs), trail, (), any_model=True))
         return tuple(legs)
 
-    def demand(self, trail: Iterable[str]) -> Demand:
+    def demand(self, trail: tuple[str, ...]) -> Demand:
         """What the policies ask of a leg with these names on its way; the strictest word wins."""
+        known = self._demands.get(trail)
+        if known is None:
+            if len(self._demands) >= KEPT:
+                self._demands.clear()
+            known = self._demands[trail] = self._demand(trail)
+        return known
+
+    def _demand(self, trail: tuple[str, ...]) -> Demand:
         demand = NO_DEMAND
         for matches, asked in self._policies:
             if any(matches(name) for name in trail):

@@ -82,7 +82,7 @@ class Circumstances:
     candidates: Callable[[Leg], tuple[Candidate, ...]]
     now: float
     tried: frozenset[tuple[str, str]] = frozenset()
-    policy: Callable[[Iterable[str]], Demand] | None = None
+    policy: Callable[[tuple[str, ...]], Demand] | None = None
     allowed: Callable[[str], bool] | None = None
     reach: frozenset[tuple[str, str]] = frozenset()
 
@@ -187,10 +187,13 @@ def _surest(choice: Choice) -> tuple[bool, bool, float, float]:
     return candidate.failures > FAILING, candidate.cloud, candidate.failures, choice.score
 
 
-def _own(ask: Ask, candidate: Candidate, policy: Callable[[Iterable[str]], Demand]) -> Ask:
+def _own(ask: Ask, candidate: Candidate, policy: Callable[[tuple[str, ...]], Demand]) -> Ask:
     """The ask for this pair: the policies of its own names bind too, whichever of them it was reached by."""
     demand = policy(candidate.names)
-    return ask if demand is NO_DEMAND else attrs.evolve(ask, demand=ask.demand & demand)
+    if demand is NO_DEMAND:
+        return ask
+    both = ask.demand & demand
+    return ask if both == ask.demand else Ask(request=ask.request, leg=ask.leg, demand=both)
 
 
 def _refusals(
