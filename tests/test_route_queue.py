@@ -245,7 +245,9 @@ async def test_whoever_comes_and_goes_no_slot_is_overrun_or_lost(nexus_gateway, 
         assert set(served) <= {200, 429, 502, 503}
         assert served.count(200) > 20
         await gateway.until(lambda: idle(gateway))
-        assert {name: witness.peak[name] for name in "ab"} == {"a": 2, "b": 3}
+        # the odd one is avoided, so it may never be full; nobody is ever overfull
+        assert witness.peak["a"] == 2
+        assert 0 < witness.peak["b"] <= 3
         assert not witness.open
         assert sorted(witness.finished) == witness.claimed
         assert sorted(witness.answered) == sorted(set(witness.answered))
