@@ -22,8 +22,8 @@ SECTION = re.compile(r"^## `?(?:async )?(\w+)[^\n]*\n.*?(?=^#{1,2} |\Z)", re.MUL
 Definition = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 PAGES: Mapping[str, tuple[str, ...]] = {
-    "hooks.md": ("nexus/hookspecs.py", "nexus/api.py", "nexus/errors.py"),
-    "values.md": ("nexus/model.py",),
+    "hooks.md": ("nexus/hookspecs.py", "nexus/api", "nexus/errors.py"),
+    "values.md": ("nexus/model",),
     "dialects.md": ("nexus/dialects/canonical.py", "nexus/dialects/jsonbytes.py", "nexus/dialects/sse.py"),
     "testing.md": ("nexus/testing",),
     "conformance.md": ("nexus/testing/conformance",),

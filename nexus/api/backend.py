@@ -1,0 +1,70 @@
+"""One inference server.  What all HTTP backends share is in `nexus.backends`."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager
+
+import attrs
+
+from nexus.api.scope import Secret
+from nexus.errors import BackendError
+from nexus.model import Call, Report, Usage
+
+
+@attrs.frozen(kw_only=True)
+class Server:
+    """The server a backend component talks to.  `url` has no trailing slash and may carry a path."""
+
+    name: str
+    url: str
+    key: Secret | None = None
+
+
+@attrs.define(kw_only=True)
+class Reply:
+    """A backend's answer.  `body` yields bytes as they come and raises BackendError where it breaks off.
+
+    `headers` are lower case.  A backend that counts tokens itself sets `usage`, read once the body has ended; otherwise
+    the dialect reads them from the body.
+    """
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    read: Callable[[], Awaitable[bytes]]
+    usage: Callable[[], Usage] | None = None
+
+
+class Backend(abc.ABC):
+    """One inference server."""
+
+    @abc.abstractmethod
+    async def probe(self) -> Report:
+        """What the server says of itself now.  Cheap, without side effects, free of charge.
+
+        A server that is down is a Report with `ok=False`, not an exception.
+        """
+
+    @abc.abstractmethod
+    def send(self, call: Call) -> AbstractAsyncContextManager[Reply]:
+        """Send `call.body` as it is and yield the reply once its head is there.  Leaving the context gives the exchange up.
+
+        Raises BackendError where no reply came.
+        """
+
+    def secrets(self) -> Iterable[Secret]:
+        """What must not be repeated where the server says it (its key, in an error): it is replaced by `***`."""
+        return ()
+
+    async def load(self, model: str) -> None:
+        """Make the model resident.  Raises BackendError("unsupported") where the server cannot."""
+        raise BackendError("unsupported", "this server cannot load a model on request")
+
+    async def unload(self, model: str) -> None:
+        """Free the model.  Raises BackendError("unsupported") where the server cannot."""
+        raise BackendError("unsupported", "this server cannot unload a model on request")
+
+    async def count(self, call: Call) -> int:
+        """The exact number of prompt tokens.  Raises BackendError("unsupported") where the server cannot tell."""
+        raise BackendError("unsupported", "this server cannot count tokens")

@@ -1,0 +1,110 @@
+"""The descriptors that a plugin's hooks yield: a name, options, and how to open one.  What is opened is in the other files."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any, TypeVar
+
+import attrs
+
+from nexus.api.backend import Backend, Server
+from nexus.api.dialect import Dialect
+from nexus.api.fingerprint import Fingerprint
+from nexus.api.observer import Observer
+from nexus.api.routes import Routes
+from nexus.api.scope import Scope
+from nexus.api.source import Source
+from nexus.api.stage import Stage
+
+
+@attrs.frozen
+class NoOptions:
+    """The options of a component that has none."""
+
+
+T = TypeVar("T")
+Open = Callable[[Any, Scope], AbstractAsyncContextManager[T]]
+
+
+def opens(factory: Callable[[Any, Scope], T]) -> Open[T]:
+    """An `open` for a component that needs nothing closed: `open=opens(MyStage)` calls `MyStage(options, scope)`."""
+
+    @contextlib.asynccontextmanager
+    async def open_(options: Any, scope: Scope) -> AsyncIterator[T]:
+        yield factory(options, scope)
+
+    return open_
+
+
+@attrs.frozen(kw_only=True)
+class BackendKind:
+    """A kind of server.  `open(server, options, scope)` yields a Backend.
+
+    `options` is a frozen attrs class with the keys that this kind adds to a `[[backends]]` table.  `capacity` is how many
+    requests such a server serves at once where it does not say (None: unlimited).  `runs_models` says that it runs models
+    itself and forwards nothing: only such a kind can be `restricted` without the operator's word.  `cloud` marks kinds
+    that are somebody else's computer.  `default_url` is used where the operator gives none.
+    """
+
+    name: str
+    open: Callable[[Server, Any, Scope], AbstractAsyncContextManager[Backend]]
+    options: type = NoOptions
+    fingerprints: tuple[Fingerprint, ...] = ()
+    service_types: tuple[str, ...] = ()
+    capacity: int | None = None
+    runs_models: bool = False
+    cloud: bool = False
+    default_url: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class StageKind:
+    """A stage.  `policy_words` are the keys of `[[policies]]` that it enforces.
+
+    `default` makes it active where `[routing] stages` is not written, after the five standard ones.  It is for stages that
+    refuse nothing: one that can refuse waits until the operator names it.
+    """
+
+    name: str
+    open: Open[Stage]
+    options: type = NoOptions
+    policy_words: tuple[str, ...] = ()
+    default: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class DialectKind:
+    """A dialect."""
+
+    name: str
+    open: Open[Dialect]
+    options: type = NoOptions
+
+
+@attrs.frozen(kw_only=True)
+class SourceKind:
+    """A source."""
+
+    name: str
+    open: Open[Source]
+    options: type = NoOptions
+
+
+@attrs.frozen(kw_only=True)
+class ObserverKind:
+    """An observer.  Descriptors that share one `open` are opened once and play every part they were yielded for."""
+
+    name: str
+    open: Open[Observer]
+    options: type = NoOptions
+
+
+@attrs.frozen(kw_only=True)
+class RoutesKind:
+    """Extra endpoints."""
+
+    name: str
+    open: Open[Routes]
+    options: type = NoOptions

@@ -1,0 +1,45 @@
+"""HTTP to servers, as a component sees it.  How it is done is in `nexus.upstream`."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Iterable
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+
+class Exchange(Protocol):
+    """The answer to one HTTP exchange, its body still arriving.  Header names are lower case; repeated ones stay repeated."""
+
+    @property
+    def status(self) -> int: ...
+    @property
+    def headers(self) -> tuple[tuple[str, str], ...]: ...
+
+    def read(self) -> Awaitable[bytes]:
+        """The next bytes, as many as have arrived; b"" at the proper end of the body.  Raises BackendError on any other end."""
+        ...
+
+
+class Upstream(Protocol):
+    """HTTP/1.1 to backends: pooled, streamed, with back-pressure.  Redirects are answers, not followed."""
+
+    def exchange(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Iterable[tuple[str, str]] = (),
+        body: bytes = b"",
+        first_byte_by: float | None = None,
+        answer_by: float | None = None,
+        idle_timeout: float | None = None,
+    ) -> AbstractAsyncContextManager[Exchange]:
+        """Send one request and wait for the head of its answer.
+
+        `first_byte_by` (the first byte of the body: servers send a head long before a token) and `answer_by` are moments of
+        the clock, `idle_timeout` is seconds between two pieces of the body.
+        `Host`, `Content-Length` and the framing are added here.  Leaving the context before the end of the body closes
+        the connection: that is how an exchange is given up.  Raises BackendError; ValueError for a header that HTTP
+        does not allow.
+        """
+        ...

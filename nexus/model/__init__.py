@@ -1,0 +1,72 @@
+"""The values that flow through Nexus.  No I/O, no clock, no logging and no third-party types live here.
+
+Everything is frozen, slotted and keyword-only, so a value can be kept in a history, put into an event or handed to a
+plugin without anybody being able to change it.  Only `Payload` and `Call` reach the body of a request.
+"""
+
+from nexus.model.attempt import Attempt, Call
+from nexus.model.candidate import Candidate
+from nexus.model.events import Answered, Claimed, Event, Finished, Joined, Left, Listener, Probed, Queued
+from nexus.model.plan import Choice, Objection, Plan, Refusal
+from nexus.model.report import Model, Report, Sighting
+from nexus.model.request import NO_DEMAND, Ask, Demand, Leg, Payload, Request
+from nexus.model.tokens import NO_USAGE, Price, Usage
+from nexus.model.words import (
+    CHAT,
+    COMPLETION,
+    COUNT,
+    EMBEDDING,
+    EMPTY,
+    JSON_SCHEMA,
+    TOOLS,
+    VISION,
+    Health,
+    Lane,
+    RefusalKind,
+    State,
+    Zone,
+)
+
+__all__ = [
+    "CHAT",
+    "COMPLETION",
+    "COUNT",
+    "EMBEDDING",
+    "EMPTY",
+    "JSON_SCHEMA",
+    "NO_DEMAND",
+    "NO_USAGE",
+    "TOOLS",
+    "VISION",
+    "Answered",
+    "Ask",
+    "Attempt",
+    "Call",
+    "Candidate",
+    "Choice",
+    "Claimed",
+    "Demand",
+    "Event",
+    "Finished",
+    "Health",
+    "Joined",
+    "Lane",
+    "Left",
+    "Leg",
+    "Listener",
+    "Model",
+    "Objection",
+    "Payload",
+    "Plan",
+    "Price",
+    "Probed",
+    "Queued",
+    "Refusal",
+    "RefusalKind",
+    "Report",
+    "Request",
+    "Sighting",
+    "State",
+    "Usage",
+    "Zone",
+]

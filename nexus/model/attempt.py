@@ -1,0 +1,44 @@
+"""One attempt: as it leaves, and how it ended.  What happens in between is in `nexus.attempt`."""
+
+from __future__ import annotations
+
+import attrs
+
+from nexus.model.candidate import Candidate
+from nexus.model.request import Ask
+
+
+@attrs.frozen(kw_only=True)
+class Call:
+    """One attempt, exactly as it will leave: `body` is final once `prepare` has run.
+
+    `path` is the dialect's own path (`/v1/chat/completions`), which a backend joins to its base URL.  `headers` are
+    lower case and hold no credential.  `first_byte_by` and `answer_by` are in seconds of the gateway's clock,
+    `idle_timeout` in seconds.
+    """
+
+    ask: Ask
+    candidate: Candidate
+    dialect: str
+    task: str
+    path: str
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+    stream: bool
+    first_byte_by: float
+    answer_by: float | None
+    idle_timeout: float
+    method: str = "POST"
+
+
+@attrs.frozen(kw_only=True)
+class Attempt:
+    """One line of a request's story: which pair was tried, and how it ended.  `message` is what the backend said, for the client."""
+
+    backend: str
+    model: str
+    outcome: str
+    status: int | None = None
+    code: str = ""
+    message: str = ""
+    seconds: float = 0.0

@@ -1,0 +1,60 @@
+"""Where a request may go, as a photograph: one model on one backend.  How it is taken is the fleet's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+
+from nexus.model.tokens import Price
+from nexus.model.words import EMPTY, Health, State, Zone
+
+
+@attrs.frozen(kw_only=True)
+class Candidate:
+    """One (backend, model) pair as routing sees it: a photograph.
+
+    `name` is the public name, `model` the id the server knows, `aliases` are further ids by which it knows the same model.
+    `offers` says yes or no; what is absent is unknown.
+    `context` is what is served now, `context_max` the most the server would serve, in tokens.  `eta` is in seconds until
+    `state` becomes ready.  `load` is what the server itself says is running plus waiting there, ours included.
+    `speed` is measured output tokens per second, `first_byte` the measured seconds to the first byte of real requests.
+    `failures` is the share of recent exchanges that failed.  `paused_until` (a 429) and `ejected_until` (its traffic kept
+    failing) are in seconds of the gateway's clock, 0 where they do not hold.
+    `speaks` are the (dialect, task) pairs the server takes; `takes_usage` whether it takes `stream_options`.
+    """
+
+    backend: str
+    kind: str
+    model: str
+    name: str
+    zone: Zone = Zone.OPEN
+    cloud: bool = False
+    tier: int = 1
+    priority: int = 50
+    offers: Mapping[str, bool] = EMPTY
+    context: int | None = None
+    context_max: int | None = None
+    price: Price | None = None
+    health: Health = Health.UNKNOWN
+    state: State = State.UNKNOWN
+    eta: float | None = None
+    resident: frozenset[str] = frozenset()
+    in_flight: int = 0
+    backend_in_flight: int = 0
+    capacity: int | None = None
+    load: int | None = None
+    speed: float | None = None
+    first_byte: float | None = None
+    seconds: float | None = None
+    failures: float = 0.0
+    paused_until: float = 0.0
+    ejected_until: float = 0.0
+    speaks: frozenset[tuple[str, str]] = frozenset()
+    takes_usage: bool = False
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Everything this model is called: a rule for one of its names is a rule for it."""
+        return (self.name, *self.aliases) if self.name == self.model else (self.name, self.model, *self.aliases)

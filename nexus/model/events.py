@@ -1,0 +1,118 @@
+"""What has happened: the one way back from traffic to stages and observers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import attrs
+
+from nexus.model.attempt import Attempt
+from nexus.model.candidate import Candidate
+from nexus.model.plan import Plan
+from nexus.model.request import Leg, Request
+from nexus.model.tokens import NO_USAGE, Usage
+from nexus.model.words import Health, Lane
+
+
+@attrs.frozen(kw_only=True)
+class Event:
+    """A fact about something that has happened.  `at` is in seconds of the gateway's clock."""
+
+    at: float
+
+
+@attrs.frozen(kw_only=True)
+class Claimed(Event):
+    """An attempt holds a slot of its pair."""
+
+    claim: int
+    request: Request
+    candidate: Candidate
+
+
+@attrs.frozen(kw_only=True)
+class Finished(Event):
+    """The end of a claim; every claim gets exactly one.
+
+    `sent` says whether a byte left for the backend.  `outcome` is one of ok, rejected (4xx), rate (429), failed, timeout,
+    refused (by `admit`) and left (the client went).  `seconds` and `first_byte` count from the claim.  `cost` is in USD.
+    """
+
+    claim: int
+    request: Request
+    candidate: Candidate
+    outcome: str
+    sent: bool = False
+    status: int | None = None
+    code: str = ""
+    usage: Usage = NO_USAGE
+    cost: float | None = None
+    seconds: float = 0.0
+    first_byte: float | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Answered(Event):
+    """The end of a request that reached the server; exactly one per request.
+
+    `outcome` is ok, refused (an error without a served answer), client_left or broken (cut after the first byte).
+    `seconds`, `queue_seconds`, `routing_seconds` and `first_byte` are durations.
+    """
+
+    request: Request
+    status: int
+    outcome: str
+    code: str = ""
+    candidate: Candidate | None = None
+    leg: Leg | None = None
+    reason: str = ""
+    attempts: tuple[Attempt, ...] = ()
+    plan: Plan | None = None
+    usage: Usage = NO_USAGE
+    cost: float | None = None
+    seconds: float = 0.0
+    queue_seconds: float = 0.0
+    routing_seconds: float = 0.0
+    first_byte: float | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Queued(Event):
+    """A request began (`waiting` true) or stopped to wait; `depth` is the lane's new depth."""
+
+    request: Request
+    lane: Lane
+    waiting: bool
+    depth: int
+
+
+@attrs.frozen(kw_only=True)
+class Joined(Event):
+    """A backend is part of the fleet."""
+
+    backend: str
+    kind: str
+    url: str
+    source: str
+
+
+@attrs.frozen(kw_only=True)
+class Left(Event):
+    """A backend is no longer part of the fleet."""
+
+    backend: str
+
+
+@attrs.frozen(kw_only=True)
+class Probed(Event):
+    """A probe ended.  `changed` says whether health or models are other than before."""
+
+    backend: str
+    health: Health
+    seconds: float
+    models: int
+    problem: str = ""
+    changed: bool = False
+
+
+Listener = Callable[[Event], None]
