@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from nexus.api import Dialect, Endpoint, Facts, ModelEntry, Reader, Splice
-from nexus.dialects.jsonbytes import replace_top_level, set_member, times_at_top
+from nexus.dialects.checks import bad
+from nexus.dialects.complaints import Admissions, sentence_of
+from nexus.dialects.fields import Fields, fields_of, flag_in, likely_tokens, model_in, token_bounds, whole_in
+from nexus.dialects.jsonbytes import replace_top_level, set_member
 from nexus.dialects.openai_reader import StreamReader, WholeReader
 from nexus.errors import Problem
 from nexus.model import CHAT, COMPLETION, EMBEDDING, EMPTY, JSON_SCHEMA, TOOLS, VISION, Payload
 
 if TYPE_CHECKING:
     from nexus.dialects.canonical import Answer, Conversation, Losses, ReplyContext, StreamDecoder, StreamEncoder, Target
-
-# A prompt of n bytes has between n/8 and n/2 tokens: long English words and runs of blanks reach 8 bytes a token, Chinese
-# text has about 2; JSON's \uXXXX escapes lie between.
-BYTES_PER_TOKEN_AT_MOST = 8
-BYTES_PER_TOKEN_AT_LEAST = 2
 
 NO_NEEDS: frozenset[str] = frozenset()
 COMMON_FIELDS = frozenset(
@@ -46,21 +42,15 @@ ERROR_TYPES = {
 # flag", "This server does not support embeddings"), vLLM ("… is not a multimodal model", "\"auto\" tool choice requires
 # --enable-auto-tool-choice"), Ollama ("… does not support tools"), OpenAI ("Invalid parameter: 'response_format' of type
 # 'json_schema' is not supported with this model").
-_CANNOT = r"not support|n't support|unsupported|is not an? |requires --|mmproj"
-_LACKS = (
-    ("no_vision", re.compile(rf"(image|vision|multimodal).*({_CANNOT})|({_CANNOT}).*(image|vision|multimodal)", re.I | re.S)),
-    ("no_tools", re.compile(rf"\btool.*({_CANNOT})|({_CANNOT}).*\btool", re.I | re.S)),
-    ("no_embedding", re.compile(rf"embedding.*({_CANNOT})|({_CANNOT}).*embedding", re.I | re.S)),
-    (
-        "no_json_schema",
-        re.compile(rf"(json_schema|response_format).*({_CANNOT})|({_CANNOT}).*(json_schema|response_format)", re.I | re.S),
-    ),
+_LACKS = Admissions(
+    {
+        "no_vision": "image|vision|multimodal",
+        "no_tools": r"\btool",
+        "no_embedding": "embedding",
+        "no_json_schema": "json_schema|response_format",
+    }
 )
 
-_body = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_text = msgspec.json.Decoder(str)
-_flag = msgspec.json.Decoder(bool | None)
-_number = msgspec.json.Decoder(int | float | None)
 _encode = msgspec.json.Encoder().encode
 _PROMPT = {CHAT: "messages", COMPLETION: "prompt", EMBEDDING: "input"}
 
@@ -80,22 +70,23 @@ class OpenAI(Dialect):
     translates = True
 
     def decode(self, endpoint: Endpoint, payload: Payload) -> Facts:
-        fields = _fields(payload.body)
+        fields = fields_of(payload.body, COMMON_FIELDS)
         prompt = fields.get(_PROMPT[endpoint.task])
         if prompt is None:
-            raise _bad(f"you must provide the field {_PROMPT[endpoint.task]!r}", _PROMPT[endpoint.task])
+            raise bad(f"you must provide the field {_PROMPT[endpoint.task]!r}", _PROMPT[endpoint.task])
         raw = bytes(prompt)
         if endpoint.task == CHAT and raw[:1] != b"[":
-            raise _bad("'messages' must be an array of messages", "messages")
+            raise bad("'messages' must be an array of messages", "messages")
         needs, size = _needs(fields, raw) if endpoint.task == CHAT else ((), _prompt_bytes(raw))
+        low, high = token_bounds(size)
         return Facts(
-            model=_model(fields),
-            stream="stream" in fields and bool(_typed(fields, "stream", _flag, "true or false")),
+            model=model_in(fields),
+            stream=flag_in(fields, "stream"),
             needs=frozenset(needs) if needs else NO_NEEDS,
-            tokens_low=size // BYTES_PER_TOKEN_AT_MOST,
-            tokens_high=size // BYTES_PER_TOKEN_AT_LEAST + 1,
-            max_output_tokens=_integer(fields, "max_completion_tokens") or _integer(fields, "max_tokens"),
-            n=_integer(fields, "n") or 1,
+            tokens_low=low,
+            tokens_high=high,
+            max_output_tokens=whole_in(fields, "max_completion_tokens") or whole_in(fields, "max_tokens"),
+            n=whole_in(fields, "n") or 1,
             wants_usage="stream_options" in fields and _wants_usage(fields),
         )
 
@@ -107,7 +98,7 @@ class OpenAI(Dialect):
         return body
 
     def reader(self, endpoint: Endpoint, facts: Facts, *, hide_usage: bool) -> Reader:
-        estimate = facts.tokens_high * BYTES_PER_TOKEN_AT_LEAST // 4
+        estimate = likely_tokens(facts)
         return StreamReader(estimate, hide_usage=hide_usage) if facts.stream else WholeReader(estimate)
 
     def error(self, problem: Problem, request_id: str) -> bytes:
@@ -117,14 +108,10 @@ class OpenAI(Dialect):
         return b"data: " + self.error(problem, request_id) + b"\n\n"
 
     def read_error(self, body: bytes) -> str:
-        try:
-            value = json.loads(body)
-        except (ValueError, RecursionError):
-            return body[:200].decode("utf-8", "replace").strip()
-        return _sentence(value)[:500]
+        return sentence_of(body)
 
     def lacks(self, said: str) -> str:
-        return next((code for code, words in _LACKS if words.search(said)), "")
+        return _LACKS.in_(said)
 
     def models(self, entries: Iterable[ModelEntry]) -> bytes:
         return _encode({"object": "list", "data": [_entry(e) for e in entries]})
@@ -165,59 +152,7 @@ class OpenAI(Dialect):
         return openai_stream.Encoder(context)
 
 
-def _fields(body: bytes) -> dict[str, msgspec.Raw]:
-    try:
-        if not body.isascii():
-            body.decode()  # what is skipped over below would reach the backend unseen
-        fields = _body.decode(body)
-    except UnicodeDecodeError as error:
-        raise _bad(f"the body is not valid UTF-8: {error.reason} at byte {error.start}", None) from None
-    except msgspec.ValidationError:
-        raise _bad("the body must be a JSON object", None) from None
-    except msgspec.DecodeError as error:
-        raise _bad(f"the body is not valid JSON: {error}", None) from None
-    except RecursionError:
-        raise _bad("the body is nested too deeply", None) from None
-    spelt = b"\\u006" in body or b"\\u007" in body  # a letter that is written as an escape: nobody does so without a purpose
-    for key in ("model", "stream"):
-        if (spelt or body.count(b'"%s"' % key.encode()) > 1) and times_at_top(body, key) > 1:
-            raise _bad(f"the field {key!r} is there twice: servers differ in which one counts", key)
-    for key in fields.keys() - COMMON_FIELDS:
-        if key.casefold() in ("model", "stream"):
-            # servers written in Go read keys without regard to case: two spellings would mean two different requests
-            raise _bad(f"the field {key!r} must be written {key.casefold()!r}", key)
-    return fields
-
-
-def _model(fields: Mapping[str, msgspec.Raw]) -> str:
-    if "model" not in fields:
-        raise _bad("you must provide the field 'model': the name of a model, see GET /v1/models", "model")
-    model = _typed(fields, "model", _text, "a string")
-    if not model or len(model) > 512:
-        raise _bad("'model' must be a name of 1 to 512 characters, see GET /v1/models", "model")
-    return str(model)
-
-
-def _typed(fields: Mapping[str, msgspec.Raw], name: str, decoder: msgspec.json.Decoder[Any], expected: str) -> Any:
-    raw = fields.get(name)
-    if raw is None:
-        return None
-    try:
-        return decoder.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        raise _bad(f"{name!r} must be {expected}", name) from None
-
-
-def _integer(fields: Mapping[str, msgspec.Raw], name: str) -> int | None:
-    value = _typed(fields, name, _number, "a number") if name in fields else None
-    if value is None:
-        return None
-    if value < 0 or value != value or value > 2**53:
-        raise _bad(f"{name!r} must be a whole number that is not negative", name)
-    return int(value)
-
-
-def _wants_usage(fields: Mapping[str, msgspec.Raw]) -> bool:
+def _wants_usage(fields: Fields) -> bool:
     raw = fields.get("stream_options")
     if raw is None or bytes(raw) == b"null":
         return False
@@ -226,11 +161,11 @@ def _wants_usage(fields: Mapping[str, msgspec.Raw]) -> bool:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         options = None
     if not isinstance(options, dict):
-        raise _bad("'stream_options' must be an object", "stream_options")
+        raise bad("'stream_options' must be an object", "stream_options")
     return options.get("include_usage") is True
 
 
-def _needs(fields: Mapping[str, msgspec.Raw], messages: bytes) -> tuple[list[str], int]:
+def _needs(fields: Fields, messages: bytes) -> tuple[list[str], int]:
     """The needs of a chat and the bytes of its text.  Only a body that seems to carry media is decoded as a whole."""
     needs = []
     size = len(messages)
@@ -253,7 +188,7 @@ def _media(messages: bytes) -> tuple[set[str], int]:
     try:
         parsed = msgspec.json.decode(messages)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise _bad("'messages' is not valid JSON", "messages") from None
+        raise bad("'messages' is not valid JSON", "messages") from None
     found, size = set(), 0
     for message in parsed:
         content = message.get("content") if isinstance(message, dict) else None
@@ -272,10 +207,6 @@ def _prompt_bytes(raw: bytes) -> int:
     return len(raw)
 
 
-def _bad(message: str, param: str | None) -> Problem:
-    return Problem(400, "invalid_request", message, param=param)
-
-
 def _error(problem: Problem) -> dict[str, Any]:
     error: dict[str, Any] = {
         "message": problem.message,
@@ -287,15 +218,6 @@ def _error(problem: Problem) -> dict[str, Any]:
     if problem.context is not EMPTY:
         error["context"] = problem.context
     return error
-
-
-def _sentence(value: Any) -> str:
-    """The message in the error shapes that OpenAI-compatible servers are known to use."""
-    if isinstance(value, dict):
-        for key in ("error", "message", "detail"):
-            if value.get(key):
-                return _sentence(value[key])
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _entry(entry: ModelEntry) -> dict[str, Any]:

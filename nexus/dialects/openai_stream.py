@@ -11,12 +11,10 @@ import msgspec
 
 from nexus.dialects.canonical import (
     Begin,
-    Failure,
     Finish,
     FinishReason,
     ReasoningDelta,
     ReplyContext,
-    StreamDecoder,
     StreamEncoder,
     StreamEvent,
     TextDelta,
@@ -25,11 +23,11 @@ from nexus.dialects.canonical import (
     UsageSeen,
     made_call_id,
 )
+from nexus.dialects.decoding import EventDecoder
 from nexus.dialects.openai_answer import BROKEN_OFF, finish_of, finish_word, text_of, usage_object
 from nexus.dialects.openai_read import arguments_text
 from nexus.dialects.openai_reader import error_in, usage_of
-from nexus.dialects.sse import Splitter, data_of, events
-from nexus.errors import BackendError
+from nexus.dialects.sse import data_of
 from nexus.model import NO_USAGE, Usage
 
 _UNREADABLE = "the backend sent an event that cannot be read"
@@ -72,93 +70,65 @@ _chunk = msgspec.json.Decoder(_Chunk)
 _encode = msgspec.json.Encoder().encode
 
 
-class Decoder(StreamDecoder):
+class Decoder(EventDecoder):
     """One stream of chunks.  What follows `[DONE]` or a failure is not looked at."""
 
-    __slots__ = ("_at", "_begun", "_calls", "_ended", "_finished", "_out", "_over", "_split")
+    __slots__ = ("_at", "_calls", "_finished")
 
     def __init__(self) -> None:
-        self._split = Splitter()
-        self._out: list[StreamEvent] = []
-        self._begun = False
+        super().__init__()
         self._finished = False  # there was a finish reason
-        self._ended = False  # the stream may end here
-        self._over = False
         self._calls: list[str] = []  # the ids, in the order of their starts
         self._at: dict[int | None, int] = {}  # the server's index -> ours
 
-    def feed(self, data: bytes) -> list[StreamEvent]:
-        for event in events(self._split.feed(data)):
-            if self._over:
-                break
-            self._event(event)
-        out, self._out = self._out, []
-        return out
-
-    def finish(self) -> list[StreamEvent]:
-        rest, self._split.held = self._split.held, b""
-        if rest.strip() and not self._over:
-            self._event(rest)  # the last boundary may be missing; half an event cannot be read
-            if any(isinstance(event, Failure) and event.code == "malformed" for event in self._out):
-                raise BackendError("cut", "the stream ended in the middle of an event")
-        if not self._ended and not self._over:
-            raise BackendError("cut", "the stream ended without its last event")
-        out, self._out = self._out, []
-        return out
-
-    def _event(self, event: bytes) -> None:
+    def take(self, event: bytes) -> None:
         data = data_of(event)
         if data is None:
             if event.startswith(b"error:"):  # older llama.cpp
-                self._fail(error_in(event[6:]) or _UNREADABLE, "error_event")
+                self.fail(error_in(event[6:]) or _UNREADABLE)
             return
         if data.strip() == b"[DONE]":
-            self._ended = self._over = True
+            self.ended = self.over = True
             return
         if b'"error"' in data and (said := error_in(data)) is not None:
-            self._fail(said, "error_event")
+            self.fail(said)
             return
         try:
             chunk = _chunk.decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            self._fail(error_in(data) or _UNREADABLE, "malformed")
+            self.fail(error_in(data) or _UNREADABLE, "malformed")
             return
         self._take(chunk)
 
-    def _fail(self, message: str, code: str) -> None:
-        self._over = True
-        self._out.append(Failure(message=message, code=code))
-
     def _take(self, chunk: _Chunk) -> None:
-        if not self._begun:
-            self._begun = True
-            self._out.append(Begin(id=_word(chunk.id), model=_word(chunk.model)))
+        if not self.begun:
+            self.begin(_word(chunk.id), _word(chunk.model))
         for choice in chunk.choices or ():
             if not choice.index and not self._finished:
                 self._choice(choice)
-                if self._over:
+                if self.over:
                     return
         if chunk.usage is not None and (usage := usage_of(chunk.usage)) is not None:
-            self._out.append(UsageSeen(usage=usage))
+            self.out.append(UsageSeen(usage=usage))
 
     def _choice(self, choice: _Choice) -> None:
         if choice.delta is not None:
             self._delta(choice.delta)
         reason = choice.finish_reason
-        if reason is None or self._over:
+        if reason is None or self.over:
             return
         if reason in BROKEN_OFF:
-            self._fail(f"the backend gave its answer up ({reason})", "error_event")
+            self.fail(f"the backend gave its answer up ({reason})")
             return
         finish, stop = finish_of(reason, choice.stop_reason, called=bool(self._calls))
-        self._finished = self._ended = True
-        self._out.append(Finish(reason=finish or FinishReason.STOP, stop_sequence=stop))
+        self._finished = self.ended = True
+        self.out.append(Finish(reason=finish or FinishReason.STOP, stop_sequence=stop))
 
     def _delta(self, delta: _Delta) -> None:
         if thought := text_of(delta.reasoning_content) or text_of(delta.reasoning):
-            self._out.append(ReasoningDelta(text=thought))
+            self.out.append(ReasoningDelta(text=thought))
         if text := text_of(delta.content) or text_of(delta.refusal):
-            self._out.append(TextDelta(text=text))
+            self.out.append(TextDelta(text=text))
         for call in delta.tool_calls or ():
             self._call(call)
 
@@ -171,19 +141,19 @@ class Decoder(StreamDecoder):
             if call.index is None and index is None and self._calls and not name:
                 index = len(self._calls) - 1
             elif not name:
-                self._fail("the backend sent a tool call without a name", "malformed")
+                self.fail("the backend sent a tool call without a name", "malformed")
                 return
             else:
                 index = self._start(call, name)
         if function is not None and (piece := arguments_text(function.arguments)):
-            self._out.append(ToolCallDelta(index=index, arguments=piece))
+            self.out.append(ToolCallDelta(index=index, arguments=piece))
 
     def _start(self, call: _Call, name: str) -> int:
         index = len(self._calls)
         id = call.id or made_call_id()
         self._calls.append(id)
         self._at[call.index] = index
-        self._out.append(ToolCallStart(index=index, id=id, name=name))
+        self.out.append(ToolCallStart(index=index, id=id, name=name))
         return index
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from nexus.api import BackendError
 from nexus.dialects.canonical import Answer, FinishReason, Part, Reasoning, ReplyContext, Text, ToolCall, made_call_id
-from nexus_anthropic.errors import said_in
-from nexus_anthropic.jsontext import dumps, dumps_text, loads, object_of
+from nexus.dialects.complaints import sentence_in
+from nexus.dialects.jsontext import dumps, dumps_text, loads, object_of
 from nexus_anthropic.usage import merged, usage_object, usage_of
 from nexus_anthropic.words import finish_of, stop_reason
 
@@ -20,7 +20,7 @@ def read_answer(body: bytes) -> Answer:
     except ValueError:
         raise BackendError("malformed", "the answer is not valid JSON") from None
     if isinstance(value, dict) and value.get("error"):
-        raise BackendError("error_event", said_in(value)[:500])
+        raise BackendError("error_event", sentence_in(value))
     content = value.get("content") if isinstance(value, dict) else None
     if not isinstance(content, list):
         raise BackendError("malformed", "the answer holds no message")

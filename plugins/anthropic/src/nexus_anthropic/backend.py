@@ -14,11 +14,11 @@ import attrs
 
 from nexus.api import BackendError, Call, Model, Reply, Report, Scope, Server, State
 from nexus.backends import HTTPBackend, WrongStatus, count_of, objects, within
+from nexus.dialects.jsontext import loads
 from nexus.model import CHAT, COMPLETION, COUNT, EMBEDDING, JSON_SCHEMA, VISION
 from nexus_anthropic.dialect import VERSION
 from nexus_anthropic.facts import DOCUMENTS
 from nexus_anthropic.families import NEWEST, THINKING, family
-from nexus_anthropic.jsontext import loads
 
 SPEAKS = frozenset({("anthropic", CHAT), ("anthropic", COUNT)})
 PAGE = 1000  # the most that the list gives at once

@@ -17,9 +17,8 @@ from nexus.dialects.canonical import (
     ToolResult,
     made_call_id,
 )
-from nexus_anthropic.checks import flag, members, objects, text
-from nexus_anthropic.facts import bad
-from nexus_anthropic.jsontext import dumps_text
+from nexus.dialects.checks import bad, flag, members, objects, text
+from nexus.dialects.jsontext import dumps_text
 from nexus_anthropic.losses import Lost
 
 Block = Mapping[str, Any]

@@ -24,7 +24,7 @@ from nexus.dialects.canonical import (
     ToolResult,
     made_call_id,
 )
-from nexus_anthropic.jsontext import object_of
+from nexus.dialects.jsontext import object_of
 from nexus_anthropic.losses import Lost
 
 FIRST = "(The conversation begins.)"  # said where the model speaks first, or nobody does

@@ -7,11 +7,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from nexus.api import Dialect, Endpoint, Facts, ModelEntry, Payload, Problem, Reader, Splice
+from nexus.dialects.complaints import sentence_of
 from nexus.dialects.jsonbytes import replace_top_level
+from nexus.dialects.jsontext import dumps
 from nexus.model import CHAT, COUNT
 from nexus_anthropic import errors
 from nexus_anthropic.facts import estimate, facts_of
-from nexus_anthropic.jsontext import dumps
 from nexus_anthropic.reader import CountReader, StreamReader, WholeReader
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ class Anthropic(Dialect):
         return b"event: error\ndata: " + self.error(problem, request_id) + b"\n\n"
 
     def read_error(self, body: bytes) -> str:
-        return errors.read(body)
+        return sentence_of(body)
 
     def lacks(self, said: str) -> str:
         return errors.lacks(said)

@@ -27,10 +27,9 @@ from nexus.dialects.canonical import (
     ToolChoice,
     ToolMode,
 )
+from nexus.dialects.checks import bad, flag, items, members, number, objects, text, whole
+from nexus.dialects.jsontext import loads
 from nexus_anthropic.blocks_in import Blocks, cache_of
-from nexus_anthropic.checks import flag, items, members, number, objects, text, whole
-from nexus_anthropic.facts import bad
-from nexus_anthropic.jsontext import loads
 from nexus_anthropic.losses import Lost
 
 _CARRIED = frozenset(

@@ -10,26 +10,22 @@ from typing import Any
 
 import msgspec
 
-from nexus.api import BackendError
 from nexus.dialects.canonical import (
-    Begin,
-    Failure,
     Finish,
     FinishReason,
     ReasoningDelta,
     ReasoningSignature,
     RedactedReasoning,
-    StreamDecoder,
-    StreamEvent,
     TextDelta,
     ToolCallDelta,
     ToolCallStart,
     UsageSeen,
     made_call_id,
 )
-from nexus.dialects.sse import Splitter, data_of, events
-from nexus_anthropic.errors import said_in
-from nexus_anthropic.jsontext import dumps_text, loads
+from nexus.dialects.complaints import sentence_in
+from nexus.dialects.decoding import EventDecoder
+from nexus.dialects.jsontext import dumps_text, loads
+from nexus.dialects.sse import data_of
 from nexus_anthropic.usage import merged, usage_of
 from nexus_anthropic.words import finish_of
 
@@ -82,53 +78,31 @@ class _Event(msgspec.Struct):
 _event = msgspec.json.Decoder(_Event)
 
 
-class Decoder(StreamDecoder):
+class Decoder(EventDecoder):
     """One stream.  What follows `message_stop` or a failure is not looked at."""
 
-    __slots__ = ("_begun", "_calls", "_counts", "_finish", "_given", "_out", "_over", "_split", "_started")
+    __slots__ = ("_calls", "_counts", "_finish", "_given", "_started")
 
     def __init__(self) -> None:
-        self._split = Splitter()
-        self._out: list[StreamEvent] = []
-        self._begun = False
-        self._over = False
+        super().__init__()
         self._started = 0  # calls
         self._calls: dict[int | None, int] = {}  # the block's index -> the call's
         self._given: dict[int | None, str] = {}  # arguments that came with a block's start, until pieces come
         self._counts: dict[str, int] = {}
         self._finish: Finish | None = None
 
-    def feed(self, data: bytes) -> list[StreamEvent]:
-        for event in events(self._split.feed(data)):
-            if self._over:
-                break
-            self._event(event)
-        out, self._out = self._out, []
-        return out
-
-    def finish(self) -> list[StreamEvent]:
-        rest, self._split.held = self._split.held, b""
-        if rest.strip() and not self._over:
-            self._event(rest)  # the last boundary may be missing; half an event cannot be read
-            if any(isinstance(event, Failure) and event.code == "malformed" for event in self._out):
-                raise BackendError("cut", "the stream ended in the middle of an event")
-        if not self._over:
-            raise BackendError("cut", "the stream ended without its message_stop")
-        out, self._out = self._out, []
-        return out
-
-    def _event(self, raw: bytes) -> None:
-        data = data_of(raw)
+    def take(self, event: bytes) -> None:
+        data = data_of(event)
         if data is None or data.strip() == b"[DONE]":
             return
         try:
-            event = _event.decode(data)
+            said = _event.decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             again = self._again(data)
             if again is None:
                 return
-            event = again
-        self._take(event)
+            said = again
+        self._take(said)
 
     def _again(self, data: bytes) -> _Event | None:
         """An event with half a surrogate pair in it is mended, one of a type that nobody knows passed over; others fail."""
@@ -140,12 +114,8 @@ class Decoder(StreamDecoder):
                 return msgspec.convert(value, _Event)
         except (ValueError, msgspec.ValidationError):
             pass
-        self._fail(_UNREADABLE, "malformed")
+        self.fail(_UNREADABLE, "malformed")
         return None
-
-    def _fail(self, message: str, code: str) -> None:
-        self._over = True
-        self._out.append(Failure(message=message, code=code))
 
     def _take(self, event: _Event) -> None:
         kind = event.type
@@ -164,90 +134,85 @@ class Decoder(StreamDecoder):
         elif kind == "message_stop":
             self._stop()
         elif event.error:
-            self._fail(said_in(event.error)[:500], "error_event")
+            self.fail(sentence_in(event.error))
 
     # ---------------------------------------------------------------- the message
 
     def _message(self, message: _Message) -> None:
-        self._begin(message.id or "", message.model or "")
+        self.begin(message.id or "", message.model or "")
         self._usage(message.usage)
-
-    def _begin(self, id: str = "", model: str = "") -> None:
-        if not self._begun:
-            self._begun = True
-            self._out.append(Begin(id=id, model=model))
 
     def _usage(self, said: Any) -> None:
         counts = merged(self._counts, said)
         if any(counts.values()) and counts != self._counts:
             self._counts = counts
-            self._out.append(UsageSeen(usage=usage_of(counts)))
+            self.out.append(UsageSeen(usage=usage_of(counts)))
 
     def _ending(self, event: _Event) -> None:
-        self._begin()
+        self.begin()
         self._usage(event.usage)
         delta = event.delta
         if delta is not None and (reason := finish_of(delta.stop_reason)) is not None:
             self._finish = Finish(reason=reason, stop_sequence=delta.stop_sequence)
 
     def _stop(self) -> None:
-        self._begin()
+        self.begin()
         for index in list(self._given):
             self._complete(index)
         reason = FinishReason.TOOL_CALLS if self._calls else FinishReason.STOP
-        self._out.append(self._finish or Finish(reason=reason))
-        self._over = True
+        self.out.append(self._finish or Finish(reason=reason))
+        self.over = True
 
     # ---------------------------------------------------------------- blocks
 
     def _block(self, index: int | None, block: _Block) -> None:
-        self._begin()
+        self.begin()
         if block.type == "tool_use":
             self._call(index, block)
         elif block.type == "redacted_thinking" and _word(block.data):
-            self._out.append(RedactedReasoning(data=block.data))
+            self.out.append(RedactedReasoning(data=block.data))
         elif block.type == "text" and _word(block.text):
-            self._out.append(TextDelta(text=block.text))
+            self.out.append(TextDelta(text=block.text))
         elif block.type == "thinking":
             self._thought(_word(block.thinking), _word(block.signature))
 
     def _call(self, index: int | None, block: _Block) -> None:
         if not _word(block.name):
-            self._fail("the backend sent a tool call without a name", "malformed")
+            self.fail("the backend sent a tool call without a name", "malformed")
             return
         number = self._calls[index] = self._started
         self._started += 1
         if block.input:
             self._given[index] = dumps_text(block.input)
-        self._out.append(ToolCallStart(index=number, id=_word(block.id) or made_call_id(), name=block.name))
+        self.out.append(ToolCallStart(index=number, id=_word(block.id) or made_call_id(), name=block.name))
 
     def _complete(self, index: int | None) -> None:
         given = self._given.pop(index, None)
         if given is not None:
-            self._out.append(ToolCallDelta(index=self._calls[index], arguments=given))
+            self.out.append(ToolCallDelta(index=self._calls[index], arguments=given))
 
     def _delta(self, index: int | None, delta: _Delta) -> None:
         if delta.text:
-            if not self._begun:
-                self._begin()
-            self._out.append(TextDelta(text=delta.text))
+            if not self.begun:
+                self.begin()
+            self.out.append(TextDelta(text=delta.text))
         elif delta.partial_json:
             self._arguments(index, delta.partial_json)
         elif delta.thinking or delta.signature:
-            self._begin()
+            self.begin()
             self._thought(delta.thinking, delta.signature)
 
     def _thought(self, thinking: str | None, signature: str | None) -> None:
         if thinking:
-            self._out.append(ReasoningDelta(text=thinking))
+            self.out.append(ReasoningDelta(text=thinking))
         if signature:
-            self._out.append(ReasoningSignature(signature=signature))
+            self.out.append(ReasoningSignature(signature=signature))
 
     def _arguments(self, index: int | None, piece: str) -> None:
         number = self._calls.get(index)
         if number is not None:
             self._given.pop(index, None)
-            self._out.append(ToolCallDelta(index=number, arguments=piece))
+            self.out.append(ToolCallDelta(index=number, arguments=piece))
 
 
 def _strange(event: dict[str, Any]) -> bool:

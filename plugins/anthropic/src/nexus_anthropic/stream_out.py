@@ -24,9 +24,9 @@ from nexus.dialects.canonical import (
     ToolCallStart,
     UsageSeen,
 )
+from nexus.dialects.jsontext import dumps, object_of
 from nexus.model import NO_USAGE
 from nexus_anthropic.answers import BAD_ARGUMENTS
-from nexus_anthropic.jsontext import dumps, object_of
 from nexus_anthropic.usage import usage_object
 from nexus_anthropic.words import stop_reason
 

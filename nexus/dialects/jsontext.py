@@ -28,6 +28,14 @@ def loads(data: bytes) -> Any:
         raise ValueError("nested too deeply") from None
 
 
+def is_object(data: bytes) -> bool:
+    """Whether these bytes are a whole JSON object."""
+    try:
+        return isinstance(loads(data), dict)
+    except ValueError:
+        return False
+
+
 def dumps(value: Any) -> bytes:
     """The value as compact JSON in UTF-8."""
     try:

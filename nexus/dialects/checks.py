@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from nexus_anthropic.facts import bad
+from nexus.errors import Problem
+
+
+def bad(message: str, param: str | None = None) -> Problem:
+    """A request that cannot be understood: status 400."""
+    return Problem(400, "invalid_request", message, param=param)
 
 
 def text(value: Any, place: str) -> str | None:
@@ -27,6 +32,14 @@ def number(value: Any, place: str) -> float | None:
     if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
         raise bad(f"{place!r} must be a number", place)
     return value
+
+
+def integer(value: Any, place: str) -> int | None:
+    """A whole number or null."""
+    found = number(value, place)
+    if found is not None and found != found // 1:
+        raise bad(f"{place!r} must be a whole number", place)
+    return None if found is None else int(found)
 
 
 def whole(value: Any, place: str) -> int | None:

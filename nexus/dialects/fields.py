@@ -1,0 +1,104 @@
+"""The members of a JSON request's body, decoded as little as possible: what routing needs to know of one, and how long its prompt is.
+
+Reading the whole of a request into the canonical form is done with `checks`.  No field but `model` and `stream` is known here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from nexus.api import Facts
+from nexus.dialects.checks import bad
+from nexus.dialects.jsonbytes import times_at_top
+
+# A prompt of n bytes has between n/8 and n/2 tokens: long English words and runs of blanks reach 8 bytes a token, Chinese
+# text has about 2; JSON's escapes lie between.
+_BYTES_PER_TOKEN_AT_MOST = 8
+_BYTES_PER_TOKEN_AT_LEAST = 2
+_MAX_MODEL_NAME = 512
+_JUDGED = ("model", "stream")  # what routing believes must be what the server reads
+
+Fields = Mapping[str, msgspec.Raw]
+
+_body = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_text = msgspec.json.Decoder(str)
+_flag = msgspec.json.Decoder(bool | None)
+_number = msgspec.json.Decoder(int | float | None)
+
+
+def fields_of(body: bytes, known: frozenset[str] = frozenset()) -> Fields:
+    """The members of the body, their values still as bytes.
+
+    Refuses what servers would read in another way than Nexus: no UTF-8, `model` or `stream` twice or in other letters.
+    `known` are names that clients often send: they need no look at their spelling.  Raises Problem (400).
+    """
+    try:
+        if not body.isascii():
+            body.decode()  # what is skipped over below would reach the backend unseen
+        fields = _body.decode(body)
+    except UnicodeDecodeError as error:
+        raise bad(f"the body is not valid UTF-8: {error.reason} at byte {error.start}") from None
+    except msgspec.ValidationError:
+        raise bad("the body must be a JSON object") from None
+    except msgspec.DecodeError as error:
+        raise bad(f"the body is not valid JSON: {error}") from None
+    except RecursionError:
+        raise bad("the body is nested too deeply") from None
+    _judge(fields, body, known)
+    return fields
+
+
+def _judge(fields: Fields, body: bytes, known: frozenset[str]) -> None:
+    spelt = b"\\u006" in body or b"\\u007" in body  # a letter that is written as an escape: nobody does so without a purpose
+    for key in _JUDGED:
+        if (spelt or body.count(b'"%s"' % key.encode()) > 1) and times_at_top(body, key) > 1:
+            raise bad(f"the field {key!r} is there twice: servers differ in which one counts", key)
+    for key in fields.keys() - known:
+        if key not in _JUDGED and key.casefold() in _JUDGED:
+            # servers written in Go read keys without regard to case: two spellings would mean two different requests
+            raise bad(f"the field {key!r} must be written {key.casefold()!r}", key)
+
+
+def model_in(fields: Fields) -> str:
+    """The model's name, which must be there.  Raises Problem (400)."""
+    if "model" not in fields:
+        raise bad("you must provide the field 'model': the name of a model, see GET /v1/models", "model")
+    model = _typed(fields, "model", _text, "a string")
+    if not model or len(model) > _MAX_MODEL_NAME:
+        raise bad(f"'model' must be a name of 1 to {_MAX_MODEL_NAME} characters, see GET /v1/models", "model")
+    return str(model)
+
+
+def flag_in(fields: Fields, name: str) -> bool:
+    """True where the field is true; absent and null are false.  Raises Problem (400)."""
+    return name in fields and bool(_typed(fields, name, _flag, "true or false"))
+
+
+def whole_in(fields: Fields, name: str) -> int | None:
+    """A whole number that is not negative; None where the field is absent or null.  Raises Problem (400)."""
+    value = _typed(fields, name, _number, "a number") if name in fields else None
+    if value is None:
+        return None
+    if value < 0 or value != value or value > 2**53:
+        raise bad(f"{name!r} must be a whole number that is not negative", name)
+    return int(value)
+
+
+def token_bounds(size: int) -> tuple[int, int]:
+    """The fewest and the most tokens that `size` bytes of prompt can be: `tokens_low` and `tokens_high` of the facts."""
+    return size // _BYTES_PER_TOKEN_AT_MOST, size // _BYTES_PER_TOKEN_AT_LEAST + 1
+
+
+def likely_tokens(facts: Facts) -> int:
+    """The likely tokens of the prompt: about four bytes each."""
+    return facts.tokens_high * _BYTES_PER_TOKEN_AT_LEAST // 4
+
+
+def _typed(fields: Fields, name: str, decoder: msgspec.json.Decoder[Any], expected: str) -> Any:
+    try:
+        return decoder.decode(fields[name])
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise bad(f"{name!r} must be {expected}", name) from None
