@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from nexus.dialects.ways import Way
 
 FORWARDED = frozenset({"accept", "traceparent"})
+_JSON = ("content-type", "application/json")
 MAX_WHOLE_BYTES = 16 * 1024 * 1024  # up to here a whole body is held, so that a cut one can be asked for again elsewhere
 
 
@@ -255,10 +256,10 @@ def _without(body: bytes, backend: Backend) -> bytes:
 
 def _forwarded(headers: Mapping[str, str], prefixes: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
     """What a backend gets to see: the body's type, what is accepted, the trace, the dialect's own headers."""
-    kept = [(name, _as_sent(value)) for name, value in headers.items() if name in FORWARDED or name.startswith(prefixes)]
-    return (("content-type", "application/json"), *kept)
+    kept = [(name, value) for name, value in headers.items() if name in FORWARDED or name.startswith(prefixes)]
+    return (_JSON, *[pair if pair[1].isascii() else (pair[0], _as_sent(pair[1])) for pair in kept])
 
 
 def _as_sent(value: str) -> str:
     """aiohttp reads headers as UTF-8, the upstream writes latin-1: the same bytes."""
-    return value if value.isascii() else value.encode("utf-8", "surrogateescape").decode("latin-1")
+    return value.encode("utf-8", "surrogateescape").decode("latin-1")

@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 
 from nexus import dispatch, waiting
-from nexus.api import Clock, Dialect, Observer, Routes
+from nexus.api import Clock, Dialect, Routes
 from nexus.attempt import Attempts, Patience, Turn
 from nexus.catalog import Catalog
 from nexus.clock import LoopClock
@@ -32,6 +32,7 @@ from nexus.state import Store, default_dir
 from nexus.tasks import Tasks
 from nexus.upstream import Pool
 from nexus.waiting import Waiting
+from nexus.witnesses import Witnesses
 
 LOG = logging.getLogger("nexus")
 
@@ -60,9 +61,7 @@ class Gateway:
         self.catalog = catalog
         self.clock: Clock = LoopClock()
         self.started = self.clock.now()
-        self.observers: tuple[tuple[str, Observer], ...] = ()
-        self._unseen: list[Event] = []
-        self._soon = asyncio.get_running_loop().call_soon
+        self.witnesses = Witnesses()
         self.pipeline = Pipeline(())
         self.fleet = Fleet(self.clock.now, self.tell, _health(config))
         self.waiting: Waiting[Turn] = Waiting(_bounds(config), self.clock.now, self.tell)
@@ -75,32 +74,14 @@ class Gateway:
         self.draining = False
 
     def tell(self, event: Event) -> None:
-        """Every event goes to every stage that learns, at once, and to every observer as soon as this turn of the loop is over.
-
-        Witnesses see what happened in one turn together: that is quicker, and no request waits for them.
-        """
-        for name, learn, hears in self.pipeline.learn:
+        """Every event goes to every stage that learns, at once, and to every observer as soon as this turn of the loop is over."""
+        for name, learn in self.pipeline.learners(type(event)):
             try:
-                if isinstance(event, hears):
-                    learn(event)
+                learn(event)
             except Exception as error:
                 self.pipeline.failed_to_learn(name, event)
                 LOG.error("the stage %s failed to learn of %s", name, type(event).__name__, exc_info=error)
-        if not self._unseen:
-            self._soon(self.show)
-        self._unseen.append(event)
-
-    def show(self) -> None:
-        """Show the observers what they have not seen yet.  A failing witness changes nothing."""
-        events, self._unseen = self._unseen, []
-        for name, observer in self.observers:
-            see, sees = observer.see, observer.sees
-            for event in events:
-                try:
-                    if isinstance(event, sees):
-                        see(event)
-                except Exception:
-                    LOG.exception("the observer %s failed", name)
+        self.witnesses.tell(event)
 
     def _freed(self, backend: str) -> None:
         if len(self.waiting):
@@ -132,7 +113,7 @@ async def open_gateway(config: Config, catalog: Catalog) -> AsyncIterator[Gatewa
             fingerprints=tuple(print_ for kind in catalog.backends.values() for print_ in kind.fingerprints),
         )
         await _open_components(gateway, Components(ground, config.options, stack))
-        stack.callback(gateway.show)
+        stack.callback(gateway.witnesses.show)
         gateway.runtime = await _runtime(gateway)
         prober = Prober(gateway.fleet, _pace(config), gateway.clock, store, LOG)
         gateway.fleet.doubted = prober.doubt
@@ -157,7 +138,7 @@ async def _open_components(gateway: Gateway, components: Components) -> None:
     routes = [(name, await components.open(kind)) for name, kind in catalog.routes.items()]
     opened.update(witnesses)
     opened.update(routes)
-    gateway.observers = tuple(witnesses)
+    gateway.witnesses.call(witnesses)
     gateway.routes = tuple(component for _, component in routes)
 
 

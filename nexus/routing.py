@@ -37,6 +37,8 @@ WAITABLE = (RefusalKind.WAIT, RefusalKind.RATE)
 
 _DOWN = Refusal(kind=RefusalKind.POLICY, code="down")
 _OFF = Refusal(kind=RefusalKind.POLICY, code="off")
+_OPEN = Zone.OPEN
+_UNHEALTHY = Health.UNHEALTHY  # bound once: looking a member up on its enum costs more than the comparison
 _CLOSED = frozenset({State.OFF, State.LOADING})
 _TRIED = Refusal(kind=RefusalKind.POLICY, code="tried")
 
@@ -49,7 +51,7 @@ class Pipeline:
     `deaf` names the stages that failed to learn a `Finished`: they have lost count and refuse everything.
     """
 
-    __slots__ = ("admit", "deaf", "describe", "learn", "names", "prepare", "rank", "refuse", "tell")
+    __slots__ = ("_learn", "_learners", "admit", "deaf", "describe", "names", "prepare", "rank", "refuse", "tell")
 
     def __init__(self, stages: Iterable[tuple[str, Stage]]) -> None:
         listed = tuple(stages)
@@ -65,8 +67,16 @@ class Pipeline:
         self.admit: tuple[tuple[str, Callable[[Call], Awaitable[None]]], ...] = having("admit")
         self.tell = having("tell")
         hears = {name: s.hears for name, s in listed}
-        self.learn = tuple((name, learn, hears[name]) for name, learn in having("learn"))
+        self._learn = tuple((name, learn, hears[name]) for name, learn in having("learn"))
+        self._learners: dict[type[Event], tuple[tuple[str, Verb], ...]] = {}
         self.deaf: set[str] = set()
+
+    def learners(self, kind: type[Event]) -> tuple[tuple[str, Verb], ...]:
+        """Who learns of events of this very type."""
+        found = self._learners.get(kind)
+        if found is None:
+            found = self._learners[kind] = tuple([(name, learn) for name, learn, hears in self._learn if issubclass(kind, hears)])
+        return found
 
     def failed_to_learn(self, name: str, event: Event) -> None:
         """A stage that fails to learn a `Finished` is deaf from then on."""
@@ -96,7 +106,7 @@ def route(
     """
     objections: list[Objection] = []
     choices: list[Choice] = []
-    base = NO_DEMAND if request.zone is Zone.OPEN else Demand(zone=request.zone)
+    base = NO_DEMAND if request.zone is _OPEN else Demand(zone=request.zone)
     for leg in legs:
         known = at.candidates(leg)
         demand = _described(pipeline, request, leg, payload, known) & base & leg.demand
@@ -216,9 +226,9 @@ def _refusals(
 def _free(ask: Ask, candidate: Candidate, at: Circumstances) -> bool:
     """Whether the core has nothing to object: the usual case, told without asking one thing after the other."""
     return (
-        candidate.health is not Health.UNHEALTHY
+        candidate.health is not _UNHEALTHY
         and candidate.state not in _CLOSED
-        and not _busy(candidate, ask.request)
+        and (candidate.capacity is None or not _busy(candidate, ask.request))
         and candidate.paused_until <= at.now
         and not candidate.ejected_until
         and not at.tried

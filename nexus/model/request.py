@@ -10,10 +10,12 @@ from typing import Any
 
 import attrs
 
+from nexus.model.quick import quick
 from nexus.model.words import EMPTY, Lane, Zone
 
 
-@attrs.frozen(kw_only=True)
+@quick
+@attrs.frozen(kw_only=True, weakref_slot=False)
 class Request:
     """The facts of one request, without its body and without credentials.
 
@@ -60,6 +62,9 @@ class Payload:
             return self._parsed
 
 
+_OPEN, _RESTRICTED = Zone.OPEN, Zone.RESTRICTED  # bound once: looking a member up on its enum costs more than the comparison
+
+
 @attrs.frozen(kw_only=True)
 class Demand:
     """What a candidate must satisfy.  `a & b` is never looser than `a` or `b`, whatever the order."""
@@ -75,10 +80,10 @@ class Demand:
         if self is NO_DEMAND:
             return other
         return Demand(
-            zone=Zone.RESTRICTED if Zone.RESTRICTED in (self.zone, other.zone) else Zone.OPEN,
-            min_tier=max(self.min_tier, other.min_tier),
+            zone=_OPEN if self.zone == _OPEN and other.zone == _OPEN else _RESTRICTED,
+            min_tier=self.min_tier if self.min_tier > other.min_tier else other.min_tier,
             needs=self.needs | other.needs if self.needs and other.needs else self.needs or other.needs,
-            context=max(self.context, other.context),
+            context=self.context if self.context > other.context else other.context,
         )
 
 

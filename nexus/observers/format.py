@@ -96,18 +96,20 @@ class JsonFormatter(logging.Formatter):
     """One JSON object per record: time, level, logger, and the record's fields or its message."""
 
     def format(self, record: logging.LogRecord) -> str:
-        entry: dict[str, Any] = {"time": iso(record.created), "level": record.levelname.lower(), "logger": record.name}
         fields = getattr(record, "fields", None)
-        if isinstance(fields, dict):
-            entry |= fields
-            for key in CLIENT_TEXTS:
-                if isinstance(text := fields.get(key), str) and len(text) > LONGEST:
-                    entry[key] = clip(text)
-        else:
-            entry["message"] = record.getMessage()
+        told = _clipped(fields) if isinstance(fields, dict) else {"message": record.getMessage()}
+        entry = {"time": iso(record.created), "level": record.levelname.lower(), "logger": record.name, **told}
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
         return _encode(entry)
+
+
+def _clipped(fields: dict[str, Any]) -> dict[str, Any]:
+    for key in CLIENT_TEXTS:
+        text = fields.get(key)
+        if isinstance(text, str) and len(text) > LONGEST:
+            fields = {**fields, key: clip(text)}
+    return fields
 
 
 class PrettyFormatter(logging.Formatter):

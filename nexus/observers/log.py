@@ -14,6 +14,7 @@ from nexus.observers.format import REQUESTS, clip, plain
 from nexus.observers.render import line_json
 
 _log = logging.getLogger(REQUESTS)
+_new_record = logging.LogRecord.__new__
 
 
 class RequestLog(Observer):
@@ -27,17 +28,18 @@ class RequestLog(Observer):
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         # Process and thread never change, and asking for them again for each record costs more than the rest of the line.
-        self._same = _log.makeRecord(REQUESTS, logging.INFO, __file__, 0, "%s", (), None).__dict__
+        self._same = _log.makeRecord(REQUESTS, logging.INFO, __file__, 0, "", (), None).__dict__
 
     def see(self, event: Event) -> None:
         if type(event) is Answered and _log.isEnabledFor(logging.INFO):
             fields = line_json(event)
-            met = [_met(attempt) for attempt in event.attempts if attempt.outcome != "ok"]
-            if met:
-                fields["met"] = met
+            if len(event.attempts) > 1 or event.outcome != "ok":
+                met = [_met(attempt) for attempt in event.attempts if attempt.outcome != "ok"]
+                if met:
+                    fields["met"] = met
             now = self._clock.time()
-            record = logging.LogRecord.__new__(logging.LogRecord)
-            record.__dict__.update(self._same, created=now, msecs=now % 1 * 1000, fields=fields, args=(_Line(fields),))
+            record = _new_record(logging.LogRecord)
+            record.__dict__ = {**self._same, "msg": _Line(fields), "created": now, "msecs": now % 1 * 1000, "fields": fields}
             _log.handle(record)
 
 

@@ -27,6 +27,16 @@ class Tally:
     reasoning_tokens: int = 0
     cost_usd: float = 0.0
 
+    def fold(self, other: Tally) -> None:
+        """Count what another has counted."""
+        self.requests += other.requests
+        self.outcomes.update(other.outcomes)
+        self.input_tokens += other.input_tokens
+        self.output_tokens += other.output_tokens
+        self.cached_tokens += other.cached_tokens
+        self.reasoning_tokens += other.reasoning_tokens
+        self.cost_usd += other.cost_usd
+
     def add(self, event: Answered) -> None:
         usage = event.usage
         self.requests += 1
@@ -42,15 +52,15 @@ class Tally:
 
 
 class Stats(Observer):
-    """Counts since it was made.  Rows per backend and per model are those used last, at most `rows` of each."""
+    """Counts since it was made.  A row is one model on one backend, at most `rows` of them: those used last; the others are in the
+    total only."""
 
     def __init__(self, clock: Clock, rows: int = ROWS) -> None:
         self._clock = clock
         self._started = clock.now()
         self._rows = rows
-        self._total = Tally()
-        self._backends: OrderedDict[str, Tally] = OrderedDict()
-        self._models: OrderedDict[str, Tally] = OrderedDict()
+        self._elsewhere = Tally()  # answered by nobody, or in a row that was given up
+        self._pairs: OrderedDict[tuple[str, str], Tally] = OrderedDict()
         self._attempts: Counter[str] = Counter()
         self._queue = {lane.value: 0 for lane in Lane}
         self._claims: dict[int, str] = {}
@@ -62,36 +72,50 @@ class Stats(Observer):
         }
 
     def see(self, event: Event) -> None:
-        seer = self._seers.get(type(event))
-        if seer is not None:
-            seer(event)
+        if (see := self.seer(type(event))) is not None:
+            see(event)
+
+    def seer(self, kind: type[Event]) -> Callable[[Any], None] | None:
+        return self._seers.get(kind)
 
     def snapshot(self) -> Json:
         """Everything as one JSON-able dictionary.  Names come from the fleet: a model that nobody serves has no row."""
         in_flight = Counter(self._claims.values())
+        total = Tally()
+        for tally in (self._elsewhere, *self._pairs.values()):
+            total.fold(tally)
         return {
             "uptime_seconds": round(self._clock.now() - self._started, 3),
-            **self._total.json(),
+            **total.json(),
             "attempts": dict(self._attempts),
             "in_flight": {"total": in_flight.total(), "backends": dict(in_flight)},
             "queue": {"total": sum(self._queue.values()), "lanes": dict(self._queue)},
-            "backends": {name: tally.json() for name, tally in self._backends.items()},
-            "models": {name: tally.json() for name, tally in self._models.items()},
+            "backends": self._by(0),
+            "models": self._by(1),
         }
 
-    def _answered(self, event: Answered) -> None:
-        self._total.add(event)
-        if event.candidate is not None:
-            self._row(self._backends, event.candidate.backend).add(event)
-            self._row(self._models, event.candidate.name).add(event)
+    def _by(self, part: int) -> Json:
+        """The rows added up by one part of their names."""
+        sums: dict[str, Tally] = {}
+        for names, tally in self._pairs.items():
+            sums.setdefault(names[part], Tally()).fold(tally)
+        return {name: tally.json() for name, tally in sums.items()}
 
-    def _row(self, rows: OrderedDict[str, Tally], name: str) -> Tally:
-        row = rows.get(name)
-        if row is None:
-            row = rows[name] = Tally()
-        rows.move_to_end(name)
-        if len(rows) > self._rows:
-            rows.popitem(last=False)
+    def _answered(self, event: Answered) -> None:
+        candidate = event.candidate
+        if candidate is None:
+            self._elsewhere.add(event)
+            return
+        pair = (candidate.backend, candidate.name)
+        row = self._pairs.get(pair) or self._new(pair)
+        row.add(event)
+        self._pairs.move_to_end(pair)
+
+    def _new(self, pair: tuple[str, str]) -> Tally:
+        if len(self._pairs) >= self._rows:
+            _, oldest = self._pairs.popitem(last=False)
+            self._elsewhere.fold(oldest)
+        row = self._pairs[pair] = Tally()
         return row
 
     def _claimed(self, event: Claimed) -> None:

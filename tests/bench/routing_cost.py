@@ -73,9 +73,8 @@ class Bench:
         self.busy = self._occupy("gpu8")
 
     def _tell(self, event: Event) -> None:
-        for _, learn, hears in self.pipeline.learn:
-            if isinstance(event, hears):
-                learn(event)
+        for _, learn in self.pipeline.learners(type(event)):
+            learn(event)
 
     def _join(
         self,

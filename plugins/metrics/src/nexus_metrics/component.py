@@ -6,7 +6,7 @@ metrics stay its own.  `prometheus_client` costs more than a megabyte, so it is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from aiohttp import web
 
@@ -22,6 +22,9 @@ class Metrics(Observer, Routes):
 
     def see(self, event: Event) -> None:
         self.counts.see(event)
+
+    def seer(self, kind: type[Event]) -> Callable[[Event], None] | None:
+        return self.counts.seer(kind)
 
     def routes(self) -> Iterable[Route]:
         yield Route(path="/metrics", handler=self._scrape, admin=False)

@@ -90,9 +90,12 @@ class Counts:
         }
 
     def see(self, event: Event) -> None:
-        seer = self._seers.get(type(event))
-        if seer is not None:
-            seer(event)
+        if (see := self.seer(type(event))) is not None:
+            see(event)
+
+    def seer(self, kind: type[Event]) -> Callable[[Any], None] | None:
+        """What counts events of this type; None where nothing is counted of them."""
+        return self._seers.get(kind)
 
     # ------------------------------------------------------------ requests
 

@@ -116,16 +116,17 @@ class Capability(Stage):
     def learn(self, event: Event) -> None:
         """Remember what a backend said it cannot do; forget it when the backend changed or left."""
         if isinstance(event, Finished):
-            self._expire(event.at)
-            self._hear(event)
+            if self._said:
+                self._expire(event.at)
+            if event.code in LEARNT:
+                self._hear(event, LEARNT[event.code])
         elif self._said and (isinstance(event, Left) or (isinstance(event, Probed) and event.changed)):
             for key in [key for key in self._said if key[0] == event.backend]:
                 del self._said[key]
 
-    def _hear(self, event: Finished) -> None:
-        need = LEARNT.get(event.code)
+    def _hear(self, event: Finished, need: str) -> None:
         # A word about something the request did not ask for is a misunderstanding, not knowledge.
-        if need is None or event.outcome == "ok" or need not in (*event.request.needs, event.request.task) or not self._remember:
+        if event.outcome == "ok" or need not in (*event.request.needs, event.request.task) or not self._remember:
             return
         key = (event.candidate.backend, event.candidate.model, need)
         self._said[key] = event.at + self._remember

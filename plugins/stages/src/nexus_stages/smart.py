@@ -75,8 +75,9 @@ class Smart(Turns):
 
     def learn(self, event: Event) -> None:
         """Note whose turn it was, and which pair has a session's prompt in its cache."""
-        super().learn(event)
-        if isinstance(event, Finished) and event.request.session is not None:
+        if not isinstance(event, Finished):
+            super().learn(event)
+        elif event.request.session is not None:
             self._note(event.request.session, event)
 
     def _note(self, session: str, event: Finished) -> None:

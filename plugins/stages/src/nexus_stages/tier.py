@@ -24,6 +24,8 @@ class Tier(Stage):
         """
         if leg.index or not known:
             return NO_DEMAND
+        if len(known) == 1:
+            return _at_least(known[0].tier)
         home = [candidate.tier for candidate in known if not candidate.cloud]
         return _at_least(min(home or [candidate.tier for candidate in known]))
 
