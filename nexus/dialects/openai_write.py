@@ -34,6 +34,8 @@ CLOUD_STOPS = 4  # OpenAI's API reference: "up to 4 sequences"
 _REMINDER = "<system-reminder>\n{}\n</system-reminder>"
 _BETWEEN = "\n\n"
 _NO_ARGUMENTS: Mapping[str, Any] = {"type": "object", "properties": {}}
+_EFFORTS = frozenset({"low", "medium", "high"})
+_NEAREST_EFFORT: Mapping[str, str] = {"minimal": "low", "xhigh": "high", "max": "high"}
 _encode = msgspec.json.Encoder().encode
 
 
@@ -246,8 +248,22 @@ class _Writing:
                 self._lose("thinking_budget")
             return None
         if thinking.enabled is False:
+            return self._unthinking()
+        return self._known(thinking.effort) if thinking.effort else _effort_of(thinking.budget_tokens)
+
+    def _unthinking(self) -> str:
+        """OpenAI's own models differ in whether they can be told not to think; all of them can be told to think little."""
+        if self.target.home:
             return "none"
-        return thinking.effort or _effort_of(thinking.budget_tokens)
+        self._lose("thinking_budget")
+        return "low"
+
+    def _known(self, effort: str) -> str | None:
+        """The three words that every server takes which takes one: Ollama and older models of OpenAI's reject all others."""
+        known = effort if effort in _EFFORTS else _NEAREST_EFFORT.get(effort)
+        if known != effort:
+            self._lose("thinking_budget")
+        return known
 
 
 def _effort_of(budget: int | None) -> str | None:

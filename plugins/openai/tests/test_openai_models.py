@@ -35,6 +35,20 @@ def test_contexts(entry, served, at_most):
 
 
 @pytest.mark.parametrize(
+    ("entry", "most"),
+    [
+        ({}, None),
+        ({"max_completion_tokens": 32768}, 32768),
+        ({"top_provider": {"max_completion_tokens": 16384}}, 16384),
+        ({"top_provider": {"max_completion_tokens": None}, "max_output_tokens": "8192"}, 8192),
+        ({"top_provider": 7, "max_output_tokens": 0}, None),
+    ],
+)
+def test_the_longest_answer(entry, most):
+    assert one(**entry).max_output_tokens == most
+
+
+@pytest.mark.parametrize(
     ("entry", "offers"),
     [
         ({}, {}),
