@@ -133,6 +133,21 @@ def test_families(name, context, yes, no):
     assert {need for need in no if not found.offers[need]} == no
 
 
+@pytest.mark.parametrize(
+    ("name", "max_output", "thinks"),
+    [
+        ("gpt-5-mini-2025-08-07", 128_000, True),
+        ("o3-mini", 100_000, True),
+        ("gpt-4o-mini", 16_384, False),
+        ("gpt-4o-2024-05-13", 4_096, False),
+    ],
+)
+def test_how_much_a_family_writes_and_whether_it_thinks(name, max_output, thinks):
+    found = family(name)
+    assert found is not None
+    assert (found.max_output, found.offers["thinking"]) == (max_output, thinks)
+
+
 @pytest.mark.parametrize("name", ["gpt-5.5", "gpt-6", "gpt", "", "-", "o5", "chatgpt-x", "ft:", "ft:unknown:x", "llama3"])
 def test_families_that_are_not_known(name):
     assert family(name) is None
