@@ -261,5 +261,12 @@ async def _identity(url: str) -> Identity:
 def _override(model: ModelConfig) -> Override:
     offers = None if model.capabilities is None else dict.fromkeys(model.capabilities, True)
     return Override(
-        id=model.id, name=model.name, offers=offers, context=model.context, tier=model.tier, zone=model.zone, price=model.price
+        id=model.id,
+        name=model.name,
+        offers=offers,
+        context=model.context,
+        max_output_tokens=model.max_output_tokens,
+        tier=model.tier,
+        zone=model.zone,
+        price=model.price,
     )

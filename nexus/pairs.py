@@ -17,6 +17,7 @@ from nexus.model import (
     COMPLETION,
     EMBEDDING,
     JSON_SCHEMA,
+    THINKING,
     TOOLS,
     VISION,
     Candidate,
@@ -28,7 +29,7 @@ from nexus.model import (
     Zone,
 )
 
-ABILITIES = (CHAT, COMPLETION, EMBEDDING, VISION, TOOLS, JSON_SCHEMA)
+ABILITIES = (CHAT, COMPLETION, EMBEDDING, VISION, TOOLS, JSON_SCHEMA, THINKING)
 
 
 @attrs.frozen(kw_only=True)
@@ -39,6 +40,7 @@ class Override:
     name: str | None = None
     offers: Mapping[str, bool] | None = None
     context: int | None = None
+    max_output_tokens: int | None = None
     tier: int | None = None
     zone: Zone | None = None
     price: Price | None = None
@@ -166,6 +168,7 @@ def overridden(model: Model, member: Member) -> tuple[Model, str, Override | Non
         model,
         offers=model.offers if override.offers is None else {**dict.fromkeys(ABILITIES, False), **override.offers},
         context=override.context or model.context,
+        max_output_tokens=override.max_output_tokens or model.max_output_tokens,
         price=override.price or model.price,
     )
     return changed, override.name or model.id, override
@@ -192,6 +195,7 @@ def _photograph(standing: Standing, pair: Pair) -> Candidate:
         offers=model.offers,
         context=model.context,
         context_max=model.context_max,
+        max_output_tokens=model.max_output_tokens,
         price=model.price,
         health=pulse.health,
         state=model.state if pulse.health is not Health.UNHEALTHY else State.OFF,

@@ -24,7 +24,11 @@ Definition = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 PAGES: Mapping[str, tuple[str, ...]] = {
     "hooks.md": ("nexus/hookspecs.py", "nexus/api", "nexus/errors.py"),
     "values.md": ("nexus/model",),
-    "dialects.md": ("nexus/dialects/canonical.py", "nexus/dialects/jsonbytes.py", "nexus/dialects/sse.py"),
+    "dialects.md": (
+        "nexus/dialects/canonical",
+        *(f"nexus/dialects/{name}.py" for name in ("fields", "checks", "jsontext", "jsonbytes", "complaints")),
+        *(f"nexus/dialects/{name}.py" for name in ("watching", "decoding", "sse", "lines")),
+    ),
     "testing.md": ("nexus/testing",),
     "conformance.md": ("nexus/testing/conformance",),
 }

@@ -347,12 +347,20 @@ def test_a_stream_is_always_asked_for_its_usage_where_the_server_takes_that():
         (Thinking(enabled=True, effort="high"), False, None, ["thinking_budget"]),
         (Thinking(enabled=False), None, None, []),
         (Thinking(enabled=False), True, "none", []),
+        (Thinking(enabled=True, effort="minimal"), True, "low", ["thinking_budget"]),
+        (Thinking(enabled=True, effort="xhigh"), True, "high", ["thinking_budget"]),
+        (Thinking(enabled=True, effort="utmost"), True, None, ["thinking_budget"]),
         (None, True, None, []),
     ],
 )
 def test_effort_is_only_asked_of_a_model_that_reasons(thinking, thinks, effort, lost):
     body, losses = write(Conversation(model="m", thinking=thinking), attrs.evolve(HOME, thinks=thinks))
     assert (body.get("reasoning_effort"), [loss.what for loss in losses]) == (effort, lost)
+
+
+def test_a_cloud_that_may_not_be_told_to_stop_thinking_is_told_to_think_little():
+    body, losses = write(Conversation(model="m", thinking=Thinking(enabled=False)), attrs.evolve(CLOUD, thinks=True))
+    assert (body["reasoning_effort"], losses) == ("low", (Loss(what="thinking_budget"),))
 
 
 def test_a_choice_of_tools_is_not_sent_without_tools():

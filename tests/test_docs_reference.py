@@ -10,10 +10,11 @@ import nexus.testing
 import nexus.testing.conformance
 import nexus.testing.contracts
 from nexus import api, hookspecs, model
-from nexus.dialects import canonical, jsonbytes, sse
+from nexus.dialects import canonical, checks, complaints, decoding, fields, jsonbytes, jsontext, lines, sse, watching
 
 from .reference_pages import PAGES, ROOT, rendered, renewed, sections
 
+DIALECTS = (canonical, fields, checks, jsontext, jsonbytes, complaints, watching, decoding, sse, lines)
 ERRORS = {"Problem", "BackendError", "Refused"}
 
 
@@ -28,7 +29,7 @@ def classes_of(module, *further) -> set[str]:
 EXPECTED = {
     "hooks.md": {name for name in vars(hookspecs) if name.startswith("nexus_")} | classes_of(api) | ERRORS | {"opens"},
     "values.md": classes_of(model),
-    "dialects.md": set().union(*(classes_of(module, ast.FunctionDef) for module in (canonical, jsonbytes, sse))),
+    "dialects.md": set().union(*(classes_of(module, ast.FunctionDef) for module in DIALECTS)),
     "testing.md": set(nexus.testing.__all__)
     | set(nexus.testing.contracts.__all__)
     | {"upstream", "nexus_gateway", "aioresponses_fixed", "RunningGateway", "Knobs"},

@@ -69,10 +69,18 @@ def test_a_model_that_was_renamed_is_found_by_its_new_name_only():
 
 def test_the_operators_word_goes_before_the_servers():
     house = House()
-    told = Model(id="m", offers={"vision": True, "tools": True}, context=10, context_max=20, price=Price(input=1, output=1))
+    told = Model(
+        id="m",
+        offers={"vision": True, "tools": True},
+        context=10,
+        context_max=20,
+        max_output_tokens=5,
+        price=Price(input=1, output=1),
+    )
     written = Override(id="m", offers={"chat": True}, context=99, tier=4, zone=Zone.RESTRICTED, price=Price(input=0, output=0))
     house.join("a", told, overrides=(written,), tier=2, zone=Zone.OPEN)
     c = house.one("m")
+    assert c.max_output_tokens == 5
     assert (c.context, c.context_max, c.tier, c.zone, c.price) == (99, 20, 4, "restricted", Price(input=0, output=0))
     assert {need for need, offered in c.offers.items() if offered} == {"chat"}
     assert c.offers["vision"] is False

@@ -20,6 +20,7 @@ FULL = Model(
     offers={"vision": True, "tools": False},
     context=8192,
     context_max=131072,
+    max_output_tokens=4096,
     price=Price(input=1, output=2.5, cached=0.1),
     state=State.READY,
     eta=3.0,
@@ -38,7 +39,19 @@ def test_models_come_back_as_they_were_but_for_their_state(tmp_path):
     store = Store(tmp_path)
     kept, plain = store.models("http://x")
     assert (kept.state, kept.eta) == (State.UNKNOWN, None)
-    for name in ("id", "aliases", "offers", "context", "context_max", "price", "remote", "evidence", "speaks", "takes_usage"):
+    for name in (
+        "id",
+        "aliases",
+        "offers",
+        "context",
+        "context_max",
+        "max_output_tokens",
+        "price",
+        "remote",
+        "evidence",
+        "speaks",
+        "takes_usage",
+    ):
         assert getattr(kept, name) == getattr(FULL, name)
     assert plain == Model(id="plain")
     assert store.models("http://y") == store.models("http://z") == ()

@@ -31,9 +31,9 @@ from nexus.config.fields import (
     web_address,
 )
 from nexus.config.mistakes import wrong
-from nexus.model import CHAT, COMPLETION, EMBEDDING, EMPTY, JSON_SCHEMA, TOOLS, VISION, Lane, Price, Zone
+from nexus.model import CHAT, COMPLETION, EMBEDDING, EMPTY, JSON_SCHEMA, THINKING, TOOLS, VISION, Lane, Price, Zone
 
-CAPABILITIES = (CHAT, COMPLETION, EMBEDDING, VISION, TOOLS, JSON_SCHEMA)
+CAPABILITIES = (CHAT, COMPLETION, EMBEDDING, VISION, TOOLS, JSON_SCHEMA, THINKING)
 STAGES = ("privacy", "budget", "tier", "capability", "balance")
 MIB = 1024 * 1024
 
@@ -152,6 +152,7 @@ class ModelConfig:
         None, f"all it can do, of {', '.join(CAPABILITIES)}; default: what the server says", each(one_of(*CAPABILITIES)), distinct
     )
     context: int | None = setting(None, "tokens of context it serves", at_least(1))
+    max_output_tokens: int | None = setting(None, "most tokens it writes in one answer", at_least(1))
     tier: int | None = setting(None, "1 to 5; default: the backend's", between(1, 5))
     zone: Zone | None = setting(None, "`restricted` or `open`; default: the backend's")
     price: Price | None = setting(None, "US dollars per million tokens: `{input = 2.5, output = 10, cached = 1.25}`", _price)

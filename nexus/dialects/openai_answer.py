@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from nexus.dialects.canonical import Answer, FinishReason, Part, Reasoning, ReplyContext, Text, ToolCall, made_call_id
-from nexus.dialects.openai_read import arguments_text
+from nexus.dialects.openai_content import arguments_text
 from nexus.dialects.openai_reader import error_in, usage_of
 from nexus.errors import BackendError
 from nexus.model import NO_USAGE, Usage

@@ -25,7 +25,7 @@ from nexus.dialects.canonical import (
 )
 from nexus.dialects.decoding import EventDecoder
 from nexus.dialects.openai_answer import BROKEN_OFF, finish_of, finish_word, text_of, usage_object
-from nexus.dialects.openai_read import arguments_text
+from nexus.dialects.openai_content import arguments_text
 from nexus.dialects.openai_reader import error_in, usage_of
 from nexus.dialects.sse import data_of
 from nexus.model import NO_USAGE, Usage

@@ -13,8 +13,8 @@ from nexus.dialects.canonical import (
     Document,
     Format,
     Image,
-    Loss,
     Losses,
+    Lost,
     Message,
     Part,
     Reasoning,
@@ -34,6 +34,8 @@ CLOUD_STOPS = 4  # OpenAI's API reference: "up to 4 sequences"
 _REMINDER = "<system-reminder>\n{}\n</system-reminder>"
 _BETWEEN = "\n\n"
 _NO_ARGUMENTS: Mapping[str, Any] = {"type": "object", "properties": {}}
+_EFFORTS = frozenset({"low", "medium", "high"})
+_NEAREST_EFFORT: Mapping[str, str] = {"minimal": "low", "xhigh": "high", "max": "high"}
 _encode = msgspec.json.Encoder().encode
 
 
@@ -41,7 +43,7 @@ def write_request(conversation: Conversation, target: Target) -> tuple[bytes, Lo
     """The body, and what could not be said."""
     writing = _Writing(conversation, target)
     body = writing.body()
-    return _encode(body), tuple(writing.losses.values())
+    return _encode(body), writing.lost.all
 
 
 class _Writing:
@@ -50,15 +52,12 @@ class _Writing:
     def __init__(self, conversation: Conversation, target: Target) -> None:
         self.said = conversation
         self.target = target
-        self.losses: dict[str, Loss] = {}
-
-    def _lose(self, what: str, *, meant: bool = False) -> None:
-        self.losses.setdefault(what, Loss(what=what, meaning_changed=meant))
+        self.lost = Lost()
 
     def body(self) -> dict[str, Any]:
         said = self.said
         if said.n > 1:
-            self._lose("n", meant=True)
+            self.lost.add("n", meant=True)
         body: dict[str, Any] = {
             "model": self.target.model,
             "messages": self._messages(),
@@ -94,7 +93,7 @@ class _Writing:
         """The rest of the conversation, as servers of this kind accept it."""
         for message in messages:
             if message.role is Role.SYSTEM and self.target.home:
-                self._lose("system_role")
+                self.lost.add("system_role")
                 yield Message(role=Role.USER, parts=(Text(text=_REMINDER.format(self._words(message.parts))),))
             else:
                 yield message
@@ -118,18 +117,18 @@ class _Writing:
 
     def _call(self, call: ToolCall) -> dict[str, Any]:
         if call.cache:
-            self._lose("cache_control")
+            self.lost.add("cache_control")
         return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments or "{}"}}
 
     def _thoughts(self, thoughts: Sequence[Reasoning]) -> str:
         """OpenAI's own servers take no thinking back; those at home hand it to the model's template."""
         if any(thought.signature for thought in thoughts):
-            self._lose("signature")
+            self.lost.add("signature")
         if any(thought.redacted for thought in thoughts):
-            self._lose("redacted_thinking")
+            self.lost.add("redacted_thinking")
         text = "".join(thought.text for thought in thoughts)
         if text and not self.target.home:
-            self._lose("thinking")
+            self.lost.add("thinking")
             return ""
         return text
 
@@ -138,10 +137,10 @@ class _Writing:
         written, shown = [], []
         for result in results:
             if result.cache:
-                self._lose("cache_control")
+                self.lost.add("cache_control")
             words = self._words(part for part in result.parts if isinstance(part, Text))
             if result.is_error:
-                self._lose("is_error")
+                self.lost.add("is_error")
                 words = words or "The tool failed."
             files = [part for part in result.parts if not isinstance(part, Text)]
             if files:
@@ -159,7 +158,7 @@ class _Writing:
                 self._cached(part)
                 words.append(part.text)
             elif isinstance(part, Image | Document):
-                self._lose("image" if isinstance(part, Image) else "document", meant=True)
+                self.lost.add("image" if isinstance(part, Image) else "document", meant=True)
         return between.join(words)
 
     def _content(self, parts: Sequence[Part]) -> str | list[dict[str, Any]]:
@@ -178,14 +177,14 @@ class _Writing:
         if part.text is not None:
             return {"type": "text", "text": f"{part.name}\n\n{part.text}" if part.name else part.text}
         if part.data is None:
-            self._lose("document_url", meant=True)
+            self.lost.add("document_url", meant=True)
             return None
         data = f"data:{part.media_type or 'application/pdf'};base64,{part.data}"
         return {"type": "file", "file": {"filename": part.name or "document.pdf", "file_data": data}}
 
     def _cached(self, part: Text | Image | Document) -> None:
         if part.cache:
-            self._lose("cache_control")
+            self.lost.add("cache_control")
 
     # ---- tools
 
@@ -201,7 +200,7 @@ class _Writing:
 
     def _tool(self, tool: Tool) -> dict[str, Any]:
         if tool.cache:
-            self._lose("cache_control")
+            self.lost.add("cache_control")
         function = {
             "name": tool.name,
             "description": tool.description,
@@ -215,9 +214,9 @@ class _Writing:
     def _bounds(self) -> dict[str, Any]:
         said, target = self.said, self.target
         if len(said.stop) > CLOUD_STOPS and not target.home:
-            self._lose("stop_sequences", meant=True)
+            self.lost.add("stop_sequences", meant=True)
         if said.top_k is not None and not target.home:
-            self._lose("top_k")
+            self.lost.add("top_k")
         known = [n for n in (said.max_output_tokens, target.max_output_tokens, target.room) if n]
         most = min(known) if said.max_output_tokens else None
         return {
@@ -243,11 +242,25 @@ class _Writing:
             return None
         if self.target.thinks is not True:
             if thinking.enabled is not False:
-                self._lose("thinking_budget")
+                self.lost.add("thinking_budget")
             return None
         if thinking.enabled is False:
+            return self._unthinking()
+        return self._known(thinking.effort) if thinking.effort else _effort_of(thinking.budget_tokens)
+
+    def _unthinking(self) -> str:
+        """OpenAI's own models differ in whether they can be told not to think; all of them can be told to think little."""
+        if self.target.home:
             return "none"
-        return thinking.effort or _effort_of(thinking.budget_tokens)
+        self.lost.add("thinking_budget")
+        return "low"
+
+    def _known(self, effort: str) -> str | None:
+        """The three words that every server takes which takes one: Ollama and older models of OpenAI's reject all others."""
+        known = effort if effort in _EFFORTS else _NEAREST_EFFORT.get(effort)
+        if known != effort:
+            self.lost.add("thinking_budget")
+        return known
 
 
 def _effort_of(budget: int | None) -> str | None:

@@ -20,7 +20,7 @@ from nexus.dialects.canonical import (
     UsageSeen,
 )
 from nexus.errors import BackendError, Problem, Refused
-from nexus.model import Candidate, Payload, Refusal, RefusalKind, Usage
+from nexus.model import THINKING, Candidate, Payload, Refusal, RefusalKind, Usage
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 LOSS_HEADER = "X-Nexus-Translation-Loss"
@@ -34,9 +34,10 @@ def target_of(candidate: Candidate, facts: Facts) -> Target:
     room = candidate.context - facts.tokens_high if candidate.context else 0
     return Target(
         model=candidate.model,
+        max_output_tokens=candidate.max_output_tokens,
         room=room if room > 0 else None,
         home=not candidate.cloud,
-        thinks=candidate.offers.get("thinking"),
+        thinks=candidate.offers.get(THINKING),
         takes_usage=candidate.takes_usage,
     )
 

@@ -18,7 +18,8 @@ class Candidate:
 
     `name` is the public name, `model` the id the server knows, `aliases` are further ids by which it knows the same model.
     `offers` says yes or no; what is absent is unknown.
-    `context` is what is served now, `context_max` the most the server would serve, in tokens.  `eta` is in seconds until
+    `context` is what is served now, `context_max` the most the server would serve, `max_output_tokens` the
+    most it writes in one answer, in tokens.  `eta` is in seconds until
     `state` becomes ready.  `load` is what the server itself says is running plus waiting there, ours included.
     `speed` is measured output tokens per second, `first_byte` the measured seconds to the first byte of real requests.
     `failures` is the share of recent exchanges that failed.  `paused_until` (a 429) and `ejected_until` (its traffic kept
@@ -37,6 +38,7 @@ class Candidate:
     offers: Mapping[str, bool] = EMPTY
     context: int | None = None
     context_max: int | None = None
+    max_output_tokens: int | None = None
     price: Price | None = None
     health: Health = Health.UNKNOWN
     state: State = State.UNKNOWN

@@ -14,7 +14,7 @@ from nexus.model.words import EMPTY, State
 class Model:
     """What a server says of one of its models.
 
-    `aliases` are further ids by which the server itself knows it.  `remote` says that the server forwards the model to
+    `aliases` are further ids by which the server itself knows it.  `max_output_tokens` is the most it writes in one answer.  `remote` says that the server forwards the model to
     somebody else, `evidence` by what that was seen.
     """
 
@@ -23,6 +23,7 @@ class Model:
     offers: Mapping[str, bool] = EMPTY
     context: int | None = None
     context_max: int | None = None
+    max_output_tokens: int | None = None
     price: Price | None = None
     state: State = State.UNKNOWN
     eta: float | None = None

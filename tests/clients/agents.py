@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from . import packages
 from .processes import Ended, Running, running, until
-from .scenarios import ABORT, ERROR, PLAIN, STREAM, TOOLS, Client, model_of
+from .scenarios import ABORT, ERROR, LOST, NOBODY, PLAIN, STREAM, TOOLS, WAITING, Client, model_of
 from .world import ASK, MISSING, NATIVE, NOTE, SAYS, TRANSLATED, World
 
 ALWAYS_STREAMS = "it streams always"
@@ -36,9 +36,19 @@ class Program(Client):
 
     def _says(self, world: World, scenario: str) -> Ended:
         ended = self._ended(world, scenario)
+        self.says(ended)
+        return ended
+
+    def says(self, ended: Ended) -> None:
         assert ended.code == 0, f"exit code {ended.code}: {ended.all[-400:]}"
         assert SAYS in ended.out, f"it said: {ended.all[-400:]}"
-        return ended
+        assert "keep-alive" not in ended.all, f"it said: {ended.all[-400:]}"
+
+    def gave_up(self, ended: Ended) -> None:
+        """It says why, and ends as what has failed."""
+        assert NOBODY in ended.all, f"it said: {ended.all[-400:]}"
+        assert SAYS not in ended.all
+        assert self.failed(ended), f"exit code {ended.code} after {ended.all[-400:]}"
 
     def plain(self, world: World) -> None:
         self._says(world, PLAIN)
@@ -83,12 +93,15 @@ class ClaudeCode(Program):
 
     def command(self, world: World, scenario: str, prompt: str) -> list[str]:
         claude = str(packages.npm("claude-code") / "node_modules" / ".bin" / "claude")
-        model = ["--model", model_of(scenario)] if scenario in (ERROR, ABORT) else []
+        model = ["--model", model_of(scenario)] if scenario in (ERROR, ABORT, LOST) else []
         pieces = ["--output-format", "stream-json", "--include-partial-messages", "--verbose"] if scenario == STREAM else []
         return [claude, "-p", prompt, *model, *pieces]
 
     def variables(self, world: World, scenario: str) -> Mapping[str, str]:
-        return {**super().variables(world, scenario), "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1"}
+        quiet = {"CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1"}
+        # By itself it asks for minutes before it says that nobody answers.
+        brief = {"CLAUDE_CODE_MAX_RETRIES": "0"} if scenario == LOST else {}
+        return {**super().variables(world, scenario), **quiet, **brief}
 
     def stream(self, world: World) -> None:
         """It tells of every event that it hears."""
@@ -105,6 +118,7 @@ class Continue(Program):
     name = page = "continue"
     dialect = "openai"
     call = MappingProxyType({"name": "Read", "arguments": {"filepath": NOTE}})
+    asks_again = True
     leaves_out = MappingProxyType({STREAM: ALWAYS_STREAMS})
 
     def install(self) -> None:
@@ -122,6 +136,7 @@ class OpenCode(Program):
     name = page = "opencode"
     dialect = "openai"
     call = MappingProxyType({"name": "read", "arguments": {"filePath": NOTE}})
+    asks_again = True
     leaves_out = MappingProxyType({STREAM: ALWAYS_STREAMS})
 
     def install(self) -> None:
@@ -141,7 +156,9 @@ class Codex(Program):
     name = page = "codex"
     dialect = "openai"
     call = MappingProxyType({"name": "shell", "arguments": {"command": ["cat", NOTE]}})
-    leaves_out = MappingProxyType(dict.fromkeys((PLAIN, STREAM, TOOLS, ABORT), "the Responses API is not served yet"))
+    leaves_out = MappingProxyType(
+        dict.fromkeys((PLAIN, STREAM, TOOLS, ABORT, WAITING, LOST), "the Responses API is not served yet")
+    )
 
     def install(self) -> None:
         packages.npm("codex")
@@ -188,6 +205,7 @@ class Aider(Program):
     name = page = "aider"
     dialect = "openai"
     call = MappingProxyType({"name": "none", "arguments": {}})
+    asks_again = True
     leaves_out = MappingProxyType({TOOLS: "it uses no tools"})
 
     def install(self) -> None:

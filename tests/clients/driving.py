@@ -8,8 +8,9 @@ from pathlib import Path
 
 from .agents import agents
 from .packages import NotInstalled
-from .scenarios import SCENARIOS, Client, Row
+from .scenarios import SCENARIOS, SLOW, Client, Row
 from .sdks import libraries
+from .slow import slowed
 from .world import world
 
 
@@ -30,12 +31,12 @@ def drive(client: Client) -> Iterator[Row]:
 
 
 def drive_one(client: Client, way: str, folder: Path) -> Row:
-    """One client over one way, in a world of its own."""
+    """One client over one way, in worlds of its own."""
     outcomes = {}
-    with world(folder, way, client.call, client.finds) as made:
+    with world(folder, way, client.call, client.finds) as usual, slowed(usual, folder) as slow:
         for scenario in scenarios(client):
             try:
-                client.run(made, scenario)
+                client.run(slow if scenario in SLOW else usual, scenario)
                 outcomes[scenario] = ""
             except AssertionError as problem:
                 outcomes[scenario] = " ".join(str(problem).split())[:600] or "an assertion of the harness failed"

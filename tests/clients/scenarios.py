@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from types import MappingProxyType
 from typing import Any, ClassVar
 
 import attrs
 
-from .processes import Running, until
-from .world import ENDLESS, MISSING, MODEL, NATIVE, SECRET, World
+from .processes import Ended, Running, until
+from .slow import SlowWorld
+from .world import DOOMED, ENDLESS, MISSING, MODEL, NATIVE, SECRET, World
 
-PLAIN, STREAM, TOOLS, ERROR, ABORT = "plain", "stream", "tools", "error", "abort"
-SCENARIOS = (PLAIN, STREAM, TOOLS, ERROR, ABORT)
+PLAIN, STREAM, TOOLS, ERROR, ABORT, WAITING, LOST = "plain", "stream", "tools", "error", "abort", "waiting", "lost"
+SCENARIOS = (PLAIN, STREAM, TOOLS, ERROR, ABORT, WAITING, LOST)
+SLOW = frozenset({WAITING, LOST})
+"""Those that are played in a SlowWorld."""
 LEAVING_SECONDS = 15
+SIGNS = 3
+"""How many keep-alives a client hears before its answer."""
+NOBODY = "no backend answered"
+"""What the gateway says where all have failed."""
 GENERATION = {"openai": "/v1/chat/completions", "anthropic": "/v1/messages"}
 
 
@@ -31,6 +38,8 @@ class Client(abc.ABC):
     """What the result of the call holds."""
     leaves_out: ClassVar[Mapping[str, str]] = MappingProxyType({})
     """Scenarios that it has not got, and why."""
+    asks_again: ClassVar[bool] = False
+    """Whether it asks again, by itself and without a word, when a stream ends in an error."""
 
     @abc.abstractmethod
     def install(self) -> None:
@@ -55,19 +64,57 @@ class Client(abc.ABC):
     @abc.abstractmethod
     def abort(self, world: World) -> None: ...
 
+    @abc.abstractmethod
+    def says(self, ended: Ended) -> None:
+        """Raises AssertionError where it did not show the streamed answer, or showed more than that."""
+
+    @abc.abstractmethod
+    def gave_up(self, ended: Ended) -> None:
+        """Raises AssertionError where it does not show that a stream ended in an error."""
+
+    def waiting(self, world: SlowWorld) -> None:
+        """The first server dies after a wait, the second answers."""
+        with self._waits(world, WAITING, SIGNS) as (program, before):
+            world.holding.die()
+            self.says(program.ended())
+        assert any(heard.signs >= SIGNS and heard.began for heard in world.answers()[before:]), "no stream began early"
+        assert "failover" in {story["reason"] for story in world.stories()}, "no other server was asked"
+
+    def lost(self, world: SlowWorld) -> None:
+        """The only server dies after a wait.  Who asks again gets an answer, once the server is back."""
+        with self._waits(world, LOST, 1) as (program, _):
+            asked = len(world.answers())
+            world.holding.die()
+            if self.asks_again:
+                until(lambda: program.over or len(world.answers()) > asked, "it asks again")
+                world.holding.recover()
+            (self.says if self.asks_again else self.gave_up)(program.ended())
+        assert "broken" in {story["outcome"] for story in world.stories()}, "no stream was broken off"
+
+    @contextmanager
+    def _waits(self, world: SlowWorld, scenario: str, signs: int) -> Iterator[tuple[Running, int]]:
+        """The program, once all that it has asked for waits and has heard `signs` keep-alives, and how much had been asked before."""
+        world.holding.hold()
+        before = len(world.answers())
+        with self.start(world, scenario) as program:
+            world.waited(program, before, signs)
+            yield program, before
+
     def run(self, world: World, scenario: str) -> None:
         """Raises AssertionError with a sentence that says what went wrong."""
         asked, ended = len(world.tap.posted), len(world.stories())
-        acts: dict[str, Callable[[World], None]] = {
+        acts: dict[str, Callable[[Any], None]] = {
             PLAIN: self.plain,
             STREAM: self.stream,
             TOOLS: self.tools,
             ERROR: self.error,
             ABORT: self.abort,
+            WAITING: self.waiting,
+            LOST: self.lost,
         }
         acts[scenario](world)
         stories = world.stories()[ended:]
-        if scenario in (PLAIN, STREAM, TOOLS):
+        if scenario in (PLAIN, STREAM, TOOLS, WAITING):
             self._judge(world, scenario, world.tap.posted[asked:], stories)
 
     def _judge(self, world: World, scenario: str, asked: list[str], stories: list[Any]) -> None:
@@ -78,7 +125,7 @@ class Client(abc.ABC):
         failed = [story["outcome"] for story in stories if story["outcome"] != "ok"]
         assert not failed, f"the gateway says of its requests: {failed}"
         assert all(story["request"]["dialect"] == self.dialect for story in stories)
-        if scenario == STREAM:
+        if scenario in (STREAM, WAITING):
             assert any(story["request"]["stream"] for story in stories), "nothing was streamed"
         if scenario == TOOLS:
             assert len(generations) >= 2, "the result of the call never came back"
@@ -106,4 +153,4 @@ class Row:
 
 def model_of(scenario: str) -> str:
     """The model to ask in a scenario."""
-    return {ERROR: MISSING, ABORT: ENDLESS}.get(scenario, MODEL)
+    return {ERROR: MISSING, ABORT: ENDLESS, LOST: DOOMED}.get(scenario, MODEL)

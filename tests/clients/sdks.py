@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from . import packages
-from .processes import Running, running, until
-from .scenarios import ABORT, ERROR, PLAIN, STREAM, TOOLS, Client, model_of
+from .processes import Ended, Running, running, until
+from .scenarios import ABORT, ERROR, NOBODY, PLAIN, SLOW, STREAM, TOOLS, Client, model_of
 from .world import NATIVE, NOTE, SAYS, TRANSLATED, World
 
 PROGRAMS = Path(__file__).parent / "programs"
@@ -36,7 +36,8 @@ class Library(Client):
 
     def start(self, world: World, scenario: str) -> AbstractContextManager[Running]:
         env = {**world.variables(self.page), "NEXUS_URL": world.url, "MODEL": model_of(scenario), "PYTHONUNBUFFERED": "1"}
-        return running([*self._command(world), scenario, self._variant], world.folder, env)
+        does = STREAM if scenario in SLOW else scenario
+        return running([*self._command(world), does, self._variant], world.folder, env)
 
     def _command(self, world: World) -> list[str]:
         if self._set and self._javascript:
@@ -55,18 +56,25 @@ class Library(Client):
 
     def _told(self, world: World, scenario: str) -> Any:
         with self.start(world, scenario) as program:
-            ended = program.ended()
-        assert ended.code == 0, f"exit code {ended.code}: {ended.all[-400:]}"
-        return json.loads(ended.out.splitlines()[-1])
+            return _read(program.ended())
 
     def plain(self, world: World) -> None:
         told = self._told(world, PLAIN)
         assert told["text"].strip() == SAYS, told
 
     def stream(self, world: World) -> None:
-        told = self._told(world, STREAM)
+        with self.start(world, STREAM) as program:
+            self.says(program.ended())
+
+    def says(self, ended: Ended) -> None:
+        told = _read(ended)
         assert told["text"].strip() == SAYS, told
         assert told["pieces"] > 1, "the answer came in one piece"
+
+    def gave_up(self, ended: Ended) -> None:
+        """It raises, with the gateway's sentence."""
+        assert NOBODY in ended.all, f"it said: {ended.all[-400:]}"
+        assert ended.code != 0, f"exit code 0 after {ended.all[-400:]}"
 
     def tools(self, world: World) -> None:
         told = self._told(world, TOOLS)
@@ -86,6 +94,12 @@ class Library(Client):
             assert not program.over, program.ended().all[-400:]
             self.left(world, ended)
             assert not program.over, "it did not live to see it"
+
+
+def _read(ended: Ended) -> Any:
+    """What a program tells in its last line."""
+    assert ended.code == 0, f"exit code {ended.code}: {ended.all[-400:]}"
+    return json.loads(ended.out.splitlines()[-1])
 
 
 def libraries() -> list[Client]:

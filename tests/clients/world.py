@@ -26,7 +26,7 @@ from .processes import until
 from .tap import Tap
 
 SAYS = SENTENCE
-MODEL, ENDLESS, MISSING = "tiny-llama", "endless", "no-such-model"
+MODEL, ENDLESS, DOOMED, MISSING = "tiny-llama", "endless", "doomed", "no-such-model"
 NOTE, ASK, SECRET = "note.txt", "read the nexus note", "the secret is 4711"
 """A file in the client's directory; the words at which the model wants to read it; what it wants to find in it."""
 NATIVE, TRANSLATED = "native", "translated"
@@ -71,6 +71,10 @@ class World:
         with urllib.request.urlopen(self.url + path, timeout=30) as answer:
             return json.load(answer)
 
+    def settled(self, backends: int) -> None:
+        """Return once so many backends are healthy."""
+        until(lambda: self.get("/health")["backends"]["healthy"] == backends, f"{backends} healthy backends", 30)
+
     @property
     def in_flight(self) -> int:
         return sum(backend["in_flight"] for backend in self.get("/nexus/backends")["backends"])
@@ -95,9 +99,9 @@ def world(folder: Path, way: str, call: Mapping[str, Any], finds: str = SECRET) 
         endless = _server(stack, folder, ENDLESS, [], ["--endless"])
         tap = Tap(usual.port)
         stack.callback(tap.close)
-        config = _config(way, {"usual": tap.url, "endless": endless.url})
-        made = World(url=_gateway(stack, folder, config), folder=home, way=way, tap=tap)
-        until(lambda: made.get("/health")["backends"]["healthy"] == 2, "two healthy backends", 30)
+        config = configured(backend("usual", way, tap.url), backend("endless", way, endless.url))
+        made = World(url=gateway(stack, folder, config), folder=home, way=way, tap=tap)
+        made.settled(2)
         yield made
 
 
@@ -111,14 +115,19 @@ def _server(stack: ExitStack, folder: Path, name: str, model: list[str], more: l
     return server
 
 
-def _config(way: str, servers: Mapping[str, str]) -> str:
+def backend(name: str, way: str, url: str, more: str = "") -> str:
+    """Its table; `more` are further lines of it."""
+    return f'[[backends]]\nname = "{name}"\ntype = "{KINDS[way]}"\nurl = "{url}"\n{more}'
+
+
+def configured(*tables: str) -> str:
+    """A configuration of these tables, with the aliases that Claude Code's page tells to set."""
     aliases = CLIENTS["claude-code"].lines(Setting(model=MODEL))[0].text
-    tables = [f'[[backends]]\nname = "{name}"\ntype = "{KINDS[way]}"\nurl = "{url}"' for name, url in servers.items()]
     return "\n\n".join(["[discovery]\nsources = []", aliases, *tables]) + "\n"
 
 
-def _gateway(stack: ExitStack, folder: Path, config: str) -> str:
-    """`python -m nexus serve` on a free port; its log stays in the folder."""
+def gateway(stack: ExitStack, folder: Path, config: str) -> str:
+    """The URL of `python -m nexus serve` on a free port; its log stays in the folder."""
     file, log = folder / "nexus.toml", folder / "nexus.log"
     file.write_text(config)
     kept = {name: value for name, value in os.environ.items() if not name.startswith("NEXUS_")}

@@ -34,6 +34,7 @@ class FakeModel:
     vision: bool = attrs.field(default=False, kw_only=True)
     tools: bool = attrs.field(default=True, kw_only=True)
     embedding: bool = attrs.field(default=False, kw_only=True)
+    thinking: bool = attrs.field(default=False, kw_only=True)
     remote_host: str | None = attrs.field(default=None, kw_only=True)
     loaded: bool = attrs.field(default=True, kw_only=True)
 

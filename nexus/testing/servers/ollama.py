@@ -106,7 +106,7 @@ def capabilities(model: FakeModel) -> list[str]:
     """The model's abilities in Ollama's words."""
     if model.embedding:
         return ["embedding"]
-    return ["completion", *(["tools"] if model.tools else []), *(["vision"] if model.vision else [])]
+    return ["completion", *(word for word in ("tools", "vision", "thinking") if getattr(model, word))]
 
 
 def _details(model: FakeModel) -> dict[str, Any]:

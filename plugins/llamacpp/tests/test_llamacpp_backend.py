@@ -126,6 +126,22 @@ async def test_tools_by_the_template(props, tools):
     assert (await model_of(server)).offers.get("tools") is tools
 
 
+@pytest.mark.parametrize(
+    ("props", "thinks"),
+    [
+        ({"chat_template_caps": {"supports_reasoning_effort": True}}, True),
+        ({"chat_template_caps": {"supports_reasoning_effort": False}, "chat_template": "{% if enable_thinking %}"}, None),
+        ({"chat_template_caps": {}, "chat_template": "{% if enable_thinking %}"}, True),
+        ({"chat_template": "{{ messages }}"}, None),
+        ({"chat_template": 7}, None),
+        ({}, None),
+    ],
+)
+async def test_thinking_by_the_template(props, thinks):
+    server = llamacpp_server().on("/props", Respond(json=props), method="GET")
+    assert (await model_of(server)).offers.get("thinking") is thinks
+
+
 async def test_images_by_the_list_where_props_are_silent():
     entry = {"id": "m", "architecture": {"input_modalities": ["text", "image"]}}
     server = (

@@ -36,7 +36,8 @@ async def test_what_a_probe_learns():
     assert (report.ok, report.version, report.capacity) == (True, "0.13.5", None)
     (found,) = report.models
     assert (found.id, found.aliases, found.context, found.context_max) == ("llama3:8b", (), 4096, 131072)
-    assert found.offers == {"chat": True, "completion": True, "json_schema": True, "tools": True, "vision": True}
+    yes = dict.fromkeys(("chat", "completion", "json_schema", "tools", "vision"), True)
+    assert found.offers == yes | {"thinking": False}
     assert (found.state, found.remote, found.takes_usage) == (State.READY, False, True)
 
 
@@ -64,8 +65,14 @@ async def test_an_embedding_model_does_not_chat():
         "json_schema": False,
         "tools": False,
         "vision": False,
+        "thinking": False,
         "embedding": True,
     }
+
+
+async def test_a_model_that_thinks_says_so():
+    (found,) = (await probe(ollama_server([FakeModel("qwen3:8b", thinking=True)]))).models
+    assert found.offers["thinking"] is True
 
 
 async def test_what_is_not_resident_is_asleep():

@@ -215,6 +215,7 @@ async def test_litellm_says_what_is_behind_a_name():
     info = {
         "mode": "chat",
         "max_input_tokens": 128000,
+        "max_output_tokens": 16384,
         "supports_vision": True,
         "supports_function_calling": None,
         "supports_response_schema": False,
@@ -225,7 +226,7 @@ async def test_litellm_says_what_is_behind_a_name():
     server = litellm_server().on("/model/info", Respond(json={"data": [{"model_name": "tiny", "model_info": info}]}), method="GET")
     (model,) = (await probe("litellm", server)).models
     assert model.offers == {"chat": True, "embedding": False, "vision": True, "json_schema": False}
-    assert (model.context, model.context_max) == (None, 128000)
+    assert (model.context, model.context_max, model.max_output_tokens) == (None, 128000, 16384)
     assert model.price == Price(input=2.5, output=10.0)
 
 

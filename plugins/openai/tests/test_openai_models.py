@@ -35,6 +35,20 @@ def test_contexts(entry, served, at_most):
 
 
 @pytest.mark.parametrize(
+    ("entry", "most"),
+    [
+        ({}, None),
+        ({"max_completion_tokens": 32768}, 32768),
+        ({"top_provider": {"max_completion_tokens": 16384}}, 16384),
+        ({"top_provider": {"max_completion_tokens": None}, "max_output_tokens": "8192"}, 8192),
+        ({"top_provider": 7, "max_output_tokens": 0}, None),
+    ],
+)
+def test_the_longest_answer(entry, most):
+    assert one(**entry).max_output_tokens == most
+
+
+@pytest.mark.parametrize(
     ("entry", "offers"),
     [
         ({}, {}),
@@ -117,6 +131,21 @@ def test_families(name, context, yes, no):
     assert found.context == context
     assert {need for need in yes if found.offers[need]} == yes
     assert {need for need in no if not found.offers[need]} == no
+
+
+@pytest.mark.parametrize(
+    ("name", "max_output", "thinks"),
+    [
+        ("gpt-5-mini-2025-08-07", 128_000, True),
+        ("o3-mini", 100_000, True),
+        ("gpt-4o-mini", 16_384, False),
+        ("gpt-4o-2024-05-13", 4_096, False),
+    ],
+)
+def test_how_much_a_family_writes_and_whether_it_thinks(name, max_output, thinks):
+    found = family(name)
+    assert found is not None
+    assert (found.max_output, found.offers["thinking"]) == (max_output, thinks)
 
 
 @pytest.mark.parametrize("name", ["gpt-5.5", "gpt-6", "gpt", "", "-", "o5", "chatgpt-x", "ft:", "ft:unknown:x", "llama3"])

@@ -19,9 +19,13 @@ const scenarios = {
     tell({ text });
   },
 
+  // The text just ends where a stream fails: only `onError` hears why.
   async stream() {
     const pieces = [];
-    for await (const piece of streamText(asked).textStream) pieces.push(piece);
+    let failed;
+    const onError = ({ error }) => (failed = error);
+    for await (const piece of streamText({ ...asked, onError }).textStream) pieces.push(piece);
+    if (failed) throw failed;
     tell({ text: pieces.join(""), pieces: pieces.length });
   },
 

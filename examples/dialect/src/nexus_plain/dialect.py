@@ -7,6 +7,7 @@ from typing import Any
 
 from nexus.api import Dialect, Endpoint, Facts, ModelEntry, Payload, Problem, Reader, Splice
 from nexus.dialects.canonical import Answer, Conversation, Losses, ReplyContext, StreamDecoder, StreamEncoder, Target
+from nexus.dialects.fields import likely_tokens, token_bounds
 from nexus.dialects.jsonbytes import replace_top_level
 from nexus_plain import replies, requests
 from nexus_plain.readers import StreamReader, WholeReader
@@ -28,11 +29,12 @@ class Plain(Dialect):
         body = requests.checked(payload)
         prompt = (body["ask"], body.get("rules", ""), *body.get("before", ()))
         size = sum(len(text.encode(errors="replace")) for text in prompt)
+        low, high = token_bounds(size)
         return Facts(
             model=body["model"],
             stream=body.get("stream") is True,
-            tokens_low=size // 8,  # long English words reach eight bytes a token,
-            tokens_high=size // 2 + 1,  # Chinese text has about two
+            tokens_low=low,
+            tokens_high=high,
             max_output_tokens=body.get("limit"),
         )
 
@@ -41,7 +43,7 @@ class Plain(Dialect):
         return body if splice.model is None else replace_top_level(body, "model", dumps(splice.model))
 
     def reader(self, endpoint: Endpoint, facts: Facts, *, hide_usage: bool) -> Reader:
-        estimate = facts.tokens_high // 2
+        estimate = likely_tokens(facts)
         return StreamReader(estimate) if facts.stream else WholeReader(estimate)
 
     # ---- errors and lists

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from nexus.api import BackendError, Usage
 from nexus.dialects.canonical import (
     Answer,
-    Begin,
-    Failure,
     Finish,
     FinishReason,
     ReplyContext,
-    StreamDecoder,
     StreamEncoder,
     StreamEvent,
     Text,
     TextDelta,
     UsageSeen,
 )
-from nexus_plain.wire import Lines, dumps, lines_of, object_in, text_in, tokens_of, usage_in
+from nexus.dialects.decoding import EventDecoder
+from nexus.dialects.lines import Lines
+from nexus_plain.wire import dumps, object_in, text_in, tokens_of, usage_in
 
 UNREADABLE = "the backend sent a line that is no JSON object"
 
@@ -53,42 +52,31 @@ def _end(reason: FinishReason | None, usage: Usage) -> dict[str, Any]:
     return {"why": "limit" if reason is FinishReason.LENGTH else "end", "tokens": tokens_of(usage)}
 
 
-class Decoder(StreamDecoder):
+class Decoder(EventDecoder):
     """A plain server's stream.  What follows its last line, or an error, is not looked at."""
 
-    def __init__(self) -> None:
-        self._lines = Lines()
-        self._begun = False
-        self._over = False
+    framing = Lines
 
-    def feed(self, data: bytes) -> list[StreamEvent]:
-        return [event for line in lines_of(self._lines.feed(data)) for event in self._events(line)]
-
-    def finish(self) -> list[StreamEvent]:
-        rest = self._lines.rest()
-        events = list(self._events(rest)) if object_in(rest) is not None else []  # half a line is none
-        if not self._over:
-            raise BackendError("cut", "the stream ended without its last line")
-        return events
-
-    def _events(self, line: bytes) -> Iterator[StreamEvent]:
-        if self._over:
+    def take(self, event: bytes) -> None:
+        if not event.strip():
             return
-        said = object_in(line)
-        if said is None or "wrong" in said:
-            self._over = True
-            yield Failure(message=UNREADABLE, code="malformed") if said is None else Failure(message=text_in(said, "wrong"))
-            return
-        if not self._begun:
-            self._begun = True
-            yield Begin(model=text_in(said, "model"))
+        said = object_in(event)
+        if said is None:
+            self.fail(UNREADABLE, "malformed")
+        elif "wrong" in said:
+            self.fail(text_in(said, "wrong"))
+        else:
+            self._say(said)
+
+    def _say(self, said: Mapping[str, Any]) -> None:
+        self.begin(model=text_in(said, "model"))
         if text := text_in(said, "say"):
-            yield TextDelta(text=text)
+            self.out.append(TextDelta(text=text))
         if said.get("done") is True:
-            self._over = True
-            yield Finish(reason=_reason(said))
+            self.over = True
+            self.out.append(Finish(reason=_reason(said)))
             if usage := usage_in(said):
-                yield UsageSeen(usage=usage)
+                self.out.append(UsageSeen(usage=usage))
 
 
 class Encoder(StreamEncoder):

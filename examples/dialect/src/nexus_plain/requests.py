@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from nexus.api import Payload, Problem
+from nexus.api import Payload
 from nexus.dialects.canonical import (
     Conversation,
     Document,
@@ -24,6 +24,7 @@ from nexus.dialects.canonical import (
     ToolResult,
     joined,
 )
+from nexus.dialects.checks import bad
 from nexus_plain.wire import dumps
 
 FIELDS = {
@@ -47,15 +48,15 @@ def checked(payload: Payload) -> dict[str, Any]:
     try:
         body = payload.parsed
     except (ValueError, RecursionError):
-        raise Problem(400, "invalid_request", "the body is not valid JSON in UTF-8") from None
+        raise bad("the body is not valid JSON in UTF-8") from None
     if not isinstance(body, dict):
-        raise Problem(400, "invalid_request", "the body must be a JSON object")
+        raise bad("the body must be a JSON object")
     for name, (kind, wanted) in FIELDS.items():
         missing = name in ("model", "ask") and not body.get(name)
         if missing or (name in body and type(body[name]) is not kind):
-            raise Problem(400, "invalid_request", f"{name!r} must be {wanted}", param=name)
+            raise bad(f"{name!r} must be {wanted}", name)
     if body.get("limit", 1) < 1 or not all(isinstance(turn, str) for turn in body.get("before", ())):
-        raise Problem(400, "invalid_request", "'limit' must be above 0, and 'before' hold only texts")
+        raise bad("'limit' must be above 0, and 'before' hold only texts")
     return body
 
 

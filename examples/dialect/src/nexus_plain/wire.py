@@ -1,14 +1,12 @@
-"""The bytes of plain: JSON objects, one a line in a stream.  What they mean is in the other files."""
+"""The bytes of plain: JSON objects and their members.  What they mean is in the other files."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from nexus.api import BackendError, Usage
-
-MAX_LINE_BYTES = 16 * 1024 * 1024
+from nexus.api import Usage
 
 
 def dumps(value: Any) -> bytes:
@@ -42,29 +40,3 @@ def usage_in(value: Mapping[str, Any]) -> Usage | None:
 
 def tokens_of(usage: Usage) -> dict[str, int]:
     return {"in": usage.input_tokens, "out": usage.output_tokens}
-
-
-class Lines:
-    """Holds back what comes after the last end of a line."""
-
-    def __init__(self) -> None:
-        self.held = b""
-
-    def feed(self, data: bytes) -> bytes:
-        """All lines that are complete.  Raises BackendError("too_large") for one that outgrows MAX_LINE_BYTES."""
-        data = self.held + data
-        end = data.rfind(b"\n") + 1
-        self.held = data[end:]
-        if len(self.held) > MAX_LINE_BYTES:
-            raise BackendError("too_large", f"one line of the stream is larger than {MAX_LINE_BYTES} bytes")
-        return data[:end]
-
-    def rest(self) -> bytes:
-        """What is left at the end of the body: the last line may lack its end."""
-        rest, self.held = self.held, b""
-        return rest
-
-
-def lines_of(block: bytes) -> Iterator[bytes]:
-    """The lines that say something: empty ones are keep-alives."""
-    return (line for line in block.split(b"\n") if line.strip())

@@ -15,10 +15,10 @@ import attrs
 from nexus.api import BackendError, Call, Model, Reply, Report, Scope, Server, State
 from nexus.backends import HTTPBackend, WrongStatus, count_of, objects, within
 from nexus.dialects.jsontext import loads
-from nexus.model import CHAT, COMPLETION, COUNT, EMBEDDING, JSON_SCHEMA, VISION
+from nexus.model import CHAT, COMPLETION, COUNT, EMBEDDING, JSON_SCHEMA, THINKING, VISION
 from nexus_anthropic.dialect import VERSION
 from nexus_anthropic.facts import DOCUMENTS
-from nexus_anthropic.families import NEWEST, THINKING, family
+from nexus_anthropic.families import NEWEST, family
 
 SPEAKS = frozenset({("anthropic", CHAT), ("anthropic", COUNT)})
 PAGE = 1000  # the most that the list gives at once
@@ -104,6 +104,7 @@ def _model(entry: Mapping[str, Any]) -> Model:
         offers={**(known.offers if known is not NEWEST else _SURE), **{n: yes for n, yes in said.items() if isinstance(yes, bool)}},
         context=context,
         context_max=context,
+        max_output_tokens=count_of(entry.get("max_tokens")) or known.max_output,
         state=State.READY,
         speaks=SPEAKS,
     )

@@ -8,6 +8,7 @@ from typing import Any
 from nexus.dialects.canonical import (
     Document,
     Image,
+    Lost,
     Message,
     Part,
     Reasoning,
@@ -19,7 +20,6 @@ from nexus.dialects.canonical import (
 )
 from nexus.dialects.checks import bad, flag, members, objects, text
 from nexus.dialects.jsontext import dumps_text
-from nexus_anthropic.losses import Lost
 
 Block = Mapping[str, Any]
 _ROLES = {"system": Role.SYSTEM, "user": Role.USER, "assistant": Role.ASSISTANT}

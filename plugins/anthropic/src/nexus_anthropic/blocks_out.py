@@ -15,6 +15,7 @@ from typing import Any
 from nexus.dialects.canonical import (
     Document,
     Image,
+    Lost,
     Message,
     Part,
     Reasoning,
@@ -25,7 +26,6 @@ from nexus.dialects.canonical import (
     made_call_id,
 )
 from nexus.dialects.jsontext import object_of
-from nexus_anthropic.losses import Lost
 
 FIRST = "(The conversation begins.)"  # said where the model speaks first, or nobody does
 _BAD_ID = re.compile(r"[^a-zA-Z0-9_-]")

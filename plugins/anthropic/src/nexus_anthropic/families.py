@@ -12,10 +12,9 @@ from collections.abc import Mapping
 
 import attrs
 
-from nexus.model import CHAT, COMPLETION, EMBEDDING, JSON_SCHEMA, TOOLS, VISION
+from nexus.model import CHAT, COMPLETION, EMBEDDING, JSON_SCHEMA, THINKING, TOOLS, VISION
 from nexus_anthropic.facts import DOCUMENTS
 
-THINKING = "thinking"
 # What Claude Code asks of a model that it does not know; every model that writes less is in the table.
 DEFAULT_MAX_OUTPUT = 32_000
 

@@ -19,6 +19,7 @@ from nexus.dialects.canonical import (
     Conversation,
     Format,
     Losses,
+    Lost,
     Message,
     ResponseFormat,
     Role,
@@ -30,7 +31,6 @@ from nexus.dialects.canonical import (
 from nexus.dialects.checks import bad, flag, items, members, number, objects, text, whole
 from nexus.dialects.jsontext import loads
 from nexus_anthropic.blocks_in import Blocks, cache_of
-from nexus_anthropic.losses import Lost
 
 _CARRIED = frozenset(
     {

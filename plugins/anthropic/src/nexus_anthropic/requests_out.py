@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from nexus.dialects.canonical import Conversation, Format, Losses, Reasoning, Role, Target, Tool, ToolMode
+from nexus.dialects.canonical import Conversation, Format, Losses, Lost, Reasoning, Role, Target, Tool, ToolMode
 from nexus.dialects.jsontext import dumps
 from nexus_anthropic.blocks_out import Turns, marked
 from nexus_anthropic.families import DEFAULT_MAX_OUTPUT, NEWEST, Family, Reasons, family
-from nexus_anthropic.losses import Lost
 
 HOME = Family(reasons=Reasons.EITHER, samples=2, effort=False, schemas=False)
 LEAST_BUDGET = 1024  # tokens; the cloud rejects less

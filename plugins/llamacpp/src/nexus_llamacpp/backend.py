@@ -15,7 +15,7 @@ import attrs
 
 from nexus.api import BackendError, Model, Report, State
 from nexus.backends import OPTIONAL_TIMEOUT, HTTPBackend, WrongStatus, count_of, metric_sum, objects, within, words_of
-from nexus.model import CHAT, COMPLETION, JSON_SCHEMA, TOOLS, VISION
+from nexus.model import CHAT, COMPLETION, JSON_SCHEMA, THINKING, TOOLS, VISION
 
 SPEAKS = frozenset({("openai", "chat"), ("openai", "completion"), ("openai", "embedding")})
 ANTHROPIC = frozenset({("anthropic", "chat"), ("anthropic", "count")})
@@ -148,7 +148,17 @@ def _offers(entry: Mapping[str, Any], props: Any) -> Mapping[str, bool]:
         offers[TOOLS] = tools
     if vision is not None:
         offers[VISION] = vision
+    if _thinks(props):
+        offers[THINKING] = True
     return offers
+
+
+def _thinks(props: Any) -> bool:
+    """Whether the model can be told how much to think.  Newer servers say so; on older ones, where a template has the switch,
+    `none` turns it off and every other word is passed over."""
+    said = within(props, "chat_template_caps", "supports_reasoning_effort")
+    template = within(props, "chat_template")
+    return said if isinstance(said, bool) else isinstance(template, str) and "enable_thinking" in template
 
 
 def _tools(props: Any) -> bool | None:

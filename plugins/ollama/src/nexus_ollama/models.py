@@ -10,7 +10,7 @@ import attrs
 
 from nexus.api import Model, State
 from nexus.backends import count_of, within, words_of
-from nexus.model import CHAT, COMPLETION, EMBEDDING, JSON_SCHEMA, TOOLS, VISION
+from nexus.model import CHAT, COMPLETION, EMBEDDING, JSON_SCHEMA, THINKING, TOOLS, VISION
 
 SPEAKS = frozenset({("openai", "chat"), ("openai", "completion"), ("openai", "embedding")})
 ANTHROPIC = frozenset({("anthropic", "chat")})  # it counts no tokens
@@ -99,5 +99,5 @@ def _offers(capabilities: frozenset[str] | None) -> Mapping[str, bool]:
         return {}
     writes = "completion" in capabilities
     offers = dict.fromkeys((CHAT, COMPLETION, JSON_SCHEMA), writes)
-    offers |= {TOOLS: "tools" in capabilities, VISION: "vision" in capabilities}
+    offers |= {TOOLS: "tools" in capabilities, VISION: "vision" in capabilities, THINKING: "thinking" in capabilities}
     return offers | {EMBEDDING: True} if "embedding" in capabilities else offers

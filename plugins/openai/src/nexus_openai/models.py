@@ -23,6 +23,8 @@ AT_MOST = (
     ("max_input_tokens",),
     ("meta", "n_ctx_train"),
 )
+# The most that one answer may be (LiteLLM; Groq; OpenRouter).
+WRITTEN = (("max_output_tokens",), ("max_completion_tokens",), ("top_provider", "max_completion_tokens"))
 
 # Words of `capabilities` (a list, or an object of yes and no), `supported_parameters` and `mode`.
 WORDS = {
@@ -90,6 +92,7 @@ def _model(entry: Mapping[str, Any], takes_usage: bool) -> Model:
         offers=offers_of(entry),
         context=_first(entry, SERVED),
         context_max=_first(entry, AT_MOST),
+        max_output_tokens=_first(entry, WRITTEN),
         state=STATES.get(str(entry.get("state")), State.UNKNOWN),
         speaks=SPEAKS,
         takes_usage=takes_usage,

@@ -115,12 +115,13 @@ def _informed(model: Model, info: Mapping[str, Any]) -> Model:
         model,
         offers={**model.offers, **listed.offers},
         context_max=listed.context_max or model.context_max,
+        max_output_tokens=listed.max_output_tokens or model.max_output_tokens,
         price=_price(info),
     )
 
 
 def _plain(info: Mapping[str, Any]) -> Mapping[str, Any]:
-    return {key: info.get(key) for key in ("mode", "max_input_tokens")}
+    return {key: info.get(key) for key in ("mode", "max_input_tokens", "max_output_tokens")}
 
 
 def _price(info: Mapping[str, Any]) -> Price | None:

@@ -1,10 +1,26 @@
-"""What a translation drops, gathered as it goes.  Which things those are is known where they are dropped."""
+"""What a translation drops: the value, and what gathers several.  Which things those are is known where they are dropped."""
 
 from __future__ import annotations
 
 import re
 
-from nexus.dialects.canonical import Loss, Losses
+import attrs
+
+
+@attrs.frozen(kw_only=True)
+class Loss:
+    """Something that was said and cannot be carried over.
+
+    `what` is a short stable word, most often the field's own name (`top_k`, `cache_control`); it goes into a header, so it
+    never holds a client's text.  Where `meaning_changed`, the answer would be one to another question (a dropped image, a
+    dropped tool): the request is refused instead.
+    """
+
+    what: str
+    meaning_changed: bool = False
+
+
+Losses = tuple[Loss, ...]
 
 # what may stand in a header: a field that somebody made up is not repeated there
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
@@ -23,9 +39,9 @@ class Lost:
         before = self._all.get(what)
         self._all[what] = Loss(what=what, meaning_changed=meant or bool(before and before.meaning_changed))
 
-    def field(self, name: str) -> None:
+    def field(self, name: str, *, meant: bool = False) -> None:
         """A field of the client's that has no place."""
-        self.add(name if _NAME.fullmatch(name) else "unknown_field")
+        self.add(name if _NAME.fullmatch(name) else "unknown_field", meant=meant)
 
     @property
     def all(self) -> Losses:

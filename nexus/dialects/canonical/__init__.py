@@ -1,0 +1,78 @@
+"""The canonical form: what every dialect can be read into and written from.  No wire format and no JSON shape lives here.
+
+A request is a `Conversation`, a whole reply an `Answer`, a streamed reply a run of `StreamEvent`s.  The form carries what
+dialects have in common; what one side says and the other cannot is a `Loss`, declared by the dialect that drops it.
+"""
+
+from nexus.dialects.canonical.content import Document, Image, Part, Reasoning, Text, ToolCall, ToolResult, made_call_id
+from nexus.dialects.canonical.losses import Loss, Losses, Lost
+from nexus.dialects.canonical.reply import Answer, FinishReason, ReplyContext
+from nexus.dialects.canonical.request import (
+    Conversation,
+    Format,
+    Message,
+    ResponseFormat,
+    Role,
+    Target,
+    Thinking,
+    Tool,
+    ToolChoice,
+    ToolMode,
+    joined,
+)
+from nexus.dialects.canonical.stream import (
+    Begin,
+    Failure,
+    Finish,
+    ReasoningDelta,
+    ReasoningSignature,
+    RedactedReasoning,
+    StreamDecoder,
+    StreamEncoder,
+    StreamEvent,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallStart,
+    UsageSeen,
+)
+
+__all__ = [
+    "Answer",
+    "Begin",
+    "Conversation",
+    "Document",
+    "Failure",
+    "Finish",
+    "FinishReason",
+    "Format",
+    "Image",
+    "Loss",
+    "Losses",
+    "Lost",
+    "Message",
+    "Part",
+    "Reasoning",
+    "ReasoningDelta",
+    "ReasoningSignature",
+    "RedactedReasoning",
+    "ReplyContext",
+    "ResponseFormat",
+    "Role",
+    "StreamDecoder",
+    "StreamEncoder",
+    "StreamEvent",
+    "Target",
+    "Text",
+    "TextDelta",
+    "Thinking",
+    "Tool",
+    "ToolCall",
+    "ToolCallDelta",
+    "ToolCallStart",
+    "ToolChoice",
+    "ToolMode",
+    "ToolResult",
+    "UsageSeen",
+    "joined",
+    "made_call_id",
+]
