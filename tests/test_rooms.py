@@ -63,8 +63,9 @@ ROOMS = {
     "components": "api errors tasks",
     "unrecognised": "api backends",
     "finding": "api catalog components config discovery errors fleet probing state tasks trust unrecognised",
+    "witnesses": "api model",
     "gateway": "api attempt catalog clock components config dialects dispatch finding fleet health keys model names probing routing state"
-    " tasks upstream waiting",
+    " tasks upstream waiting witnesses",
     # HTTP in, HTTP out
     "wishes": "errors model",
     "visit": "",

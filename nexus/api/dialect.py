@@ -11,7 +11,6 @@ import attrs
 from nexus.api.reader import Reader
 from nexus.errors import Problem
 from nexus.model import Payload
-from nexus.model.quick import quick
 
 if TYPE_CHECKING:
     from nexus.dialects.canonical import (
@@ -34,8 +33,7 @@ class Endpoint:
     method: str = "POST"
 
 
-@quick
-@attrs.frozen(kw_only=True, weakref_slot=False)
+@attrs.frozen(kw_only=True)
 class Facts:
     """What routing needs of a body.  Token figures are estimates that bound the prompt from below and above."""
 

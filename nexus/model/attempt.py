@@ -5,12 +5,10 @@ from __future__ import annotations
 import attrs
 
 from nexus.model.candidate import Candidate
-from nexus.model.quick import quick
 from nexus.model.request import Ask
 
 
-@quick
-@attrs.frozen(kw_only=True, weakref_slot=False)
+@attrs.frozen(kw_only=True)
 class Call:
     """One attempt, exactly as it will leave: `body` is final once `prepare` has run.
 
@@ -33,8 +31,7 @@ class Call:
     method: str = "POST"
 
 
-@quick
-@attrs.frozen(kw_only=True, weakref_slot=False)
+@attrs.frozen(kw_only=True)
 class Attempt:
     """One line of a request's story: which pair was tried, and how it ended.  `message` is what the backend said, for the client."""
 

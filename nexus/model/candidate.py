@@ -6,13 +6,11 @@ from collections.abc import Mapping
 
 import attrs
 
-from nexus.model.quick import quick
 from nexus.model.tokens import Price
 from nexus.model.words import EMPTY, Health, State, Zone
 
 
-@quick
-@attrs.frozen(kw_only=True, weakref_slot=False)
+@attrs.frozen(kw_only=True)
 class Candidate:
     """One (backend, model) pair as routing sees it: a photograph.
 

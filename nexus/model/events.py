@@ -9,7 +9,6 @@ import attrs
 from nexus.model.attempt import Attempt
 from nexus.model.candidate import Candidate
 from nexus.model.plan import Plan
-from nexus.model.quick import quick
 from nexus.model.request import Leg, Request
 from nexus.model.tokens import NO_USAGE, Usage
 from nexus.model.words import Health, Lane
@@ -31,8 +30,7 @@ class Claimed(Event):
     candidate: Candidate
 
 
-@quick
-@attrs.frozen(kw_only=True, weakref_slot=False)
+@attrs.frozen(kw_only=True)
 class Finished(Event):
     """The end of a claim; every claim gets exactly one.
 
@@ -53,8 +51,7 @@ class Finished(Event):
     first_byte: float | None = None
 
 
-@quick
-@attrs.frozen(kw_only=True, weakref_slot=False)
+@attrs.frozen(kw_only=True)
 class Answered(Event):
     """The end of a request that reached the server; exactly one per request.
 

@@ -10,12 +10,10 @@ from typing import Any
 
 import attrs
 
-from nexus.model.quick import quick
 from nexus.model.words import EMPTY, Lane, Zone
 
 
-@quick
-@attrs.frozen(kw_only=True, weakref_slot=False)
+@attrs.frozen(kw_only=True)
 class Request:
     """The facts of one request, without its body and without credentials.
 
