@@ -8,7 +8,11 @@ from collections.abc import Iterator
 from nexus.errors import BackendError
 
 MAX_EVENT_BYTES = 16 * 1024 * 1024
-_BOUNDARY = re.compile(rb"\r?\n\r?\n")
+_OVERLAP = 2  # bytes of what is held back that may begin a boundary
+
+# A line ends with CR LF, LF or CR (https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream), an event
+# with an empty line.  Empty lines at the start of a block are nobody's: an LF may be the rest of the CR LF that ended the block before.
+_BOUNDARY = re.compile(rb"\A[\r\n]++|(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
 
 
 def events(block: bytes) -> Iterator[bytes]:
@@ -31,34 +35,52 @@ class Splitter:
     """Holds back what comes after the last event boundary.  A subclass for another framing (`nexus.dialects.lines`) has its own
     `boundary`, `end_in`, `events` and `data_of`."""
 
-    __slots__ = ("held",)
+    __slots__ = ("_held",)
 
     boundary = b"\n\n"
     events = staticmethod(events)
     data_of = staticmethod(data_of)
 
     def __init__(self) -> None:
-        self.held = b""
+        self._held = bytearray()
 
     def feed(self, data: bytes) -> bytes:
-        """All complete events.  Raises BackendError("too_large") where one event outgrows MAX_EVENT_BYTES."""
-        if self.held:
-            data = self.held + data
+        """All complete events.  Raises BackendError("too_large") where one event outgrows MAX_EVENT_BYTES.
+
+        What is held back is looked at once, however many pieces an event comes in.
+        """
+        held = self._held
         if data.endswith(self.boundary):
-            self.held = b""
-            return data
-        end = self.end_in(data)
-        self.held = data[end:]
-        if len(self.held) > MAX_EVENT_BYTES:
+            if not held:
+                return data
+            end = len(data)
+        else:
+            before = bytes(held[-_OVERLAP:])
+            end = self.end_in(before + data) - len(before)
+        if end <= 0:
+            ready = b""
+            held += data
+        elif held:
+            ready = bytes(held) + data[:end]
+            held[:] = data[end:]
+        else:
+            ready = data[:end]
+            held += data[end:]
+        if len(held) > MAX_EVENT_BYTES:
             raise BackendError("too_large", f"one event of the stream is larger than {MAX_EVENT_BYTES} bytes")
-        return data[:end]
+        return ready
 
     def rest(self) -> bytes:
         """What is left at the end of the body: the last event may lack its boundary."""
-        rest, self.held = self.held, b""
+        rest = bytes(self._held)
+        self._held.clear()
         return rest
 
     def end_in(self, data: bytes) -> int:
-        """Where the last complete event ends."""
-        lf, crlf = data.rfind(b"\n\n"), data.rfind(b"\n\r\n")
-        return max(lf + 2 if lf >= 0 else 0, crlf + 3 if crlf >= 0 else 0)
+        """Where the last complete event ends; 0 where none does."""
+        end = data.rfind(b"\n\n") + 2
+        if b"\r" in data:
+            end = max(end, data.rfind(b"\n\r") + 2, data.rfind(b"\r\r") + 2)
+            if data[end - 1 : end + 1] == b"\r\n":
+                end += 1
+        return end if end > 1 else 0

@@ -123,18 +123,21 @@ class BodyReader(_Watcher):
 
     def __init__(self, estimate: int) -> None:
         super().__init__(estimate)
-        self._kept = b""
+        self._kept = bytearray()
         self._size = 0
 
     def feed(self, data: bytes) -> bytes:
         self.begun = True
         self._size += len(data)
         self.pieces = self._size // 8
-        self._kept = (self._kept + data)[-_KEPT:] if self._kept else data
+        self._kept += data
+        if len(self._kept) > 2 * _KEPT:  # seldom: each cut moves all that stays
+            del self._kept[:-_KEPT]
         return data
 
     def finish(self) -> bytes:
-        self.reported = self.read(self._kept) if len(self._kept) == self._size else self.usage_of(_last_usage(self._kept))
+        kept = bytes(self._kept)
+        self.reported = self.read(kept) if len(kept) == self._size else self.usage_of(_last_usage(kept))
         return b""
 
     @abc.abstractmethod

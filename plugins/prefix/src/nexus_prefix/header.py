@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 
-from nexus.dialects.jsonbytes import at_top
+from nexus.dialects.jsonbytes import is_key, members
 
 NAME = b"x-anthropic-billing-header:"
 
@@ -22,19 +22,29 @@ _TYPE = rb'"type"\s*:\s*"text"'
 _BLOCK = rb'\{\s*(?:%s\s*,\s*)?"text"\s*:\s*' % _TYPE
 _MESSAGE = rb'\{\s*"role"\s*:\s*"(?:system|developer)"\s*,\s*"content"\s*:\s*'
 
-# A system prompt in Anthropic's form or in OpenAI's, as one text or in blocks, that begins with the header.  The quotes and colons
-# are in nobody's text: within a string they would be escaped.
-_PROMPT = re.compile(
-    rb'"(?:system"\s*:\s*|messages"\s*:\s*\[\s*(?P<message>%s))(?:\[\s*(?P<block>%s))?"(?P<header>%s)' % (_MESSAGE, _BLOCK, _HEADER)
-)
+# A system prompt that begins with the header, as one text or in blocks: the value of Anthropic's `system`, and of OpenAI's `messages`.
+_TEXT = rb'(?:\[\s*(?P<block>%s))?"(?P<header>%s)' % (_BLOCK, _HEADER)
+_PROMPTS = {
+    "system": re.compile(_TEXT),
+    "messages": re.compile(rb"\[\s*(?P<message>%s)" % _MESSAGE + _TEXT),
+}
 _ENDS_ALONE = re.compile(rb'"(?:\s*,\s*%s)?\s*\}\s*,\s*' % _TYPE)
 
 
 def without(body: bytes) -> bytes:
-    """`body` less the header at the very start of its system prompt, every other byte as it was; `body` itself where none is."""
-    for found in _PROMPT.finditer(body):
-        if at_top(body, found.start()):
+    """`body` less the header at the very start of its system prompt, every other byte as it was; `body` itself where none is.
+
+    One pass over what a client wrote, however often it repeats the header.  Of fields that are there twice the first one counts.
+    """
+    wanted = dict(_PROMPTS)
+    for key, start, _ in members(body):
+        name = next((name for name in wanted if is_key(key, name)), None)
+        if name is None:
+            continue
+        if found := wanted.pop(name).match(body, start):
             return _cut(body, found)
+        if not wanted:
+            break
     return body
 
 
@@ -43,8 +53,8 @@ def _cut(body: bytes, found: re.Match[bytes]) -> bytes:
     start, end = found.span("header")
     if body[end : end + 1] != b'"':
         return body[:start] + body[end:]
-    around = found.start("block") if found["block"] else found.start("message")
-    alone = _ENDS_ALONE.match(body, end) if around >= 0 else None
-    if alone:
-        return body[:around] + body[alone.end() :]
+    around = next((name for name in ("block", "message") if found.groupdict().get(name)), None)
+    alone = _ENDS_ALONE.match(body, end) if around else None
+    if around and alone:
+        return body[: found.start(around)] + body[alone.end() :]
     return body[:start] + NAME + body[end:]

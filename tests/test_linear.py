@@ -1,0 +1,72 @@
+"""What clients and servers send costs time in proportion to its size, however it is made up: the event loop waits for all of this."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from nexus_prefix.header import without
+
+from nexus.dialects.fields import fields_of
+from nexus.dialects.jsonbytes import replace_top_level, set_member, times_at_top
+from nexus.dialects.lines import Lines
+from nexus.dialects.openai_reader import WholeReader
+from nexus.dialects.sse import Splitter, events
+
+from .growing import LIMIT, growth
+
+HEADER = b'{"system":"x-anthropic-billing-header: a=b;zz"}'
+Work = Callable[[int], object]
+
+
+def repeated(piece: bytes, count: int, around: bytes = b'{"model":"m","extra":[%s]}') -> bytes:
+    """A body with a field that repeats a piece."""
+    return around % b",".join([piece] * count)
+
+
+def pieces(feed: Callable[[bytes], object], data: bytes, size: int) -> None:
+    for at in range(0, len(data), size):
+        feed(data[at : at + size])
+
+
+BODIES: dict[str, Work] = {
+    "headers in another field": lambda n: without(repeated(HEADER, n)),
+    "headers in a message": lambda n: without(repeated(HEADER, n, b'{"messages":[%s],"extra":1}')),
+    "headers under each other": lambda n: without(b'{"x":' * n + HEADER + b"}" * n),
+    "the first field again and again": lambda n: without(repeated(HEADER[1:-1], n, b'{"system":"",%s}')),
+    "models in another field": lambda n: replace_top_level(repeated(b'{"model":"x"}', n), "model", b'"y"'),
+    "models at the top": lambda n: replace_top_level(repeated(b'"model":"x"', n, b"{%s}"), "model", b'"y"'),
+    "escapes before the model": lambda n: replace_top_level(repeated(b'"\\u00e9"', n, b'{"x":[%s],"model":"x"}'), "model", b'"y"'),
+    "members again and again": lambda n: set_member(repeated(b'"b":1', n, b'{"a":{%s}}'), "a", "b", b"true"),
+    "objects again and again": lambda n: set_member(repeated(b'"a":{}', n, b"{%s}"), "a", "b", b"true"),
+    "blanks": lambda n: set_member(b'{"a":1' + b" " * n + b"}", "a", "b", b"true"),
+    "twins that are none": lambda n: times_at_top(repeated(b'{"model":"x"}', n), "model"),
+    "many fields": lambda n: fields_of(repeated(b'"model":"x"', 1, b"{%s,") + b",".join(b'"x%d":{}' % i for i in range(n)) + b"}"),
+    "half a string": lambda n: times_at_top(b'{"model":"' + b'\\"' * n, "model"),
+}
+
+STREAMS: dict[str, Work] = {
+    "one event in pieces": lambda n: pieces(Splitter().feed, b"data: " + b"x" * (n * 64) + b"\n\n", 64),
+    "one event byte by byte": lambda n: pieces(Splitter().feed, b"data: " + b"x" * n + b"\n\n", 1),
+    "lines of one event": lambda n: pieces(Splitter().feed, b"data: x\r\n" * n + b"\r\n", 9),
+    "one line in pieces": lambda n: pieces(Lines().feed, b"x" * (n * 64) + b"\n", 64),
+    "events of one block": lambda n: list(events(b"data: x\n\n" * n)),
+    "a body in pieces": lambda n: pieces(WholeReader(1).feed, b"x" * (n * 512), 512),
+}
+
+
+@pytest.mark.parametrize("work", [*BODIES.values(), *STREAMS.values()], ids=[*BODIES, *STREAMS])
+def test_work_grows_with_the_size_and_not_with_its_square(work: Work) -> None:
+    assert growth(work, 500) < LIMIT
+
+
+def test_a_square_would_be_seen() -> None:
+    """The measure itself: what holds back in the simplest way copies all of it for every piece."""
+
+    def simplest(size: int) -> None:
+        held = b""
+        for _ in range(size):
+            held = held + b"x" * 512
+            held.rfind(b"\n\n")
+
+    assert growth(simplest, 50) > LIMIT
