@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nexus.dialects.jsonbytes import is_key, members, replace_top_level, set_member, times_at_top
+from nexus.dialects.jsonbytes import is_key, replace_top_level, set_member, times_at_top, top_level_members
 
 WORDS = st.sampled_from(["model", "a", "b", "é", 'a "model":', "{", "]", "\\", "", ","])
 VALUES: st.SearchStrategy[Any] = st.recursive(
@@ -28,9 +28,9 @@ def written(value: Any, how: dict[str, Any]) -> bytes:
 @given(OBJECTS, WRITING)
 def test_members_are_those_that_a_parser_finds(value: dict[str, Any], how: dict[str, Any]) -> None:
     body = written(value, how)
-    found = [(json.loads(key), json.loads(body[start:end])) for key, start, end in members(body)]
+    found = [(json.loads(key), json.loads(body[start:end])) for key, start, end in top_level_members(body)]
     assert found == list(value.items())
-    assert all(body[start:end] == body[start:end].strip() for _, start, end in members(body))
+    assert all(body[start:end] == body[start:end].strip() for _, start, end in top_level_members(body))
 
 
 @given(OBJECTS, WRITING, VALUES)
@@ -51,18 +51,18 @@ def test_a_member_is_set_and_every_other_stays(value: dict[str, Any], how: dict[
     "body", [b"", b"{", b"{}", b"[]", b'["model"]', b'[{"model":1}]', b'{"model"', b'{"model":1', b"{,}", b'{"a":{']
 )
 def test_what_is_no_object_or_half_of_one_ends_the_search(body: bytes) -> None:
-    assert len(list(members(body))) <= 1
+    assert len(list(top_level_members(body))) <= 1
     assert times_at_top(body, "model") == (body == b'{"model":1')
 
 
 @given(st.binary())
 def test_any_bytes_pass(noise: bytes) -> None:
     for body in (noise, b"{" + noise, b'{"a":' + noise, b'{"a":["' + noise):
-        assert all(0 < start <= end <= len(body) for _, start, end in members(body))
+        assert all(0 < start <= end <= len(body) for _, start, end in top_level_members(body))
 
 
 def test_nothing_is_read_beyond_what_is_asked_for() -> None:
-    found = members(b'{ "a" : {"b":[1]} , "c": ???')
+    found = top_level_members(b'{ "a" : {"b":[1]} , "c": ???')
     assert next(found) == (b'"a"', 8, 17)
 
 

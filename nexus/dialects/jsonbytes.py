@@ -18,7 +18,7 @@ _TAIL = b" \t\r\n"
 Span = tuple[int, int]
 
 
-def members(body: bytes) -> Iterator[tuple[bytes, int, int]]:
+def top_level_members(body: bytes) -> Iterator[tuple[bytes, int, int]]:
     """The members of a JSON object in the order in which they stand: the key as it is written, and where its value begins and
     ends.  One pass, and no further than the caller reads; it stops where the bytes are no object."""
     opened = _OPENS.match(body)
@@ -82,11 +82,11 @@ def _values(body: bytes, key: str) -> list[Span]:
     """Where the values of the top-level `key` begin and end.  A plain word is spelt anew with `\\u00..` only."""
     if b'"%s"' % key.encode() not in body and b"\\u00" not in body:
         return []
-    return [(start, end) for written, start, end in members(body) if is_key(written, key)]
+    return [(start, end) for written, start, end in top_level_members(body) if is_key(written, key)]
 
 
 def _is_top_level(body: bytes, value: int) -> bool:
-    return value == next((start for _, start, _ in members(body) if start >= value), None)
+    return value == next((start for _, start, _ in top_level_members(body) if start >= value), None)
 
 
 def _replaced(body: bytes, spans: Iterable[Span], value: bytes) -> bytes:

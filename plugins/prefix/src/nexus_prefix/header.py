@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 
-from nexus.dialects.jsonbytes import is_key, members
+from nexus.dialects.jsonbytes import is_key, top_level_members
 
 NAME = b"x-anthropic-billing-header:"
 
@@ -37,7 +37,7 @@ def without(body: bytes) -> bytes:
     One pass over what a client wrote, however often it repeats the header.  Of fields that are there twice the first one counts.
     """
     wanted = dict(_PROMPTS)
-    for key, start, _ in members(body):
+    for key, start, _ in top_level_members(body):
         name = next((name for name in wanted if is_key(key, name)), None)
         if name is None:
             continue
