@@ -126,9 +126,10 @@ def test_a_loss_that_changes_the_meaning_refuses():
 def test_the_target_is_what_is_known_of_the_pair():
     candidate = Candidate(backend="b", kind="k", model="id", name="n", context=1000, offers={"thinking": True}, takes_usage=True)
     facts = Facts(model="n", tokens_high=400)
-    assert target_of(candidate, facts) == Target(model="id", room=600, home=True, thinks=True)
+    assert target_of(candidate, facts) == Target(model="id", room=800, home=True, thinks=True)
     cloud = Candidate(backend="b", kind="k", model="id", name="n", context=300, cloud=True)
-    assert target_of(cloud, facts) == Target(model="id", takes_usage=False)
+    assert target_of(cloud, facts) == Target(model="id", room=100, takes_usage=False)
+    assert target_of(attrs.evolve(cloud, context=None), facts).room is None
 
 
 # ---- streams
@@ -288,13 +289,17 @@ def test_a_whole_reply_has_a_bound(monkeypatch):
 
 
 def test_a_rejection_is_told_in_the_clients_form():
-    body = json.loads(translation().rejection(422, (), b'{"error": "no such thing"}', "req-1"))
+    told, headers = translation().rejection(422, (), b'{"error": "no such thing"}', "req-1")
+    assert headers == (("content-type", "application/json"),)
+    body = json.loads(told)
     assert body["error"]["message"] == "no such thing"
     assert (body["error"]["code"], body["error"]["type"]) == ("backend_rejected", "invalid_request_error")
 
 
 def test_a_packed_rejection_keeps_its_words():
-    body = json.loads(translation().rejection(400, (("content-encoding", "gzip"),), b"\x1f\x8b", "req-1"))
+    told, headers = translation().rejection(400, (("content-encoding", "gzip"),), b"\x1f\x8b", "req-1")
+    assert headers == (("content-type", "application/json"),)
+    body = json.loads(told)
     assert body["error"]["message"] == "the backend rejected the request with 400"
 
 

@@ -65,6 +65,23 @@ async def test_an_openai_server_is_asked_for_no_more_than_the_operator_says(nexu
         assert body["max_tokens"] == 1000
 
 
+@pytest.mark.parametrize("asked", [128_000, 100])
+async def test_room_shrinks_with_the_prompt_to_an_eighth_of_the_context_and_no_further(nexus_gateway, asked):
+    async with openai_server(["tiny"]) as server:
+        table = {"id": "tiny", "context": 32_768}
+        gateway = await settled(await nexus_gateway(fleet(a_backend("home", server, models=[table]))))
+        given = []
+        for kilobytes in (1, 40, 60, 64, 66, 90, 115, 131, 150):
+            words = [{"role": "user", "content": "word " * (kilobytes * 200)}]
+            body, lost = await sent(gateway, server, MESSAGES, message("tiny", max_tokens=asked, messages=words), CHAT)
+            assert lost == ("max_tokens" if body["max_tokens"] < asked else "")
+            given.append(body["max_tokens"])
+        assert given == sorted(given, reverse=True)
+        assert given[-1] == min(asked, 4096)
+        assert given[0] > 32_000 or asked == 100
+        assert asked == 100 or given[3] == pytest.approx(32_768 - 16_000, abs=100)
+
+
 def test_a_candidate_without_a_word_has_no_limit():
     assert Candidate(backend="b", kind="k", model="m", name="m").max_output_tokens is None
 

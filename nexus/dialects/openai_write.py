@@ -217,14 +217,22 @@ class _Writing:
             self.lost.add("stop_sequences", meant=True)
         if said.top_k is not None and not target.home:
             self.lost.add("top_k")
-        known = [n for n in (said.max_output_tokens, target.max_output_tokens, target.room) if n]
-        most = min(known) if said.max_output_tokens else None
         return {
             # OpenAI's newer models reject the old name, which is the only one that many servers at home know
-            "max_tokens" if target.home else "max_completion_tokens": most,
+            "max_tokens" if target.home else "max_completion_tokens": self._most(),
             "stop": list(said.stop) or None,
             "top_k": said.top_k if target.home else None,
         }
+
+    def _most(self) -> int | None:
+        """What was asked for, but never more than the model can write or than there is room: some servers reject more."""
+        asked = self.said.max_output_tokens
+        if not asked:
+            return None
+        most = min(bound for bound in (asked, self.target.max_output_tokens, self.target.room) if bound)
+        if most < asked:
+            self.lost.add("max_tokens")
+        return most
 
     def _response_format(self) -> dict[str, Any] | None:
         asked = self.said.response_format

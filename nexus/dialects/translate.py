@@ -19,23 +19,26 @@ from nexus.dialects.canonical import (
     Target,
     UsageSeen,
 )
+from nexus.dialects.fields import likely_tokens
 from nexus.errors import BackendError, Problem, Refused
 from nexus.model import THINKING, Candidate, Payload, Refusal, RefusalKind, Usage
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 LOSS_HEADER = "X-Nexus-Translation-Loss"
 LOSS_CODE = "translation_loss"
+LEAST_SHARE = 8  # of the context, for the answer
 _OF_THE_BODY = frozenset({"content-type", "content-encoding"})
 Headers = tuple[tuple[str, str], ...]
 
 
 def target_of(candidate: Candidate, facts: Facts) -> Target:
-    """Who the request is written for.  Room is what the context served now leaves beside the longest the prompt may be."""
-    room = candidate.context - facts.tokens_high if candidate.context else 0
+    """Who the request is written for.  Room is what the context served now leaves beside what the prompt likely is, and never
+    less than an eighth of it: that a prompt is too long is the server's to say, and an answer of a few words helps nobody."""
+    context = candidate.context
     return Target(
         model=candidate.model,
         max_output_tokens=candidate.max_output_tokens,
-        room=room if room > 0 else None,
+        room=max(context - likely_tokens(facts), context // LEAST_SHARE) if context else None,
         home=not candidate.cloud,
         thinks=candidate.offers.get(THINKING),
         takes_usage=candidate.takes_usage,
@@ -81,7 +84,7 @@ class Translation:
             model=model,
             created=created,
             wants_usage=self._facts.wants_usage,
-            input_estimate=self._facts.tokens_high // 2,
+            input_estimate=likely_tokens(self._facts),
         )
         kind = TranslatedStream if self._facts.stream else TranslatedWhole
         return kind(self._client, self.dialect, context)

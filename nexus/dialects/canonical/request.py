@@ -121,7 +121,7 @@ class Target:
     """Who a request is written for.
 
     `model` is the server's own id.  `max_output_tokens` is the most the model can write, where known: for dialects that
-    must name a bound.  `room` is how many tokens surely fit into the model's context beside the prompt, where known: some
+    must name a bound.  `room` is how many tokens likely fit into the model's context beside the prompt, where known: some
     servers reject a larger bound.  `home` marks a server that runs models itself: such servers take fields that the dialect's own
     cloud rejects (OpenAI's has no `top_k`), and often have templates that accept no system message but the first.
     `thinks` is whether the model reasons; None is unknown.  `takes_usage` is whether a stream may be asked for its usage.
