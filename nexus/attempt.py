@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from nexus.api import Backend, Clock, Reader, Reply
+from nexus.dialects.complaints import rejected
 from nexus.dialects.ways import Ways
 from nexus.errors import BackendError, Problem, Refused, StageError
 from nexus.fleet import DEFAULT_PAUSE_SECONDS, Claim, Fleet
@@ -154,7 +155,7 @@ class Attempts:
     ) -> OpenReply | None:
         judged = of_status(reply.status)
         reader: Reader | None = None
-        code = ""
+        headers, code = passed_back(reply.headers, way.dialect.backward), ""
         if judged.next:
             await self._refused_there(journey, turn, reply, judged, way)
             return None
@@ -165,18 +166,21 @@ class Attempts:
                 if journey.facts.stream
                 else whole_body(reply, reader, MAX_WHOLE_BYTES)
             )
+            headers = way.back(headers, stream=journey.facts.stream)
         else:
-            head, whole = await whole_body(reply, None, MAX_WHOLE_BYTES)
+            head, _ = await whole_body(reply, None, MAX_WHOLE_BYTES)
+            whole = True  # no honest rejection is longer
             head = _without(head, turn.claim.standing.member.backend)
-            code = way.dialect.lacks(way.dialect.read_error(head)) or "backend_rejected"
-            head = way.rejection(reply.status, reply.headers, head, journey.request.id)
+            said = way.dialect.read_error(head)
+            code = way.dialect.lacks(said) or rejected(reply.status, said).code
+            head, headers = way.rejection(reply.status, headers, head, journey.request.id)
         return OpenReply(
             turn.claim,
             turn.choice,
             reply,
             exchange,
             reader,
-            way.back(passed_back(reply.headers, way.dialect.backward), stream=journey.facts.stream and reader is not None),
+            headers,
             head,
             whole=whole,
             first_byte=self._clock.now() - turn.claim.since,

@@ -184,6 +184,37 @@ async def test_a_stream_stays_alive_before_its_first_event(nexus_gateway: Any):
     assert rest.replace(b": keep-alive\n\n", b"") == START + OPENED + WORD + anthropic_event("message_stop")
 
 
+LLAMACPP_SAYS = {"error": {"code": 400, "message": "request (18014 tokens) exceeds the available context size (8192 tokens), try increasing it", "type": "exceed_context_size_error"}}  # fmt: skip
+
+
+async def test_an_error_of_another_shape_is_told_in_anthropics(house: House):
+    house.cloud.next(Respond(422, json={"error": {"code": 422, "message": "no such thing", "type": "odd"}}), path=MESSAGES)
+    said = await post(house, asked(), **{"X-Request-Id": "mine"})
+    assert said.status == 422
+    assert (said.json["type"], said.json["request_id"], said.headers["Content-Type"]) == ("error", "mine", "application/json")
+    assert (said.json["error"]["type"], said.json["error"]["message"]) == ("invalid_request_error", "no such thing")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(("model", "path"), [("claude-tiny", MESSAGES), ("tiny", CHAT)])
+async def test_a_prompt_too_long_for_the_server_is_told_in_words_that_agents_know(
+    house: House, model: str, path: str, stream: bool
+):
+    server = house.cloud if path == MESSAGES else house.server
+    server.next(Respond(400, json=LLAMACPP_SAYS), path=path)
+    said = await post(house, asked(model, stream=stream))
+    assert (said.status, said.json["type"], said.json["error"]["type"]) == (400, "error", "invalid_request_error")
+    assert said.json["error"]["message"] == "prompt is too long: 18014 tokens > 8192 maximum"
+    assert said.json["error"]["code"] == "context_length_exceeded"
+
+
+async def test_anthropics_own_error_passes_byte_for_byte(house: House):
+    own = b'{"type":"error", "error":{"type":"invalid_request_error","message":"prompt is too long: 9 tokens > 8 maximum"}}'
+    house.cloud.next(Respond(400, body=own), path=MESSAGES)
+    said = await post(house, asked())
+    assert (said.status, said.body) == (400, own)
+
+
 # ---------------------------------------------------------------- counting
 
 

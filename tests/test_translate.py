@@ -344,7 +344,7 @@ def test_a_server_of_the_clients_dialect_gets_its_bytes(speaks):
     assert json.loads(way.body) == {**payload.parsed, "model": "served", "stream_options": {"include_usage": True}}
     native = way.reader("req-1", "n", 7)
     assert native.feed(BEGUN + WORD + STOP + USAGE + DONE) + native.finish() == BEGUN + WORD + STOP + DONE
-    assert way.rejection(400, (), b"no", "req-1") == b"no"
+    assert way.rejection(400, (), b"no", "req-1") == (b"no", ())
     headers = (("content-type", "x"),)
     assert (way.back(headers, stream=True), way.headers, way.told) == (headers, (), "")
 

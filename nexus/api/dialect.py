@@ -110,6 +110,10 @@ class Dialect(abc.ABC):
     def read_error(self, body: bytes) -> str:
         """The sentence in a backend's error body, for logs and for what is told of failed attempts."""
 
+    def is_error(self, body: bytes) -> bool:
+        """Whether a server's error body has this dialect's shape.  One that has not is told anew, in the dialect's own form."""
+        return True
+
     def lacks(self, said: str) -> str:
         """What a backend's sentence admits it cannot do, as a refusal code (`no_vision`, `no_tools`, …); "" for anything else."""
         return ""

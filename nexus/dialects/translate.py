@@ -19,6 +19,7 @@ from nexus.dialects.canonical import (
     Target,
     UsageSeen,
 )
+from nexus.dialects.complaints import OF_THE_BODY, Headers, is_packed, rejected
 from nexus.dialects.fields import likely_tokens
 from nexus.errors import BackendError, Problem, Refused
 from nexus.model import THINKING, Candidate, Payload, Refusal, RefusalKind, Usage
@@ -27,8 +28,6 @@ MAX_ANSWER_BYTES = 64 * 1024 * 1024
 LOSS_HEADER = "X-Nexus-Translation-Loss"
 LOSS_CODE = "translation_loss"
 LEAST_SHARE = 8  # of the context, for the answer
-_OF_THE_BODY = frozenset({"content-type", "content-encoding"})
-Headers = tuple[tuple[str, str], ...]
 
 
 def target_of(candidate: Candidate, facts: Facts) -> Target:
@@ -89,16 +88,14 @@ class Translation:
         kind = TranslatedStream if self._facts.stream else TranslatedWhole
         return kind(self._client, self.dialect, context)
 
-    def rejection(self, status: int, headers: Headers, body: bytes, request_id: str) -> bytes:
+    def rejection(self, status: int, headers: Headers, body: bytes, request_id: str) -> tuple[bytes, Headers]:
         """A server's rejection in the client's form.  A packed one keeps its words to itself."""
-        packed = any(name == "content-encoding" and value.lower() != "identity" for name, value in headers)
-        said = "" if packed else self.dialect.read_error(body)
-        problem = Problem(status, "backend_rejected", said or f"the backend rejected the request with {status}")
-        return self._client.error(problem, request_id)
+        said = "" if is_packed(headers) else self.dialect.read_error(body)
+        return self._client.error(rejected(status, said), request_id), self.back(headers, stream=False)
 
     def back(self, headers: Headers, *, stream: bool) -> Headers:
         """What the client sees of the headers that may pass: the body is another one, and something may have been lost."""
-        kept = tuple((name, value) for name, value in headers if name not in _OF_THE_BODY)
+        kept = tuple((name, value) for name, value in headers if name not in OF_THE_BODY)
         kind = ("content-type", f"{self._client.stream_type}; charset=utf-8" if stream else "application/json")
         return (*kept, kind, (LOSS_HEADER, self.told)) if self.losses else (*kept, kind)
 

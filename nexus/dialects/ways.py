@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from nexus.api import Dialect, Endpoint, Facts, Reader, Splice
+from nexus.dialects.complaints import Headers, as_json, is_packed, overflow_in, rejected
 from nexus.model import CHAT, COMPLETION, Candidate, Payload
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
 TASKS = frozenset({CHAT})
 _ASKED_FOR_USAGE = (CHAT, COMPLETION)
-Headers = tuple[tuple[str, str], ...]
 
 
 class Native:
@@ -43,9 +43,15 @@ class Native:
         """A reader for the reply, which the client gets byte for byte."""
         return self.dialect.reader(self.endpoint, self._facts, hide_usage=self._hide_usage)
 
-    def rejection(self, status: int, headers: Headers, body: bytes, request_id: str) -> bytes:
-        """A rejection is the server's own."""
-        return body
+    def rejection(self, status: int, headers: Headers, body: bytes, request_id: str) -> tuple[bytes, Headers]:
+        """The server's own bytes and headers; told anew where they have not the dialect's shape, or where the prompt is too long
+        in words that agents do not know."""
+        if is_packed(headers):
+            return body, headers
+        said = self.dialect.read_error(body)
+        if self.dialect.is_error(body) and overflow_in(said) in ("", said):
+            return body, headers
+        return self.dialect.error(rejected(status, said), request_id), as_json(headers)
 
     def back(self, headers: Headers, *, stream: bool) -> Headers:
         """What the client sees of the headers that may pass."""

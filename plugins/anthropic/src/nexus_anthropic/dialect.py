@@ -98,6 +98,9 @@ class Anthropic(Dialect):
     def read_error(self, body: bytes) -> str:
         return sentence_of(body)
 
+    def is_error(self, body: bytes) -> bool:
+        return errors.is_error(body)
+
     def lacks(self, said: str) -> str:
         return errors.lacks(said)
 

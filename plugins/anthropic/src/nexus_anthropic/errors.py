@@ -6,7 +6,7 @@ from typing import Any
 
 from nexus.api import EMPTY, Problem
 from nexus.dialects.complaints import Admissions
-from nexus.dialects.jsontext import dumps
+from nexus.dialects.jsontext import dumps, loads
 
 # The types of Anthropic's API reference by status; there is none for an answer that took too long.
 TYPES = {
@@ -40,6 +40,16 @@ def error_body(problem: Problem, request_id: str) -> bytes:
     if problem.context is not EMPTY:
         error["context"] = problem.context
     return dumps({"type": "error", "error": error, "request_id": request_id})
+
+
+def is_error(body: bytes) -> bool:
+    """Whether the body is `{"type": "error", "error": {"type": …, "message": …}}`."""
+    try:
+        value = loads(body)
+    except ValueError:
+        return False
+    error = value.get("error") if isinstance(value, dict) and value.get("type") == "error" else None
+    return isinstance(error, dict) and isinstance(error.get("type"), str) and isinstance(error.get("message"), str)
 
 
 def lacks(said: str) -> str:
