@@ -26,6 +26,7 @@ from nexus.visit import Visit, Watch
 from nexus.wishes import lane_of, wishes_of
 
 LOG = logging.getLogger("nexus")
+NOT_FOR_THIS_CLIENT = (403, 404)  # a model that is not there, or that the key may not use
 REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 
@@ -95,7 +96,12 @@ class Answerer:
         estimate = journey.dialect.local_answer(journey.endpoint, journey.facts)
         if estimate is not None and not dispatcher.can_ask(journey):
             return await send_estimate(visit, told, estimate)
-        opened = await dispatcher.open(journey)
+        try:
+            opened = await dispatcher.open(journey)
+        except Problem as problem:
+            if estimate is None or problem.status in NOT_FOR_THIS_CLIENT:
+                raise
+            return await send_estimate(visit, told, estimate)
         self._bodies.release(journey.payload)  # a committed answer is never asked for again
         failure = ""
         try:
@@ -163,6 +169,7 @@ def journey_of(
         id=request_id,
         dialect=dialect.name,
         task=endpoint.task,
+        takes_slot=endpoint.takes_slot,
         model=facts.model,
         stream=facts.stream,
         needs=facts.needs,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from nexus.api import Backend, Clock, Reader, Reply
-from nexus.dialects.complaints import rejected
+from nexus.dialects.rejections import rejected
 from nexus.dialects.ways import Ways
 from nexus.errors import BackendError, Problem, Refused, StageError
 from nexus.fleet import DEFAULT_PAUSE_SECONDS, Claim, Fleet
@@ -233,7 +233,7 @@ class Attempts:
         if judged.outcome == "rate":
             asked = DEFAULT_PAUSE_SECONDS if pause is None else pause
             journey.retry_after = asked if journey.retry_after is None else min(asked, journey.retry_after)
-        else:
+        if judged.outcome != "rate" or not journey.request.takes_slot:  # whom a 429 pauses need not be remembered
             journey.tried |= {(candidate.backend, candidate.model)}
         if judged.avoid:  # before the slot is given back: who waits for it chooses at once
             self._fleet.blame(turn.claim, judged.blame)

@@ -113,7 +113,7 @@ class Dispatcher:
         if len(self.waiting):
             self.waiting.pump_due()
         while True:
-            turn = self._choose(journey) or await self._wait(journey)
+            turn = self._choose(journey, patient=journey.request.takes_slot) or await self._wait(journey)
             opened = await self.attempts.make(journey, turn)
             if opened is not None:
                 return opened
@@ -175,6 +175,8 @@ class Dispatcher:
     async def _wait(self, journey: Journey) -> Turn:
         plan = journey.plan
         assert plan is not None
+        if not journey.request.takes_slot:
+            raise self._give_up(journey, plan)
         began = self.clock.now()
         retry_at = self._retry_at(journey, plan)
         if self._hopeless(plan, began):

@@ -214,6 +214,8 @@ class Fleet:
     def blame(self, claim: Claim, problem: str) -> None:
         """The backend will not serve this pair, though its probes are fine: ranking avoids the pair from now on, as after many
         failures.  `problem`, where there is one, is told until an exchange with the backend is good."""
+        if not claim.request.takes_slot:
+            return
         self._calmed(claim.standing)  # up to now, so that the next probe does not count the time before it
         claim.pair.failures = 1.0
         claim.standing.blame = problem or claim.standing.blame
@@ -225,8 +227,8 @@ class Fleet:
         """Take a slot of the pair, in the same tick as it was chosen."""
         standing = self._standings[candidate.backend]
         pair = standing.pairs[candidate.model]
-        standing.in_flight += 1
-        pair.claimed += 1
+        standing.in_flight += request.takes_slot
+        pair.claimed += request.takes_slot
         standing.version += 1
         now = self.now()
         claim = Claim(self, next(self._numbers), standing, pair, candidate, request, now)
@@ -235,9 +237,16 @@ class Fleet:
 
     def _finished(self, claim: Claim, event: Finished, retry_after: float | None) -> None:
         standing, pair = claim.standing, claim.pair
-        standing.in_flight -= 1
-        pair.claimed -= 1
+        standing.in_flight -= event.request.takes_slot
+        pair.claimed -= event.request.takes_slot
         standing.version += 1
+        if event.request.takes_slot:
+            self._judge(standing, pair, event, retry_after)
+        self.tell(event)
+        self.freed(standing.member.name)
+
+    def _judge(self, standing: Standing, pair: Pair, event: Finished, retry_after: float | None) -> None:
+        """What the end of an exchange says of how well the pair serves."""
         if event.outcome in ("ok", "failed", "timeout"):
             ok = event.outcome == "ok"
             pair.failures += FAILURE_SMOOTHING * ((0.0 if ok else 1.0) - pair.failures)
@@ -249,8 +258,6 @@ class Fleet:
                 self.doubted(standing.member.name)
         elif event.outcome == "rate":
             pair.paused_until = event.at + (DEFAULT_PAUSE_SECONDS if retry_after is None else retry_after)
-        self.tell(event)
-        self.freed(standing.member.name)
 
     def _measured(self, standing: Standing, pair: Pair, event: Finished) -> None:
         pair.seconds = _smooth(pair.seconds, event.seconds)

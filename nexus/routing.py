@@ -10,7 +10,6 @@ import attrs
 from nexus.api import Stage
 from nexus.errors import StageError
 from nexus.model import (
-    COUNT,
     NO_DEMAND,
     Ask,
     Call,
@@ -243,8 +242,8 @@ def _opens(allowed: Callable[[str], bool], leg: Leg, candidate: Candidate) -> bo
 
 
 def _busy(candidate: Candidate, request: Request) -> bool:
-    """Whether all slots are taken.  Counting tokens takes none."""
-    return candidate.capacity is not None and candidate.backend_in_flight >= candidate.capacity and request.task != COUNT
+    """Whether all slots are taken, and the request needs one."""
+    return candidate.capacity is not None and candidate.backend_in_flight >= candidate.capacity and request.takes_slot
 
 
 def _understands(candidate: Candidate, request: Request, at: Circumstances) -> bool:

@@ -231,6 +231,25 @@ async def test_where_nobody_counts_it_is_an_estimate(house: House):
     assert 50 <= said.json["input_tokens"] <= 300
 
 
+@pytest.mark.parametrize("act", [Respond(429, headers={"Retry-After": "50"}), Respond(404), Respond(500), Respond(200, body=b"no")])
+async def test_a_count_that_fails_is_an_estimate_and_hurts_no_chat(house: House, act: Respond):
+    house.cloud.on(COUNT, act)
+    for _ in range(12):  # more than would eject a backend
+        said = await post(house, {"model": "claude-tiny", "messages": asked()["messages"]}, COUNT)
+        assert (said.status, said.nexus("Token-Count")) == (200, "estimated")
+    assert len(house.cloud.calls(COUNT)) == 12
+    chat = await post(house, asked())
+    assert (chat.status, chat.nexus("Backend")) == (200, "cloud")
+    (pair,) = house.gateway.gateway.fleet.standings["cloud"].pairs.values()
+    assert (pair.failures, pair.paused_until, pair.claimed) == (0.0, 0.0, 0)
+
+
+async def test_a_count_that_the_server_rejects_is_its_word(house: House):
+    house.cloud.on(COUNT, anthropic_problem(400, "invalid_request_error", "no"))
+    said = await post(house, {"model": "claude-tiny", "messages": asked()["messages"]}, COUNT)
+    assert (said.status, said.json["error"]["message"]) == (400, "no")
+
+
 async def test_nothing_is_counted_for_a_model_that_nobody_serves(house: House):
     said = await post(house, {"model": "nobodys", "messages": asked()["messages"]}, COUNT)
     assert (said.status, said.error["type"]) == (404, "not_found_error")

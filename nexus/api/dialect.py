@@ -26,11 +26,16 @@ if TYPE_CHECKING:
 
 @attrs.frozen(kw_only=True)
 class Endpoint:
-    """One way in: HTTP method, path under the gateway's prefix, and the task it asks for."""
+    """One way in: HTTP method, path under the gateway's prefix, and the task it asks for.
+
+    `takes_slot` false is for a task that is no work for the server (counting tokens): it never waits for a slot, and how it ends says
+    nothing of how well the pair serves.
+    """
 
     path: str
     task: str
     method: str = "POST"
+    takes_slot: bool = True
 
 
 @attrs.frozen(kw_only=True)

@@ -19,8 +19,8 @@ from nexus.dialects.canonical import (
     Target,
     UsageSeen,
 )
-from nexus.dialects.complaints import OF_THE_BODY, Headers, is_packed, rejected
 from nexus.dialects.fields import likely_tokens
+from nexus.dialects.rejections import OF_THE_BODY, Headers, is_packed, rejected
 from nexus.errors import BackendError, Problem, Refused
 from nexus.model import THINKING, Candidate, Payload, Refusal, RefusalKind, Usage
 

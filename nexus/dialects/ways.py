@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from nexus.api import Dialect, Endpoint, Facts, Reader, Splice
-from nexus.dialects.complaints import Headers, as_json, is_packed, overflow_in, rejected
+from nexus.dialects.rejections import Headers, as_json, is_packed, overflow_in, rejected
 from nexus.model import CHAT, COMPLETION, Candidate, Payload
 
 if TYPE_CHECKING:

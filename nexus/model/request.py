@@ -19,6 +19,7 @@ class Request:
 
     `tokens_low` and `tokens_high` bound the tokens of the prompt from below and above (estimates, see the dialect).
     `headers` are lower case, and emptied once the request is answered.  `zone` is what the client tightened to.  `accepted` is in seconds of the gateway's clock.
+    `takes_slot` as in `Endpoint`.
     """
 
     id: str
@@ -40,6 +41,7 @@ class Request:
     flexible: bool = False
     zone: Zone = Zone.OPEN
     accepted: float = 0.0
+    takes_slot: bool = True
 
 
 class Payload:

@@ -29,7 +29,7 @@ class Anthropic(Dialect):
     """
 
     name = "anthropic"
-    endpoints = (Endpoint(path="/v1/messages", task=CHAT), Endpoint(path="/v1/messages/count_tokens", task=COUNT))
+    endpoints = (Endpoint(path="/v1/messages", task=CHAT), Endpoint(path="/v1/messages/count_tokens", task=COUNT, takes_slot=False))
     keepalive = b": keep-alive\n\n"  # Continue takes a line that starts with ": ping" for the end of the stream
     forward = ("anthropic-",)
     backward = ("anthropic-", "request-id")
