@@ -1,23 +1,22 @@
 """The stage `prefix` and the prompt cache of the real llama.cpp: what it finds again of Claude Code's prompts, with and without.
 
+Every prompt goes the way of a client's: in Anthropic's form to the gateway, and from there as the stage and the dialects make it.
 `pytest -q -s tests/test_prefix_real.py` prints the figures that the package's README shows.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator
 from typing import Any
 
-import aiohttp
 import attrs
 import pytest
-from nexus_prefix.header import without
 
 from nexus.testing.async_fixtures import StartGateway
-from nexus.testing.gateway import RunningGateway
 
 from .asking import a_backend, settled
+from .clients.tap import Tap
 from .conftest import StartLlamaCpp
 from .llamacpp.process import LlamaCpp
 
@@ -28,10 +27,28 @@ RULES = "\n".join(
 SYSTEM = f"You are an agent.\n{RULES}"
 
 # Two conversations of a version of today; two requests of one conversation of an older version.
+CONVERSATION, REQUEST = "the next conversation", "the next request with another `cch`"
 PAIRS = {
-    "the next conversation": ((HEADER.format("330.440", ""), "say hi"), (HEADER.format("330.f8c", ""), "what is a file")),
-    "the next request": ((HEADER.format("37.0d9", " cch=fa690;"), "say hi"), (HEADER.format("37.0d9", " cch=1c8b4;"), "say hi")),
+    CONVERSATION: ((HEADER.format("330.440", ""), "say hi"), (HEADER.format("330.f8c", ""), "what is a file")),
+    REQUEST: ((HEADER.format("37.0d9", " cch=fa690;"), "say hi"), (HEADER.format("37.0d9", " cch=1c8b4;"), "say hi")),
 }
+
+
+@attrs.frozen
+class Way:
+    """How a prompt reaches the server: what the configuration calls it, and the path that this means."""
+
+    type: str
+    path: str
+
+
+# Told to be OpenAI-compatible, a server is spoken to in that dialect only.
+WAYS = {
+    "translated": Way("openai-compatible", "/v1/chat/completions"),
+    "`/v1/messages`": Way("llamacpp", "/v1/messages"),
+}
+# Newer servers know `cch` themselves on their own /v1/messages, but not the rest of the line.
+MEASURED = [("translated", CONVERSATION), ("translated", REQUEST), ("`/v1/messages`", CONVERSATION)]
 
 
 @attrs.frozen
@@ -46,54 +63,42 @@ class Cached:
         return self.cached / self.prompt
 
 
-def openai_body(header: str, asked: str) -> bytes:
-    """The prompt as it is after translation: the system blocks in one message."""
-    messages = [{"role": "system", "content": f"{header}\n{SYSTEM}"}, {"role": "user", "content": asked}]
-    return json.dumps({"model": LlamaCpp.model, "messages": messages, "max_tokens": 4}).encode()
+@pytest.fixture
+def tapped(llamacpp: StartLlamaCpp) -> Iterator[Tap]:
+    """The way to a server with one slot, and so with one prompt in its cache."""
+    server = llamacpp(parallel=1)
+    tap = Tap(server.port)
+    yield tap
+    server.kill()
+    tap.close()
 
 
-def anthropic_body(header: str, asked: str) -> bytes:
+def asked(header: str, words: str) -> bytes:
     """The prompt as Claude Code sends it."""
     system = [{"type": "text", "text": header}, {"type": "text", "text": SYSTEM, "cache_control": {"type": "ephemeral"}}]
-    body = {"model": LlamaCpp.model, "messages": [{"role": "user", "content": asked}], "system": system, "max_tokens": 4}
+    body = {"model": LlamaCpp.model, "messages": [{"role": "user", "content": words}], "system": system, "max_tokens": 4}
     return json.dumps(body).encode()
 
 
-async def gateway_before(server: LlamaCpp, start: StartGateway, enabled: bool) -> RunningGateway:
-    return await settled(await start({"backends": [a_backend("real", server.url, "llamacpp")], "prefix": {"enabled": enabled}}))
+def cached(usage: Any) -> Cached:
+    """What Anthropic's usage says."""
+    found = usage["cache_read_input_tokens"]
+    return Cached(found + usage["input_tokens"], found)
 
 
-async def posted(client: aiohttp.ClientSession, path: str, body: bytes) -> tuple[Any, Mapping[str, str]]:
-    async with client.post(path, data=body, headers={"Content-Type": "application/json"}) as answer:
-        assert answer.status == 200, await answer.text()
-        return await answer.json(), answer.headers
-
-
-def judged(form: str, pair: str, on: bool, seen: Cached) -> None:
-    """Print the figures, and hold them to what the stage is for."""
-    print(f"\n{form}, {pair}, prefix {'on' if on else 'off'}: {seen.cached} of {seen.prompt} tokens cached ({seen.share:.1%})")
+@pytest.mark.parametrize("on", [False, True], ids=["off", "on"])
+@pytest.mark.parametrize(("way", "pair"), MEASURED)
+async def test_prompts_are_found_in_the_cache(tapped: Tap, nexus_gateway: StartGateway, way: str, pair: str, on: bool) -> None:
+    backend = a_backend("real", tapped.url, WAYS[way].type)
+    gateway = await settled(await nexus_gateway({"backends": [backend], "prefix": {"enabled": on}}))
+    for header, words in PAIRS[pair]:
+        sent = {"data": asked(header, words), "headers": {"Content-Type": "application/json", "anthropic-version": "2023-06-01"}}
+        async with gateway.client.post("/v1/messages?beta=true", **sent) as answer:
+            said = await answer.json()
+            assert answer.status == 200, said
+            assert answer.headers.get("X-Nexus-Prefix") == ("stabilised" if on else None)
+    assert [path for path in tapped.posted if path in ("/v1/messages", "/v1/chat/completions")] == [WAYS[way].path] * 2
+    seen = cached(said["usage"])
+    print(f"\n{way}, {pair}, stage {'on' if on else 'off'}: {seen.cached:,} of {seen.prompt:,} tokens cached ({seen.share:.0%})")
     assert seen.prompt > 1500
     assert seen.share > 0.95 if on else seen.share < 0.05
-
-
-@pytest.mark.parametrize("pair", PAIRS)
-@pytest.mark.parametrize("on", [False, True], ids=["off", "on"])
-async def test_translated_prompts(llamacpp: StartLlamaCpp, nexus_gateway: StartGateway, pair: str, on: bool) -> None:
-    gateway = await gateway_before(llamacpp(parallel=1), nexus_gateway, on)
-    for header, asked in PAIRS[pair]:
-        said, headers = await posted(gateway.client, "/v1/chat/completions", openai_body(header, asked))
-        assert headers.get("X-Nexus-Prefix") == ("stabilised" if on else None)
-    usage = said["usage"]
-    judged("OpenAI's form", pair, on, Cached(usage["prompt_tokens"], usage["prompt_tokens_details"]["cached_tokens"]))
-
-
-@pytest.mark.parametrize("on", [False, True], ids=["off", "on"])
-async def test_prompts_in_their_own_form(llamacpp: StartLlamaCpp, on: bool) -> None:
-    """What the server's own `/v1/messages` makes of them.  Newer servers know `cch` themselves, but not the rest of the line."""
-    pair = "the next conversation"
-    async with aiohttp.ClientSession(llamacpp(parallel=1).url) as client:
-        for header, asked in PAIRS[pair]:
-            body = anthropic_body(header, asked)
-            said, _ = await posted(client, "/v1/messages", without(body) if on else body)
-    cached = said["usage"]["cache_read_input_tokens"]
-    judged("Anthropic's form", pair, on, Cached(cached + said["usage"]["input_tokens"], cached))

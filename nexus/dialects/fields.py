@@ -13,6 +13,7 @@ import msgspec
 from nexus.api import Facts
 from nexus.dialects.checks import bad
 from nexus.dialects.jsonbytes import times_at_top
+from nexus.dialects.jsontext import decoded
 
 # A prompt of n bytes has between n/8 and n/2 tokens: long English words and runs of blanks reach 8 bytes a token, Chinese
 # text has about 2; JSON's escapes lie between.
@@ -35,12 +36,13 @@ def fields_of(body: bytes, known: frozenset[str] = frozenset()) -> Fields:
     """The members of the body, their values still as bytes.
 
     Refuses what servers would read in another way than Nexus: no UTF-8, `model` or `stream` twice or in other letters.
-    `known` are names that clients often send: they need no look at their spelling.  Raises Problem (400).
+    `known` are names that clients often send: they need no look at their spelling.  Half of a surrogate pair is no error: a server
+    of the same dialect gets it as it is.  Raises Problem (400).
     """
     try:
         if not body.isascii():
             body.decode()  # what is skipped over below would reach the backend unseen
-        fields = _body.decode(body)
+        fields = decoded(_body, body)
     except UnicodeDecodeError as error:
         raise bad(f"the body is not valid UTF-8: {error.reason} at byte {error.start}") from None
     except msgspec.ValidationError:
@@ -81,6 +83,8 @@ def model_in(fields: Fields) -> str:
     if "model" not in fields:
         raise bad("you must provide the field 'model': the name of a model, see GET /v1/models", "model")
     model = _typed(fields, "model", _text, "a string")
+    if "\ufffd" in model:
+        raise bad("'model' holds half a character: servers differ in how they read it", "model")
     if not model or len(model) > _MAX_MODEL_NAME:
         raise bad(f"'model' must be a name of 1 to {_MAX_MODEL_NAME} characters, see GET /v1/models", "model")
     return str(model)

@@ -2,30 +2,51 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
+T = TypeVar("T")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_FIRST, _SECOND = rb"\\u[dD][89abAB][0-9a-fA-F]{2}", rb"\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+_HALF = re.compile(rb"%s(?!%s)|(?<!%s)%s" % (_FIRST, _SECOND, _FIRST, _SECOND))
 _encode = msgspec.json.Encoder().encode
+_value = msgspec.json.Decoder()
 
 
 def loads(data: bytes) -> Any:
-    """The value.  Half of a surrogate pair, which some clients send where they cut a text, becomes U+FFFD: no UTF-8 can hold it.
+    """The value, with halves of surrogate pairs as in `decoded`.
 
     Raises ValueError for what is no JSON, no UTF-8 or nested too deeply.
     """
     try:
-        return msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        pass
-    try:
-        return _scrubbed(json.loads(data.decode(), parse_constant=_no_number))
+        return decoded(_value, data)
+    except msgspec.DecodeError as error:
+        raise ValueError(str(error)) from None
     except RecursionError:
         raise ValueError("nested too deeply") from None
+
+
+def decoded(decoder: msgspec.json.Decoder[T], data: bytes) -> T:
+    """What the decoder makes of it.  Half of a surrogate pair, which some clients and servers send where they cut a text, becomes
+    U+FFFD: no UTF-8 can hold it.  Raises as the decoder does."""
+    try:
+        return decoder.decode(data)
+    except msgspec.DecodeError:
+        mended = whole_characters(data)
+        if mended == data:
+            raise
+    return decoder.decode(mended)
+
+
+def whole_characters(data: bytes) -> bytes:
+    """JSON of the same length, in which every half of a surrogate pair that is written as an escape is U+FFFD."""
+    if b"\0" in data:  # no JSON holds a nought
+        return data
+    plain = data.replace(rb"\\", b"\0\0")  # what is left of the backslashes begins an escape
+    return _HALF.sub(rb"\\ufffd", plain).replace(b"\0\0", rb"\\")
 
 
 def is_object(data: bytes) -> bool:
@@ -58,10 +79,6 @@ def object_of(text: str) -> Mapping[str, Any] | None:
     except ValueError:
         return None
     return {} if value is None else value if isinstance(value, dict) else None
-
-
-def _no_number(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON")
 
 
 def _scrubbed(value: Any) -> Any:

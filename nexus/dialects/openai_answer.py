@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import msgspec
-
 from nexus.dialects.canonical import Answer, FinishReason, Part, Reasoning, ReplyContext, Text, ToolCall, made_call_id
+from nexus.dialects.jsontext import dumps, loads
 from nexus.dialects.openai_content import arguments_text
 from nexus.dialects.openai_reader import error_in, usage_of
 from nexus.errors import BackendError
@@ -30,14 +29,13 @@ _SAID = {
     FinishReason.TOOL_CALLS: "tool_calls",
     FinishReason.CONTENT_FILTER: "content_filter",
 }
-_encode = msgspec.json.Encoder().encode
 
 
 def read_answer(body: bytes) -> Answer:
     """Raises BackendError where the body is no answer, or an error under a 200."""
     try:
-        value = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        value = loads(body)
+    except ValueError:
         raise BackendError("malformed", "the answer is not valid JSON") from None
     if (said := error_in(body)) is not None:
         raise BackendError("error_event", said)
@@ -122,7 +120,7 @@ def write_answer(answer: Answer, context: ReplyContext) -> bytes:
     if calls:
         message["tool_calls"] = calls
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish_word(answer.finish)}
-    return _encode(
+    return dumps(
         {
             "id": answer.id or f"chatcmpl-{context.request_id}",
             "object": "chat.completion",

@@ -20,6 +20,7 @@ from nexus.dialects.canonical import (
     ToolMode,
 )
 from nexus.dialects.checks import bad, flag, integer, items, members, number, text
+from nexus.dialects.jsontext import loads
 from nexus.dialects.openai_content import Messages, cache_of
 from nexus.model import Payload
 
@@ -42,8 +43,8 @@ _NOTHING: tuple[Any, ...] = (None, False, [], {}, "")
 def read_request(payload: Payload) -> tuple[Conversation, Losses]:
     """Raises Problem (400) that says what is wrong and where."""
     try:
-        body = payload.parsed
-    except (ValueError, RecursionError):
+        body = loads(payload.body)
+    except ValueError:
         raise bad("the body is not valid JSON") from None
     if not isinstance(body, dict):
         raise bad("the body must be a JSON object")

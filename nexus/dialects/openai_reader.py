@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from nexus.dialects.jsontext import is_object
+from nexus.dialects.jsontext import decoded, is_object
 from nexus.dialects.sse import data_of, events
 from nexus.dialects.watching import BodyReader, EventReader
 from nexus.errors import BackendError
@@ -94,7 +94,7 @@ class WholeReader(BodyReader):
 
     def read(self, body: bytes) -> Usage | None:
         try:
-            answer = _answer.decode(body)
+            answer = decoded(_answer, body)
             if b'"error"' in body and answer.choices is None and (said := error_in(body)):
                 raise BackendError("error_event", said, sent=True)
             return _usage_in(answer.usage)

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
-import msgspec
 
 from nexus.dialects.canonical import (
     Conversation,
@@ -27,6 +26,7 @@ from nexus.dialects.canonical import (
     ToolResult,
     joined,
 )
+from nexus.dialects.jsontext import dumps
 
 CLOUD_STOPS = 4  # OpenAI's API reference: "up to 4 sequences"
 # Servers with a template of the model's own take a system message only at the top.  What stands further down goes to the
@@ -36,14 +36,13 @@ _BETWEEN = "\n\n"
 _NO_ARGUMENTS: Mapping[str, Any] = {"type": "object", "properties": {}}
 _EFFORTS = frozenset({"low", "medium", "high"})
 _NEAREST_EFFORT: Mapping[str, str] = {"minimal": "low", "xhigh": "high", "max": "high"}
-_encode = msgspec.json.Encoder().encode
 
 
 def write_request(conversation: Conversation, target: Target) -> tuple[bytes, Losses]:
     """The body, and what could not be said."""
     writing = _Writing(conversation, target)
     body = writing.body()
-    return _encode(body), writing.lost.all
+    return dumps(body), writing.lost.all
 
 
 class _Writing:

@@ -12,7 +12,7 @@ import msgspec
 
 from nexus.api import BackendError, Usage
 from nexus.dialects.complaints import sentence_in
-from nexus.dialects.jsontext import is_object, loads
+from nexus.dialects.jsontext import decoded, is_object, loads
 from nexus.dialects.sse import data_of, events
 from nexus.dialects.watching import BodyReader, EventReader
 from nexus_anthropic.usage import merged, usage_of
@@ -99,7 +99,7 @@ class WholeReader(BodyReader):
         if (said := error_in(body)) is not None:
             raise BackendError("error_event", said, sent=True)
         try:
-            return self.usage_of(_whole.decode(body).usage)
+            return self.usage_of(decoded(_whole, body).usage)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise BackendError("malformed", "the answer is not a JSON object") from None
 
