@@ -51,6 +51,14 @@ TEMPLATE = """\
 {%- endfor %}
 {%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}"""
 
+# Put before TEMPLATE where the system prompt is to come before the tools.
+SYSTEM_FIRST = """\
+{%- if tools and messages[0].role == 'system' %}
+{{- '<|im_start|>system\\n' + messages[0].content + '<|im_end|>\\n' }}
+{%- set messages = messages[1:] %}
+{%- endif %}
+"""
+
 # Put after TEMPLATE where a call is to be made: the prompt ends in the token from which the chain goes to the call.
 CALL_NOW = "<|call|>"
 CALLING = """\
@@ -164,6 +172,7 @@ def write_model(
     call: str = "",
     when: str = "",
     until: str = "",
+    system_first: bool = False,
 ) -> None:
     """Write the model; the same arguments give the same file.  `call` is JSON: {"name": …, "arguments": {…}}."""
     random = np.random.default_rng(seed)
@@ -173,7 +182,7 @@ def write_model(
     writer = gguf.GGUFWriter(str(path), "llama")
     _write_header(writer, words, context=context, width=width, layers=layers, heads=heads)
     calling = CALLING.replace("WHEN", json.dumps(when)).replace("UNTIL", json.dumps(until))
-    writer.add_chat_template(TEMPLATE + calling if call else TEMPLATE)
+    writer.add_chat_template(SYSTEM_FIRST * system_first + TEMPLATE + calling * bool(call))
     writer.add_tensor("token_embd.weight", inputs)
     writer.add_tensor("output_norm.weight", np.ones(width, np.float32))
     writer.add_tensor("output.weight", outputs)
@@ -233,5 +242,6 @@ if __name__ == "__main__":
     parser.add_argument("--call", default="", help='a tool call to make first: {"name": …, "arguments": {…}}')
     parser.add_argument("--when", default="", help="what the user must say for the call to be made")
     parser.add_argument("--until", default="", help="what a tool's result must hold for the call to be over")
+    parser.add_argument("--system-first", action="store_true", help="the system prompt before the tools, not after them")
     options = vars(parser.parse_args())
     write_model(options.pop("out"), **options)
