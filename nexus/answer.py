@@ -143,6 +143,7 @@ class Answerer:
                 queue_seconds=journey.queue_seconds if journey else 0.0,
                 routing_seconds=journey.routing_seconds if journey else 0.0,
                 first_byte=told.first_byte - accepted if told.first_byte is not None else None,
+                unsent=told.unsent,
             )
         )
 

@@ -9,7 +9,7 @@ from aiohttp import web
 from nexus.api import Dialect
 from nexus.errors import BackendError, Problem
 from nexus.journey import Journey
-from nexus.model import COUNT, NO_USAGE, Attempt, Choice, Usage
+from nexus.model import COUNT, EMPTY, NO_USAGE, Attempt, Choice, Usage
 from nexus.outcome import of_error
 from nexus.reply import OpenReply, cost_of
 from nexus.verdict import reasons_header
@@ -22,7 +22,7 @@ COUNT_HEADER = "X-Nexus-Token-Count"
 class Told:
     """What the client was told, for the `Answered` event.  `common` are the headers of every answer.
 
-    `attempt_outcome` is how the last exchange ended, as in `Finished`, `attempt_seconds` how long it took.
+    `unsent` are the headers that came too late for an answer whose head had to be sent early.  `attempt_outcome` is how the last exchange ended, as in `Finished`, `attempt_seconds` how long it took.
     """
 
     __slots__ = (
@@ -37,6 +37,7 @@ class Told:
         "outcome",
         "request_id",
         "status",
+        "unsent",
         "usage",
     )
 
@@ -53,6 +54,7 @@ class Told:
         self.usage: Usage = NO_USAGE
         self.cost: float | None = None
         self.first_byte: float | None = None
+        self.unsent: Mapping[str, str] = EMPTY
 
     def left(self) -> None:
         """The client went before its answer was complete."""
@@ -87,9 +89,11 @@ def relay(visit: Visit, opened: OpenReply, journey: Journey, told: Told, extra: 
     if opened.status >= 400:
         told.outcome, told.attempt_outcome = "refused", "rejected"
         told.code = opened.code
-    if opened.status >= 400 and visit.early:
-        return _rejected_late(visit, opened, told)
     headers = _headers(opened, journey, told, extra)
+    if visit.early:
+        told.unsent = {name: value for name, value in headers.items() if name.startswith("X-Nexus-") and name not in told.common}
+        if opened.status >= 400:
+            return _rejected_late(visit, opened, told)
     return _whole(visit, opened, told, headers) if opened.whole else _stream(visit, opened, told, headers)
 
 

@@ -65,6 +65,9 @@ async def test_a_slow_backend_and_signs_of_life_until_it_answers(tmp_path, way):
         assert await rest(line) == EVENT + LAST + DONE
         story = await house.get("/nexus/requests/slow-one")
         assert (story["outcome"], story["answered_by"]["backend"], story["status"]) == ("ok", "a", 200)
+        unsent = story["unsent_headers"]
+        assert (unsent["X-Nexus-Backend"], unsent["X-Nexus-Attempts"], unsent["X-Nexus-Model"]) == ("a", "1", "tiny")
+        assert "X-Nexus-Request-Id" not in unsent
         await line.ask(a_body("tiny"))  # the connection goes on
         assert (await line.hear()).status == 200
 

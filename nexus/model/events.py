@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import attrs
 
@@ -11,7 +11,7 @@ from nexus.model.candidate import Candidate
 from nexus.model.plan import Plan
 from nexus.model.request import Leg, Request
 from nexus.model.tokens import NO_USAGE, Usage
-from nexus.model.words import Health, Lane
+from nexus.model.words import EMPTY, Health, Lane
 
 
 @attrs.frozen(kw_only=True)
@@ -56,7 +56,8 @@ class Answered(Event):
     """The end of a request that reached the server; exactly one per request.
 
     `outcome` is ok, refused (an error without a served answer), client_left or broken (cut after the first byte).
-    `seconds`, `queue_seconds`, `routing_seconds` and `first_byte` are durations.
+    `seconds`, `queue_seconds`, `routing_seconds` and `first_byte` are durations.  `unsent` are the `X-Nexus-*` headers that came too late
+    for a stream that had to be opened early.
     """
 
     request: Request
@@ -74,6 +75,7 @@ class Answered(Event):
     queue_seconds: float = 0.0
     routing_seconds: float = 0.0
     first_byte: float | None = None
+    unsent: Mapping[str, str] = EMPTY
 
 
 @attrs.frozen(kw_only=True)

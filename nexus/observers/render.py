@@ -76,6 +76,7 @@ def answered_json(event: Answered, clock: Clock | None = None) -> Json:
         "timings": timings_json(event),
         "usage": usage_json(event.usage),
         "cost_usd": event.cost,
+        "unsent_headers": dict(event.unsent),
     }
 
 
