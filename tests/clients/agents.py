@@ -10,6 +10,9 @@ from types import MappingProxyType
 from . import packages
 from .processes import Ended, Running, running, until
 from .scenarios import ABORT, ERROR, LOST, NOBODY, PLAIN, STREAM, TOOLS, WAITING, Client, model_of
+from .sitting import converse
+from .slow import SlowWorld
+from .terminal import terminal
 from .world import ASK, MISSING, NATIVE, NOTE, SAYS, TRANSLATED, World
 
 ALWAYS_STREAMS = "it streams always"
@@ -83,6 +86,7 @@ class Program(Client):
 class ClaudeCode(Program):
     """Two variables, the default model's name behind an alias, and nothing else."""
 
+    has_terminal = True
     name = page = "claude-code"
     dialect = "anthropic"
     ways = (NATIVE, TRANSLATED)
@@ -102,6 +106,11 @@ class ClaudeCode(Program):
         # By itself it asks for minutes before it says that nobody answers.
         brief = {"CLAUDE_CODE_MAX_RETRIES": "0"} if scenario == LOST else {}
         return {**super().variables(world, scenario), **quiet, **brief}
+
+    def interactive(self, world: SlowWorld) -> None:
+        command = [str(packages.npm("claude-code") / "node_modules" / ".bin" / "claude"), "--permission-mode", "manual"]
+        with terminal(command, world.folder, world.variables(self.page)) as seat:
+            converse(seat, world)
 
     def stream(self, world: World) -> None:
         """It tells of every event that it hears."""

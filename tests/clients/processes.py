@@ -31,6 +31,12 @@ QUIET = {
 }
 
 
+def clean(home: Path, env: Mapping[str, str]) -> dict[str, str]:
+    """An environment with `env` and nothing of the tester's own."""
+    kept = {name: os.environ[name] for name in ("PATH", "SSL_CERT_FILE", "TMPDIR") if name in os.environ}
+    return {**kept, **QUIET, "HOME": str(home), **env}
+
+
 @attrs.frozen
 class Ended:
     """A program that has ended."""
@@ -50,11 +56,10 @@ class Running:
 
     def __init__(self, command: Sequence[str], cwd: Path, env: Mapping[str, str]) -> None:
         self._out, self._err = _file(cwd), _file(cwd)
-        kept = {name: os.environ[name] for name in ("PATH", "SSL_CERT_FILE", "TMPDIR") if name in os.environ}
         self._process = subprocess.Popen(
             list(command),
             cwd=cwd,
-            env={**kept, **QUIET, "HOME": str(cwd), **env},
+            env=clean(cwd, env),
             stdin=subprocess.DEVNULL,
             stdout=self._out,
             stderr=self._err,

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from .scenarios import SCENARIOS, Row
 from .world import NATIVE
 
-NAME, CELL = 34, 8
+NAME = 34
 
 
 def title(row: Row) -> str:
@@ -16,11 +16,15 @@ def title(row: Row) -> str:
 
 
 def head() -> str:
-    return f"{'client':{NAME}}" + "".join(f"{scenario:{CELL}}" for scenario in SCENARIOS)
+    return f"{'client':{NAME}}" + "".join(f"{scenario:{_cell(scenario)}}" for scenario in SCENARIOS)
 
 
 def line(row: Row) -> str:
-    return f"{title(row):{NAME}}" + "".join(f"{_mark(row, scenario):{CELL}}" for scenario in SCENARIOS)
+    return f"{title(row):{NAME}}" + "".join(f"{_mark(row, scenario):{_cell(scenario)}}" for scenario in SCENARIOS)
+
+
+def _cell(scenario: str) -> int:
+    return max(8, len(scenario) + 2)
 
 
 def _mark(row: Row, scenario: str) -> str:

@@ -14,9 +14,10 @@ from .processes import Ended, Running, until
 from .slow import SlowWorld
 from .world import DOOMED, ENDLESS, MISSING, MODEL, NATIVE, SECRET, World
 
-PLAIN, STREAM, TOOLS, ERROR, ABORT, WAITING, LOST = "plain", "stream", "tools", "error", "abort", "waiting", "lost"
-SCENARIOS = (PLAIN, STREAM, TOOLS, ERROR, ABORT, WAITING, LOST)
-SLOW = frozenset({WAITING, LOST})
+PLAIN, STREAM, TOOLS, ERROR, ABORT = "plain", "stream", "tools", "error", "abort"
+WAITING, LOST, INTERACTIVE = "waiting", "lost", "interactive"
+SCENARIOS = (PLAIN, STREAM, TOOLS, ERROR, ABORT, WAITING, LOST, INTERACTIVE)
+SLOW = frozenset({WAITING, LOST, INTERACTIVE})
 """Those that are played in a SlowWorld."""
 LEAVING_SECONDS = 15
 SIGNS = 3
@@ -38,6 +39,8 @@ class Client(abc.ABC):
     """What the result of the call holds."""
     leaves_out: ClassVar[Mapping[str, str]] = MappingProxyType({})
     """Scenarios that it has not got, and why."""
+    has_terminal: ClassVar[bool] = False
+    """Whether there is an `interactive` one."""
     asks_again: ClassVar[bool] = False
     """Whether it asks again, by itself and without a word, when a stream ends in an error."""
 
@@ -71,6 +74,10 @@ class Client(abc.ABC):
     @abc.abstractmethod
     def gave_up(self, ended: Ended) -> None:
         """Raises AssertionError where it does not show that a stream ended in an error."""
+
+    def interactive(self, world: SlowWorld) -> None:
+        """A person at a terminal, who waits, too; asked of those only that `has_terminal`."""
+        raise NotImplementedError
 
     def waiting(self, world: SlowWorld) -> None:
         """The first server dies after a wait, the second answers."""
@@ -111,10 +118,11 @@ class Client(abc.ABC):
             ABORT: self.abort,
             WAITING: self.waiting,
             LOST: self.lost,
+            INTERACTIVE: self.interactive,
         }
         acts[scenario](world)
         stories = world.stories()[ended:]
-        if scenario in (PLAIN, STREAM, TOOLS, WAITING):
+        if scenario not in (ERROR, ABORT, LOST):
             self._judge(world, scenario, world.tap.posted[asked:], stories)
 
     def _judge(self, world: World, scenario: str, asked: list[str], stories: list[Any]) -> None:
@@ -127,7 +135,7 @@ class Client(abc.ABC):
         assert all(story["request"]["dialect"] == self.dialect for story in stories)
         if scenario in (STREAM, WAITING):
             assert any(story["request"]["stream"] for story in stories), "nothing was streamed"
-        if scenario == TOOLS:
+        if scenario in (TOOLS, INTERACTIVE):
             assert len(generations) >= 2, "the result of the call never came back"
 
     def left(self, world: World, ended: int) -> None:

@@ -8,17 +8,27 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Protocol
 
 import attrs
 
 from .holding import Holding
-from .processes import Running, until
+from .processes import Ended, until
 from .tap import Heard, Tap
 from .world import World, backend, configured, gateway
 
 SOON = "[server]\nstream_keepalive_seconds = 0.1"
 FIRST = "priority = 1"
 GENERATIONS = frozenset({"/v1/chat/completions", "/v1/messages"})
+
+
+class Program(Protocol):
+    """One under way, as a process or in a terminal."""
+
+    @property
+    def over(self) -> bool: ...
+
+    def ended(self) -> Ended: ...
 
 
 @attrs.frozen(kw_only=True)
@@ -33,7 +43,7 @@ class SlowWorld(World):
         """What was heard of every generation so far."""
         return [heard for heard in self.front.heard if heard.path in GENERATIONS]
 
-    def waited(self, program: Running, before: int, signs: int) -> None:
+    def waited(self, program: Program, before: int, signs: int) -> None:
         """Return once each request after the first `before` waits, and has heard so many keep-alives."""
         until(lambda: program.over or self._all_wait(before, signs), f"{signs} signs of life")
         assert not program.over, f"it did not wait: {program.ended().all[-400:]}"
