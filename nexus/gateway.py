@@ -87,6 +87,11 @@ class Gateway:
             self.waiting.pump(backend, lambda: backend not in self.fleet.standings or self.fleet.has_room(backend))
 
     @property
+    def under_way(self) -> int:
+        """How many requests hold a slot or wait for one."""
+        return sum(standing.in_flight for standing in self.fleet.standings.values()) + len(self.waiting)
+
+    @property
     def ready(self) -> bool:
         """Whether every backend has been asked once and one of them can serve."""
         return not self.draining and self.fleet.settled and any(s.pulse.health == "healthy" for s in self.fleet.standings.values())

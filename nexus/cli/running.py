@@ -9,6 +9,7 @@ import logging
 from nexus.catalog import Catalog
 from nexus.cli.greeting import greet, warn_insecure
 from nexus.cli.signals import Signals
+from nexus.cli.tidying import tidy
 from nexus.config import Config
 from nexus.gateway import Gateway
 from nexus.server import listen
@@ -32,6 +33,7 @@ async def run(config: Config, catalog: Catalog, *, greeted: bool) -> None:
             )  # requests leave few cycles behind, and looking for them every 700 objects costs a tenth of the time
             gc.freeze()  # what is loaded now stays: looking through it again and again would only cost time
             async with Tasks(LOG) as tasks:
+                tasks.spawn(tidy(gateway), "tidy memory")
                 if greeted:
                     tasks.spawn(greet(gateway, url), "greet")
                 await signals.first.wait()
@@ -40,6 +42,6 @@ async def run(config: Config, catalog: Catalog, *, greeted: bool) -> None:
 
 
 def _left(gateway: Gateway) -> str:
-    count = sum(standing.in_flight for standing in gateway.fleet.standings.values()) + len(gateway.waiting)
+    count = gateway.under_way
     grace = gateway.config.server.shutdown_grace_seconds
     return f"{count} request{'s' * (count != 1)} under way may take {grace:g} s more" if count else "no request is under way"

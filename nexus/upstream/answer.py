@@ -156,6 +156,7 @@ class Answer:
             return
         self.status = status
         self.headers = tuple(self._fields)
+        self._fields = []
         self.keep_alive = parser.should_keep_alive()
         if not self.keep_alive and parser.get_http_version() not in ("1.1", "1.0"):
             raise Malformed("answered in another version than HTTP/1")

@@ -1,0 +1,27 @@
+"""Rest after a rush: what ended connections have left in memory goes while nothing is under way.
+
+A transport of asyncio refers to itself, so that every closed connection stays until the garbage collector looks at all that is old.
+By itself it does so in the middle of the next rush, whose memory has then come on top.  For a process of our own only: an
+application that embeds Nexus has its own ways.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sys
+
+from nexus.gateway import Gateway
+
+PAUSE_SECONDS = 0.5
+CHANGED = 0.1  # share of the blocks of memory that were left the last time
+
+
+async def tidy(gateway: Gateway) -> None:
+    """Collect garbage in quiet moments, where much has come or gone since the last time.  Never returns."""
+    left = sys.getallocatedblocks()
+    while True:
+        await asyncio.sleep(PAUSE_SECONDS)
+        if not gateway.under_way and abs(sys.getallocatedblocks() - left) > CHANGED * left:
+            gc.collect()
+            left = sys.getallocatedblocks()

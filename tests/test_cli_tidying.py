@@ -1,0 +1,68 @@
+"""Garbage is collected in quiet moments, and only where something has come or gone."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import sys
+import weakref
+
+import attrs
+import pytest
+
+from nexus.cli import tidying
+from nexus.tasks import Tasks
+
+
+@attrs.define(eq=False)
+class Busy:
+    """As much of a gateway as is asked."""
+
+    under_way: int = 0
+
+
+class Knot:
+    """Refers to itself, as a closed transport does."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+@pytest.fixture(autouse=True)
+def _no_collector_of_its_own(monkeypatch):
+    monkeypatch.setattr(tidying, "PAUSE_SECONDS", 0.0)
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+async def looks() -> None:
+    """A few rounds of the loop, in each of which it looks once."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+def a_rush() -> tuple[weakref.ref[Knot], list[list[int]]]:
+    return weakref.ref(Knot()), [[] for _ in range(sys.getallocatedblocks() // 4)]
+
+
+async def test_what_a_rush_left_goes_once_nothing_is_under_way():
+    gateway = Busy()
+    async with Tasks(logging.getLogger(__name__)) as tasks:
+        tasks.spawn(tidying.tidy(gateway), "tidy")
+        await looks()
+        knot, memory = a_rush()
+        gateway.under_way = 1
+        await looks()
+        assert knot() is not None  # now it would be in somebody's way
+        gateway.under_way = 0
+        await looks()
+        assert knot() is None
+        knot = weakref.ref(Knot())
+        await looks()
+        assert knot() is not None  # nothing much has changed: not worth a look
+        memory.clear()
+        await looks()
+        assert knot() is None  # what has gone may have left something, too
