@@ -8,6 +8,7 @@ from nexus.dialects.canonical.content import Document, Image, Part, Reasoning, T
 from nexus.dialects.canonical.losses import Loss, Losses, Lost
 from nexus.dialects.canonical.reply import Answer, FinishReason, ReplyContext
 from nexus.dialects.canonical.request import (
+    ANY_NAME,
     Conversation,
     Format,
     Message,
@@ -19,6 +20,7 @@ from nexus.dialects.canonical.request import (
     ToolChoice,
     ToolMode,
     joined,
+    must_call,
 )
 from nexus.dialects.canonical.stream import (
     Begin,
@@ -37,6 +39,7 @@ from nexus.dialects.canonical.stream import (
 )
 
 __all__ = [
+    "ANY_NAME",
     "Answer",
     "Begin",
     "Conversation",
@@ -75,4 +78,5 @@ __all__ = [
     "UsageSeen",
     "joined",
     "made_call_id",
+    "must_call",
 ]

@@ -123,9 +123,10 @@ SAID: Mapping[str, Exchange] = {
             tools=TOOLS,
         ),
     ),
-    # that a tool failed is said by its words alone
+    # that a tool failed is said in words alone
     "failed tool": Exchange(
-        arrives=_asks(*CALLED, _tool("call_A1", "18 °C"), _tool("call_B2", "no such city"), tools=TOOLS), lost={"is_error"}
+        arrives=_asks(*CALLED, _tool("call_A1", "18 °C"), _tool("call_B2", "The tool failed: no such city"), tools=TOOLS),
+        lost={"is_error"},
     ),
     "images": Exchange(request=_asks(_user([_text("Which is a cat?"), _picture(DATA_URL), _picture(PICTURE_URL)]))),
     "documents": Exchange(request=_asks(_user([FILE, _text("Sum it up.")]))),
