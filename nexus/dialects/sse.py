@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from nexus.errors import BackendError
 
+ERROR = b"error"  # the name of an event that is one, in every dialect
 MAX_EVENT_BYTES = 16 * 1024 * 1024
 _OVERLAP = 2  # bytes of what is held back that may begin a boundary
 
@@ -31,15 +32,21 @@ def data_of(event: bytes) -> bytes | None:
     return b"\n".join(lines) if lines else None
 
 
+def name_of(event: bytes) -> bytes:
+    """What the `event:` line says; b"" where there is none."""
+    return next((line[6:].strip() for line in event.splitlines() if line.startswith(b"event:")), b"")
+
+
 class Splitter:
     """Holds back what comes after the last event boundary.  A subclass for another framing (`nexus.dialects.lines`) has its own
-    `boundary`, `end_in`, `events` and `data_of`."""
+    `boundary`, `end_in`, `events`, `data_of` and `name_of`."""
 
     __slots__ = ("_held",)
 
     boundary = b"\n\n"
     events = staticmethod(events)
     data_of = staticmethod(data_of)
+    name_of = staticmethod(name_of)
 
     def __init__(self) -> None:
         self._held = bytearray()

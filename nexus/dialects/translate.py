@@ -103,11 +103,12 @@ class Translation:
 class TranslatedStream(Reader):
     """One stream.  A failure in its middle becomes the client's error event, and no normal end."""
 
-    __slots__ = ("_client", "_context", "_decoder", "_deltas", "_encoder", "_failed", "_usage", "begun", "error")
+    __slots__ = ("_client", "_context", "_decoder", "_deltas", "_encoder", "_failed", "_usage", "begun", "error", "over")
 
     def __init__(self, client: Dialect, server: Dialect, context: ReplyContext) -> None:
         self.begun = False
         self.error: str | None = None
+        self.over = False
         self._client = client
         self._context = context
         self._decoder = server.stream_decoder()
@@ -117,11 +118,14 @@ class TranslatedStream(Reader):
         self._failed: Failure | None = None
 
     def feed(self, data: bytes) -> bytes:
-        if self._failed is not None:
-            raise BackendError("error_event", self._failed.message)
+        if self.over:
+            return b""
         ready = self._encoded(self._decoder.feed(data))
         if self._failed is not None:
-            ready += self._client.error_event(Problem(502, "backend_broke_off", self._failed.message), self._context.request_id)
+            self.over = True
+            return ready + self._told(self._failed)
+        if self._decoder.over:
+            self.over = True
         return ready
 
     def finish(self) -> bytes:
@@ -156,6 +160,10 @@ class TranslatedStream(Reader):
                 break
             self.begun = True
         return b"".join(pieces)
+
+    def _told(self, failure: Failure) -> bytes:
+        problem = Problem(failure.kind.status, "backend_broke_off", failure.message)
+        return self._client.error_event(problem, self._context.request_id)
 
     def _fail(self, failure: Failure) -> None:
         self._failed = failure

@@ -5,6 +5,7 @@ dialects have in common; what one side says and the other cannot is a `Loss`, de
 """
 
 from nexus.dialects.canonical.content import Document, Image, Part, Reasoning, Text, ToolCall, ToolResult, made_call_id
+from nexus.dialects.canonical.failure import Failure, FailureKind
 from nexus.dialects.canonical.losses import Loss, Losses, Lost
 from nexus.dialects.canonical.reply import Answer, FinishReason, ReplyContext
 from nexus.dialects.canonical.request import (
@@ -24,7 +25,6 @@ from nexus.dialects.canonical.request import (
 )
 from nexus.dialects.canonical.stream import (
     Begin,
-    Failure,
     Finish,
     ReasoningDelta,
     ReasoningSignature,
@@ -45,6 +45,7 @@ __all__ = [
     "Conversation",
     "Document",
     "Failure",
+    "FailureKind",
     "Finish",
     "FinishReason",
     "Format",
