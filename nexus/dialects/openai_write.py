@@ -30,6 +30,7 @@ from nexus.dialects.canonical import (
     must_call,
 )
 from nexus.dialects.jsontext import dumps
+from nexus.dialects.openai_order import in_order
 
 CLOUD_STOPS = 4  # OpenAI's API reference: "up to 4 sequences"
 # Servers with a template of the model's own take a system message only at the top.  What stands further down goes to the
@@ -111,7 +112,7 @@ class _Writing:
         return [{"role": "user", "content": self._content(message.parts)}]
 
     def _assistant(self, parts: Sequence[Part]) -> dict[str, Any]:
-        if [_rank(part) for part in parts] != sorted(map(_rank, parts)):
+        if in_order(parts) != list(parts):
             self.lost.add("order")
         said: dict[str, Any] = {"role": "assistant", "content": self._words(parts, between="")}
         if thoughts := self._thoughts([part for part in parts if isinstance(part, Reasoning)]):
@@ -285,11 +286,6 @@ def _effort_of(budget: int | None) -> str | None:
     if budget is None:
         return None
     return "low" if budget <= 2048 else "medium" if budget <= 8192 else "high"
-
-
-def _rank(part: Part) -> int:
-    """Thinking, words and calls have a place of their own each, so that this is their order."""
-    return 0 if isinstance(part, Reasoning) else 2 if isinstance(part, ToolCall) else 1
 
 
 def _all_parts(messages: Sequence[Message]) -> list[Part]:
