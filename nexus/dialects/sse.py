@@ -18,6 +18,20 @@ _BOUNDARY = re.compile(rb"\A[\r\n]++|(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
 
 def events(block: bytes) -> Iterator[bytes]:
     """The events of a block of complete ones, each with its boundary."""
+    return _by_any_end(block) if b"\r" in block or block[:1] == b"\n" else _by_lf(block)
+
+
+def _by_lf(block: bytes) -> Iterator[bytes]:
+    """As nearly every server writes them; this is the hot path of translation."""
+    start = 0
+    while (end := block.find(b"\n\n", start)) >= 0:
+        yield block[start : end + 2]
+        start = end + 2
+    if start < len(block):
+        yield block[start:]
+
+
+def _by_any_end(block: bytes) -> Iterator[bytes]:
     start = 0
     for boundary in _BOUNDARY.finditer(block):
         yield block[start : boundary.end()]
