@@ -5,7 +5,7 @@
 #   make lint                       ruff and mypy, as CI runs them;  make format repairs what a machine can
 #   make wheels                     sdists and wheels of the core and of every plugin, into dist/
 #   make clients                    real clients, installed and driven through the gateway; make clients ARGS="claude-code aider"
-#   make bench, make bench-peers    what Nexus costs, see docs/benchmarks.md
+#   make bench, make bench-peers    what Nexus costs, see docs/benchmarks.md; make bench ARGS="--beside HEAD~1" puts a commit beside it
 
 VENV := .venv
 BIN := $(VENV)/bin

@@ -21,7 +21,7 @@ async def first_event(reply: Reply, reader: Reader, stream_type: str, late: Call
     _no_encoding(reply)
     head = b""
     while not reader.begun:
-        data = await reply.read()
+        data = b"" if reader.over else await reply.read()
         if not data:
             raise BackendError("no_answer", "the stream ended without an event", sent=True)
         head += reader.feed(data)

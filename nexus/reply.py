@@ -5,17 +5,20 @@ Which backend is asked, and what happens when it fails, is decided in `dispatch`
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 
 from nexus.api import Reader, Reply
+from nexus.errors import BackendError
 from nexus.fleet import Claim
 from nexus.model import NO_USAGE, Candidate, Choice, Price, Usage
 
 # only a rejection can come with a content-encoding: other answers that are packed were not asked for, and are no answers
 PASSED_BACK = frozenset({"content-type", "content-encoding", "retry-after"})
 PASSED_BACK_PREFIXES = ("x-ratelimit-",)
+LINGER_SECONDS = 0.25  # between the last event and the end of the body
 
 
 class OpenReply:
@@ -27,6 +30,7 @@ class OpenReply:
 
     __slots__ = (
         "_exchange",
+        "_lingers",
         "_over",
         "choice",
         "claim",
@@ -69,11 +73,17 @@ class OpenReply:
         self.usage = NO_USAGE
         self.cost: float | None = None
         self._exchange = exchange
+        self._lingers = False  # the last event came, the end of the body perhaps not
         self._over = whole
 
     async def read(self) -> bytes:
         """The next bytes for the client; b"" at the proper end.  Raises BackendError on any other end."""
         while not self._over:
+            if self.reader is not None and self.reader.over:
+                self._over = self._lingers = True
+                if rest := self.reader.finish():
+                    return rest
+                break
             data = await self.reply.read()
             if not data:
                 self._over = True
@@ -81,6 +91,9 @@ class OpenReply:
             ready = self.reader.feed(data) if self.reader else data
             if ready:
                 return ready
+        if self._lingers:
+            self._lingers = False
+            await self._until_the_end()
         return b""
 
     async def close(self, outcome: str, code: str = "") -> None:
@@ -89,6 +102,15 @@ class OpenReply:
             await self._exchange.__aexit__(None, None, None)
         finally:
             self.finish(outcome, code)
+
+    async def _until_the_end(self) -> None:
+        """The client has every event.  A connection can serve again once its body has ended, which some servers leave open."""
+        try:
+            async with asyncio.timeout(LINGER_SECONDS):
+                while await self.reply.read():
+                    pass
+        except (BackendError, TimeoutError):
+            pass
 
     def finish(self, outcome: str, code: str = "") -> None:
         """Give the claim back and settle usage; once."""

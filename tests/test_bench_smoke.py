@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import signal
 import subprocess
 import sys
@@ -13,7 +14,8 @@ from pathlib import Path
 import pytest
 
 BENCH = Path(__file__).parent / "bench"
-SECONDS = 60
+SECONDS = 150
+CORES = len(os.sched_getaffinity(0)) if sys.platform == "linux" else 1
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the scripts pin processes to cores and read /proc")
 
@@ -41,11 +43,14 @@ def verdicts(said):
     return {line[8:].rpartition(": ")[0]: line.startswith("met") for line in lines}
 
 
+BRIEF = ("--rounds", 1, "--seconds", 0.2, "--runs", 1, "--only", "nexus")
+
+
 def test_run_without_nginx_and_wrk_writes_a_page_that_does_not_name_the_machine(tmp_path):
     page, figures, empty = tmp_path / "page.md", tmp_path / "figures.json", tmp_path / "bin"
     empty.mkdir()
     page.write_text("# Page\n\nkept\n\n## Results\n\nold figures\n")
-    arguments = ("--rounds", 1, "--seconds", 0.2, "--only", "nexus", "--json", figures, "--write", page)
+    arguments = (*BRIEF, "--json", figures, "--write", page)
     code, said = run("run.py", *arguments, path=str(empty))
     assert code == 0, said
     assert "nginx is left out" in said
@@ -55,44 +60,88 @@ def test_run_without_nginx_and_wrk_writes_a_page_that_does_not_name_the_machine(
     assert above == "# Page\n\nkept\n\n"
     assert results.strip().removeprefix("```text\n").removesuffix("\n```") in said
     check_page(results)
-    assert len(verdicts(results)) == (5 if len(os.sched_getaffinity(0)) > 1 else 0)  # on one core no target is judged
+    assert len(verdicts(results)) == (9 if CORES > 1 else 0)  # on one core no target is judged
 
 
 def check_figures(samples):
     assert set(samples) == {"direct", "nexus"}
     assert all(samples["nexus"][name][0] > 0 for name in ("ready_s", "rss_start", "rps_1", "rps_64", "eps_single"))
-    assert samples["nexus"]["paced_missing"] == [0]
+    assert all(samples["nexus"][name][0] > 0 for name in ("eps_translated", "each_translated", "late_p50"))
+    assert samples["nexus"]["paced_missing"] == samples["nexus"]["late_missing"] == [0]
+    assert "eps_translated" not in samples["direct"]
 
 
 def check_page(results):
     assert "old figures" not in results
     assert "memory after start, MiB" in results
+    assert results.count(" ← ") == 1 + 8, "a head, and two streams of every pair of dialects"
     head = dict(line.split(": ", 1) for line in results.strip().partition("\n\n")[0].splitlines()[1:])
     assert set(head) - {"busy"} == {"system", "cores", "python"}
     assert (head["system"], head["python"]) == (platform.system(), platform.python_version())
     assert platform.release() not in results
 
 
+@pytest.mark.skipif(not (BENCH.parent.parent / ".git").exists(), reason="an earlier commit is checked out of git")
+def test_run_beside_an_earlier_commit(tmp_path):
+    figures = tmp_path / "figures.json"
+    trees = worktrees()
+    code, said = run("run.py", *BRIEF, "--beside", "HEAD", "--json", figures)
+    assert code == 0, said
+    samples = json.loads(figures.read_text())["samples"]
+    direct, nexus, earlier = samples
+    assert (direct, nexus) == ("direct", "nexus")
+    assert re.fullmatch("nexus@[0-9a-f]{7,}", earlier)
+    check_figures({"direct": samples[direct], "nexus": samples[earlier]})
+    assert f"{nexus} / {earlier}" in said
+    assert sum(promise.startswith(f"no slower than {earlier}: ") for promise in verdicts(said)) == (3 if CORES > 1 else 0)
+    assert worktrees() == trees, "the checkout is gone"
+
+
+def worktrees():
+    command = ["git", "worktree", "list", "--porcelain"]
+    return {
+        line
+        for line in subprocess.run(command, cwd=BENCH, capture_output=True, text=True, check=True).stdout.splitlines()
+        if "nexus-beside" in line
+    }
+
+
+def test_a_commit_that_git_does_not_know_is_named():
+    code, said = run("run.py", *BRIEF, "--beside", "no-such-commit")
+    assert code == 1
+    assert "git knows no commit 'no-such-commit' here: give a hash, a tag or a branch of this checkout" in said
+
+
 JUDGE = """
 import json, sys
 from targets import targets
-print(*targets(json.loads(sys.stdin.read()), 2), sep="\\n")
+read = json.loads(sys.stdin.read())
+print(*targets(read["samples"], 2, read["costs"]), sep="\\n")
 """
 SLOW = {"rps_64": [1.0], "p50_1": [9000.0], "rss_start": [51.0], "ready_s": [9.0], "eps_single": [1.0]}
-SLOW |= {"paced_p50": [0.1], "paced_p99": [90.0], "paced_held": [7.0]}
-QUICK = {"rps_64": [2.0], "p50_1": [30.0], "eps_single": [2.0], "paced_p50": [0.1]}
+SLOW |= {
+    "paced_p50": [0.1],
+    "paced_p99": [90.0],
+    "paced_held": [7.0],
+    "eps_batch": [1.0],
+    "eps_translated": [9.0],
+    "late_p50": [9.0],
+}
+QUICK = {"rps_64": [2.0], "p50_1": [30.0], "eps_single": [2.0], "eps_batch": [2.0], "paced_p50": [0.1]}
+COSTS = [{"translated": True, "rate": 19_999.0, "slowest": 0.002}, {"translated": False, "rate": 1.0, "slowest": 1.0}]
 
 
 def judged(nexus):
-    samples = json.dumps({"direct": QUICK, "nexus": nexus, "bare": QUICK, "nginx": QUICK})
+    samples = {"direct": QUICK, "nexus": nexus, "nexus@1234567": QUICK, "bare": QUICK, "nginx": QUICK}
+    told = json.dumps({"samples": samples, "costs": COSTS})
     command = [sys.executable, "-c", JUDGE]
-    return subprocess.run(command, cwd=BENCH, input=samples, capture_output=True, text=True, check=True).stdout.splitlines()
+    return subprocess.run(command, cwd=BENCH, input=told, capture_output=True, text=True, check=True).stdout.splitlines()
 
 
 def test_every_missed_target_is_followed_by_its_explanation():
     lines = judged(SLOW)
     missed = [at for at, line in enumerate(lines) if line.startswith("MISSED  ")]
-    assert len(missed) == 7
+    assert len(missed) == 14
     assert all(lines[at + 1].startswith(" " * 8) for at in missed)
 
 

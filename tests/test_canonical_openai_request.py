@@ -274,11 +274,19 @@ def test_a_picture_in_a_tool_result_follows_as_the_users():
     assert losses == []
 
 
-def test_a_failed_tool_without_words_says_that_it_failed():
-    results = Message(role=Role.TOOL, parts=(ToolResult(call_id="a", is_error=True),))
-    written, losses = messages(HELLO, results)
+def test_that_a_tool_failed_is_said_in_words():
+    failed = (ToolResult(call_id="a", is_error=True), ToolResult(call_id="b", parts=(Text(text="no such city"),), is_error=True))
+    written, losses = messages(HELLO, Message(role=Role.TOOL, parts=failed))
     assert written[1] == {"role": "tool", "tool_call_id": "a", "content": "The tool failed."}
+    assert written[2] == {"role": "tool", "tool_call_id": "b", "content": "The tool failed: no such city"}
     assert losses == ["is_error"]
+
+
+def test_thinking_words_and_calls_have_one_order():
+    words, thought, call = Text(text="words"), Reasoning(text="hm"), ToolCall(id="a", name="f")
+    assert messages(HELLO, Message(role=Role.ASSISTANT, parts=(thought, words, call)))[1] == []
+    assert messages(HELLO, Message(role=Role.ASSISTANT, parts=(call, words)))[1] == ["order"]
+    assert messages(HELLO, Message(role=Role.ASSISTANT, parts=(words, thought)))[1] == ["order"]
 
 
 def test_thinking_goes_home_and_not_to_the_cloud():
@@ -324,7 +332,9 @@ def test_bounds_have_the_name_that_the_server_knows():
 
 def test_no_more_is_asked_for_than_there_is_room():
     asked = Conversation(model="m", max_output_tokens=128_000)
-    assert write(asked, attrs.evolve(HOME, room=4000))[0]["max_tokens"] == 4000
+    body, losses = write(asked, attrs.evolve(HOME, room=4000))
+    assert (body["max_tokens"], losses) == (4000, (Loss(what="max_tokens"),))
+    assert write(asked, attrs.evolve(HOME, room=128_000))[1] == ()
     assert write(asked, attrs.evolve(CLOUD, max_output_tokens=16_384))[0]["max_completion_tokens"] == 16_384
     assert "max_tokens" not in write(Conversation(model="m"), attrs.evolve(HOME, room=4000))[0]
 
@@ -339,13 +349,15 @@ def test_a_stream_is_always_asked_for_its_usage_where_the_server_takes_that():
 @pytest.mark.parametrize(
     ("thinking", "thinks", "effort", "lost"),
     [
-        (Thinking(enabled=True, budget_tokens=1024), True, "low", []),
-        (Thinking(enabled=True, budget_tokens=8000), True, "medium", []),
-        (Thinking(enabled=True, budget_tokens=32_000), True, "high", []),
+        (Thinking(enabled=True, budget_tokens=1024), True, "low", ["thinking_budget"]),
+        (Thinking(enabled=True, budget_tokens=8000), True, "medium", ["thinking_budget"]),
+        (Thinking(enabled=True, budget_tokens=32_000), True, "high", ["thinking_budget"]),
         (Thinking(enabled=None, effort="medium"), True, "medium", []),
         (Thinking(enabled=True, effort="high"), None, None, ["thinking_budget"]),
         (Thinking(enabled=True, effort="high"), False, None, ["thinking_budget"]),
-        (Thinking(enabled=False), None, None, []),
+        (Thinking(enabled=False), None, None, ["thinking_budget"]),
+        (Thinking(enabled=False), False, None, []),
+        (Thinking(), False, None, []),
         (Thinking(enabled=False), True, "none", []),
         (Thinking(enabled=True, effort="minimal"), True, "low", ["thinking_budget"]),
         (Thinking(enabled=True, effort="xhigh"), True, "high", ["thinking_budget"]),
@@ -366,6 +378,9 @@ def test_a_cloud_that_may_not_be_told_to_stop_thinking_is_told_to_think_little()
 def test_a_choice_of_tools_is_not_sent_without_tools():
     asked = Conversation(model="m", tool_choice=ToolChoice(mode=ToolMode.AUTO), parallel_tools=False)
     assert {"tools", "tool_choice", "parallel_tool_calls"}.isdisjoint(write(asked)[0])
+    assert write(asked)[1] == ()
+    for must in (ToolChoice(mode=ToolMode.REQUIRED), ToolChoice(mode=ToolMode.NAMED, name="f")):
+        assert write(attrs.evolve(asked, tool_choice=must))[1] == (Loss(what="tool_choice"),)
     tool = write(attrs.evolve(asked, tools=(Tool(name="f", cache="1h"),)))
     assert tool[0]["tools"][0]["function"] == {"name": "f", "parameters": {"type": "object", "properties": {}}}
     assert (tool[0]["tool_choice"], tool[0]["parallel_tool_calls"]) == ("auto", False)

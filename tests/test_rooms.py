@@ -43,7 +43,7 @@ ROOMS = {
     "dialects": "api errors model",
     # from a request to an open reply
     "journey": "api model",
-    "reply": "api fleet model",
+    "reply": "api errors fleet model",
     "reading": "api errors",
     "attempt": "api dialects errors fleet journey model outcome reading reply routing",
     "dispatch": "api attempt dialects errors fleet journey model names reply routing verdict waiting",

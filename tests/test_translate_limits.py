@@ -92,7 +92,7 @@ def test_a_candidate_without_a_word_has_no_limit():
 @pytest.mark.parametrize(
     ("fields", "effort", "lost"),
     [
-        ({"thinking": {"type": "enabled", "budget_tokens": 1500}}, "low", ""),
+        ({"thinking": {"type": "enabled", "budget_tokens": 1500}}, "low", "thinking_budget"),
         ({"thinking": {"type": "adaptive"}, "output_config": {"effort": "medium"}}, "medium", ""),
         ({"thinking": {"type": "adaptive"}, "output_config": {"effort": "max"}}, "high", "thinking_budget"),
         ({"thinking": {"type": "disabled"}}, "none", ""),

@@ -155,12 +155,13 @@ class Dialect(abc.ABC):
         its usage."""
         raise self._untranslatable()
 
-    def read_answer(self, body: bytes) -> Answer:
-        """A server's whole reply.  Raises BackendError: "malformed", or "error_event" for an error that came with a 200."""
+    def read_answer(self, body: bytes) -> tuple[Answer, Losses]:
+        """A server's whole reply, and what of it the canonical form cannot carry; no loss of a reply is a refusal.  Raises
+        BackendError: "malformed", or "error_event" for an error that came with a 200."""
         raise self._untranslatable()
 
-    def write_answer(self, answer: Answer, context: ReplyContext) -> bytes:
-        """A whole reply as this dialect's clients read it."""
+    def write_answer(self, answer: Answer, context: ReplyContext) -> tuple[bytes, Losses]:
+        """A whole reply as this dialect's clients read it, and what of it this dialect cannot say."""
         raise self._untranslatable()
 
     def stream_decoder(self) -> StreamDecoder:

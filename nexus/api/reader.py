@@ -11,10 +11,13 @@ class Reader(abc.ABC):
     """Reads one reply as it passes: finds event boundaries, usage and a first event that is an error.
 
     `begun` turns true with the first complete event that carries data.  `error` is then set where that event is an error.
+    `over` turns true with the event after which nothing comes, the dialect's last one or an error: no more is read, `finish` is
+    called and the server is left, for some keep the connection open.  A reader that never says so goes on to the end of the body.
     """
 
     begun: bool = False
     error: str | None = None
+    over: bool = False
 
     @abc.abstractmethod
     def feed(self, data: bytes) -> bytes:
@@ -22,7 +25,8 @@ class Reader(abc.ABC):
 
     @abc.abstractmethod
     def finish(self) -> bytes:
-        """What is left at the proper end of the body.  Raises BackendError("cut") where the dialect's last event is missing."""
+        """What is left once the reply is over, or at the proper end of the body.  Raises BackendError: "cut" where the dialect's last
+        event is missing, "error_event" where an error ended the reply and the client has it."""
 
     @abc.abstractmethod
     def usage(self) -> Usage:

@@ -17,6 +17,11 @@ def said_in(event: bytes) -> bytes | None:
     return event.strip() or None
 
 
+def unnamed(event: bytes) -> bytes:
+    """A line has no name beside what it says."""
+    return b""
+
+
 class Lines(Splitter):
     """Holds back what comes after the last end of a line."""
 
@@ -25,6 +30,7 @@ class Lines(Splitter):
     boundary = b"\n"
     events = staticmethod(lines)
     data_of = staticmethod(said_in)
+    name_of = staticmethod(unnamed)
 
     def end_in(self, data: bytes) -> int:
         return data.rfind(b"\n") + 1

@@ -131,12 +131,12 @@ class OpenAI(Dialect):
 
         return openai_write.write_request(conversation, target)
 
-    def read_answer(self, body: bytes) -> Answer:
+    def read_answer(self, body: bytes) -> tuple[Answer, Losses]:
         from nexus.dialects import openai_answer
 
         return openai_answer.read_answer(body)
 
-    def write_answer(self, answer: Answer, context: ReplyContext) -> bytes:
+    def write_answer(self, answer: Answer, context: ReplyContext) -> tuple[bytes, Losses]:
         from nexus.dialects import openai_answer
 
         return openai_answer.write_answer(answer, context)

@@ -5,9 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from nexus.dialects.canonical import Answer, FinishReason, Part, Reasoning, ReplyContext, Text, ToolCall, made_call_id
+from nexus.dialects.canonical import (
+    Answer,
+    FinishReason,
+    Losses,
+    Lost,
+    Part,
+    Reasoning,
+    ReplyContext,
+    Text,
+    ToolCall,
+    made_call_id,
+)
 from nexus.dialects.jsontext import dumps, loads
 from nexus.dialects.openai_content import arguments_text
+from nexus.dialects.openai_order import in_order
 from nexus.dialects.openai_reader import error_in, usage_of
 from nexus.errors import BackendError
 from nexus.model import NO_USAGE, Usage
@@ -20,6 +32,8 @@ _REASONS = {
     "function_call": FinishReason.TOOL_CALLS,
     "content_filter": FinishReason.CONTENT_FILTER,
 }
+# members of a message with a place in the canonical form
+_CARRIED = frozenset({"role", "content", "reasoning_content", "reasoning", "tool_calls", "refusal"})
 # vLLM and SGLang say "abort", some gateways "error": the answer is not complete, whatever else is there
 BROKEN_OFF = frozenset({"abort", "aborted", "error"})
 _SAID = {
@@ -31,8 +45,8 @@ _SAID = {
 }
 
 
-def read_answer(body: bytes) -> Answer:
-    """Raises BackendError where the body is no answer, or an error under a 200."""
+def read_answer(body: bytes) -> tuple[Answer, Losses]:
+    """The answer and what of it has no place.  Raises BackendError where the body is no answer, or an error under a 200."""
     try:
         value = loads(body)
     except ValueError:
@@ -45,13 +59,13 @@ def read_answer(body: bytes) -> Answer:
     message = choice.get("message")
     if not isinstance(message, dict):
         raise BackendError("malformed", "the answer holds no message")
-    parts = tuple(_parts(message))
+    parts, lost = tuple(_parts(message)), _unread(choice, message)
     reason = choice.get("finish_reason")
     if reason in BROKEN_OFF:
         raise BackendError("cut", f"the backend gave its answer up ({reason})")
     stop = choice.get("stop_reason")
     finish, stop = finish_of(reason, stop, called=any(isinstance(part, ToolCall) for part in parts))
-    return Answer(
+    answer = Answer(
         id=_word(value.get("id")),
         model=_word(value.get("model")),
         parts=parts,
@@ -59,6 +73,17 @@ def read_answer(body: bytes) -> Answer:
         stop_sequence=stop,
         usage=usage_of(value.get("usage")) or NO_USAGE,
     )
+    return answer, lost
+
+
+def _unread(choice: Mapping[str, Any], message: Mapping[str, Any]) -> Losses:
+    lost = Lost()
+    if choice.get("logprobs"):
+        lost.add("logprobs")
+    for name, value in message.items():
+        if value and name not in _CARRIED:
+            lost.field(name)
+    return lost.all
 
 
 def finish_of(reason: Any, stop: Any, *, called: bool) -> tuple[FinishReason | None, str | None]:
@@ -110,8 +135,8 @@ def text_of(content: Any) -> str:
     )
 
 
-def write_answer(answer: Answer, context: ReplyContext) -> bytes:
-    """A `chat.completion`."""
+def write_answer(answer: Answer, context: ReplyContext) -> tuple[bytes, Losses]:
+    """A `chat.completion`, and what it cannot say."""
     text = "".join(part.text for part in answer.parts if isinstance(part, Text))
     calls = [_call(part) for part in answer.parts if isinstance(part, ToolCall)]
     message: dict[str, Any] = {"role": "assistant", "content": text or (None if calls else "")}
@@ -120,16 +145,29 @@ def write_answer(answer: Answer, context: ReplyContext) -> bytes:
     if calls:
         message["tool_calls"] = calls
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish_word(answer.finish)}
-    return dumps(
-        {
-            "id": answer.id or f"chatcmpl-{context.request_id}",
-            "object": "chat.completion",
-            "created": context.created,
-            "model": answer.model or context.model,
-            "choices": [choice],
-            "usage": usage_object(answer.usage),
-        }
-    )
+    body = {
+        "id": answer.id or f"chatcmpl-{context.request_id}",
+        "object": "chat.completion",
+        "created": context.created,
+        "model": answer.model or context.model,
+        "choices": [choice],
+        "usage": usage_object(answer.usage),
+    }
+    return dumps(body), _unwritten(answer)
+
+
+def _unwritten(answer: Answer) -> Losses:
+    lost = Lost()
+    thoughts = [part for part in answer.parts if isinstance(part, Reasoning)]
+    for what, said in (
+        ("signature", any(thought.signature for thought in thoughts)),
+        ("redacted_thinking", any(thought.redacted for thought in thoughts)),
+        ("stop_sequence", answer.stop_sequence),
+        ("order", in_order(answer.parts) != list(answer.parts)),
+    ):
+        if said:
+            lost.add(what)
+    return lost.all
 
 
 def usage_object(usage: Usage) -> dict[str, Any]:

@@ -5,20 +5,40 @@ On the pass-through path this is the only code that sees every chunk: byte searc
 
 from __future__ import annotations
 
-import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
-from nexus.dialects.jsontext import decoded, is_object
-from nexus.dialects.sse import data_of, events
+from nexus.dialects.failures import told_in
+from nexus.dialects.jsontext import decoded, is_object, loads
+from nexus.dialects.sse import ERROR, Splitter, data_of, events, name_of
 from nexus.dialects.watching import BodyReader, EventReader
 from nexus.errors import BackendError
 from nexus.model import Usage
 
 _USAGE = re.compile(rb'"usage"\s*:\s*\{')
 _FINISHED = re.compile(rb'"finish_reason"\s*:\s*"')
+DONE = b"[DONE]"
+
+
+def _bare(event: bytes) -> bool:
+    return event.startswith(b"error:")
+
+
+class Chunks(Splitter):
+    """Server-sent events, and the line `error: {…}` by which older llama.cpp servers end a stream: one with this name and data."""
+
+    __slots__ = ()
+
+    @staticmethod
+    def data_of(event: bytes) -> bytes | None:
+        return event[6:].strip() if _bare(event) else data_of(event)
+
+    @staticmethod
+    def name_of(event: bytes) -> bytes:
+        return ERROR if _bare(event) else name_of(event)
 
 
 class _Details(msgspec.Struct):
@@ -48,6 +68,9 @@ class StreamReader(EventReader):
 
     __slots__ = ("_hide",)
 
+    framing = Chunks
+    end_mark = DONE
+
     def __init__(self, estimate: int, *, hide_usage: bool) -> None:
         super().__init__(estimate)
         self.pieces = -2  # the events with the role and with the finish reason
@@ -57,17 +80,18 @@ class StreamReader(EventReader):
         if b'"usage"' in ready and _USAGE.search(ready):
             ready = self._take_usage(ready)
         self.pieces += ready.count(b"data:")
-        self.ended = self.ended or b"[DONE]" in ready or (b"finish_reason" in ready and _FINISHED.search(ready) is not None)
+        self.ended = self.ended or (b"finish_reason" in ready and _FINISHED.search(ready) is not None)
         return ready
 
     def error_in(self, data: bytes) -> str | None:
         return error_in(data)
 
     def is_last(self, data: bytes) -> bool:
-        return data.strip() == b"[DONE]" or (_FINISHED.search(data) is not None and is_object(data))
+        return self.is_over(data) or (_FINISHED.search(data) is not None and is_object(data))
 
-    def opens(self, event: bytes) -> bytes | None:
-        return event[6:] if event.startswith(b"error:") else data_of(event)  # older llama.cpp
+    def is_over(self, data: bytes) -> bool:
+        """After the finish reason there may be usage; a server that never says [DONE] ends with its body."""
+        return data.strip() == DONE
 
     def _take_usage(self, ready: bytes) -> bytes:
         kept = []
@@ -154,17 +178,29 @@ def _dict(value: Any) -> dict[str, Any]:
 
 
 def error_in(data: bytes) -> str | None:
-    """The sentence of an event that is an error; None for any other event."""
-    if b'"error"' not in data:
-        return None if not data.lstrip().startswith(b'{"code"') else data[:300].decode("utf-8", "replace")
+    """The sentence of an event or a body that is an error; None for any other."""
+    if b"error" not in data and b'"code"' not in data:
+        return None
     try:
-        value = json.loads(data)
-    except (ValueError, RecursionError):
+        value = loads(data)
+    except ValueError:
         return None
-    if not isinstance(value, dict) or value.get("choices"):
-        return None
-    error = value.get("error") or (value if value.get("object") == "error" else None)
-    if not error:
-        return None
-    message = error.get("message") if isinstance(error, dict) else error
-    return str(message or "the backend answered with an error event")[:500]
+    return told_in(value) if is_error(value) else None
+
+
+def is_error(value: Any) -> bool:
+    """Whether it is an error, in the shapes of OpenAI's servers: `error` at the top (OpenRouter's, beside the choices), vLLM's object
+    of that name, or what older llama.cpp servers put there bare: a message with its code or type."""
+    if not isinstance(value, dict):
+        return False
+    if value.get("error") or "choices" in value:
+        return bool(value.get("error"))
+    return value.get("object") == "error" or (isinstance(value.get("message"), str) and _complains(value))
+
+
+def _complains(value: Mapping[str, Any]) -> bool:
+    """Whether a code or a type makes a message an error: progress is told in messages too."""
+    code = value.get("code")
+    if isinstance(code, str) and code.isdecimal():
+        code = int(code)
+    return (code >= 400 if isinstance(code, int) else bool(code)) or "error" in str(value.get("type"))

@@ -11,6 +11,7 @@ import msgspec
 
 from nexus.dialects.canonical import (
     Begin,
+    FailureKind,
     Finish,
     FinishReason,
     ReasoningDelta,
@@ -24,12 +25,36 @@ from nexus.dialects.canonical import (
     made_call_id,
 )
 from nexus.dialects.decoding import EventDecoder
+from nexus.dialects.jsontext import loads
 from nexus.dialects.openai_answer import BROKEN_OFF, finish_of, finish_word, text_of, usage_object
 from nexus.dialects.openai_content import arguments_text
-from nexus.dialects.openai_reader import error_in, usage_of
+from nexus.dialects.openai_patience import patient
+from nexus.dialects.openai_reader import DONE, Chunks, is_error, usage_of
 from nexus.dialects.sse import data_of
 from nexus.model import NO_USAGE, Usage
 
+# OpenAI's types and codes of errors, and those of its kin: vLLM's, llama.cpp's ("exceed_context_size_error", "unavailable_error")
+KINDS = {
+    "invalid_request_error": FailureKind.INVALID_REQUEST,
+    "exceed_context_size_error": FailureKind.INVALID_REQUEST,
+    "context_length_exceeded": FailureKind.INVALID_REQUEST,
+    "BadRequestError": FailureKind.INVALID_REQUEST,
+    "authentication_error": FailureKind.AUTHENTICATION,
+    "invalid_api_key": FailureKind.AUTHENTICATION,
+    "permission_error": FailureKind.PERMISSION,
+    "not_found_error": FailureKind.NOT_FOUND,
+    "model_not_found": FailureKind.NOT_FOUND,
+    "NotFoundError": FailureKind.NOT_FOUND,
+    "rate_limit_error": FailureKind.RATE_LIMIT,
+    "rate_limit_exceeded": FailureKind.RATE_LIMIT,
+    "insufficient_quota": FailureKind.RATE_LIMIT,
+    "requests": FailureKind.RATE_LIMIT,  # OpenAI's types of a limit say what of
+    "tokens": FailureKind.RATE_LIMIT,
+    "overloaded_error": FailureKind.OVERLOADED,
+    "unavailable_error": FailureKind.OVERLOADED,
+    "service_unavailable": FailureKind.OVERLOADED,
+    "timeout_error": FailureKind.TIMEOUT,
+}
 _UNREADABLE = "the backend sent an event that cannot be read"
 
 
@@ -64,6 +89,7 @@ class _Chunk(msgspec.Struct):
     model: Any = ""
     choices: list[_Choice] | None = None
     usage: Any = None
+    error: Any = None
 
 
 _chunk = msgspec.json.Decoder(_Chunk)
@@ -75,6 +101,9 @@ class Decoder(EventDecoder):
 
     __slots__ = ("_at", "_calls", "_finished")
 
+    framing = Chunks
+    kinds = KINDS
+
     def __init__(self) -> None:
         super().__init__()
         self._finished = False  # there was a finish reason
@@ -84,21 +113,33 @@ class Decoder(EventDecoder):
     def take(self, event: bytes) -> None:
         data = data_of(event)
         if data is None:
-            if event.startswith(b"error:"):  # older llama.cpp
-                self.fail(error_in(event[6:]) or _UNREADABLE)
             return
-        if data.strip() == b"[DONE]":
+        if data.strip() == DONE:
             self.ended = self.over = True
-            return
-        if b'"error"' in data and (said := error_in(data)) is not None:
-            self.fail(said)
             return
         try:
             chunk = _chunk.decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            self.fail(error_in(data) or _UNREADABLE, "malformed")
-            return
-        self._take(chunk)
+            again = self._again(data)
+            if again is None:
+                return
+            chunk = again
+        if (chunk.choices is None or chunk.error) and is_error(value := loads(data)):
+            self.fail_by(value)
+        else:
+            self._take(chunk)
+
+    def _again(self, data: bytes) -> _Chunk | None:
+        """An event with half a surrogate pair in it, or with a call that is not quite in OpenAI's form, is mended; others fail."""
+        try:
+            value = self.torn(data)
+            if not is_error(value):
+                return msgspec.convert(patient(value), _Chunk)
+        except (ValueError, msgspec.ValidationError):
+            self.fail(_UNREADABLE, "malformed")
+        else:
+            self.fail_by(value)
+        return None
 
     def _take(self, chunk: _Chunk) -> None:
         if not self.begun:

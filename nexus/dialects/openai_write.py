@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 
 from nexus.dialects.canonical import (
+    ANY_NAME,
     Conversation,
     Document,
     Format,
@@ -20,19 +21,23 @@ from nexus.dialects.canonical import (
     Role,
     Target,
     Text,
+    Thinking,
     Tool,
     ToolCall,
     ToolMode,
     ToolResult,
     joined,
+    must_call,
 )
 from nexus.dialects.jsontext import dumps
+from nexus.dialects.openai_order import in_order
 
 CLOUD_STOPS = 4  # OpenAI's API reference: "up to 4 sequences"
 # Servers with a template of the model's own take a system message only at the top.  What stands further down goes to the
 # user's turn, in the words by which coding agents have always marked such notes.
 _REMINDER = "<system-reminder>\n{}\n</system-reminder>"
 _BETWEEN = "\n\n"
+FAILED = "The tool failed"  # there is no other place for it
 _NO_ARGUMENTS: Mapping[str, Any] = {"type": "object", "properties": {}}
 _EFFORTS = frozenset({"low", "medium", "high"})
 _NEAREST_EFFORT: Mapping[str, str] = {"minimal": "low", "xhigh": "high", "max": "high"}
@@ -107,6 +112,8 @@ class _Writing:
         return [{"role": "user", "content": self._content(message.parts)}]
 
     def _assistant(self, parts: Sequence[Part]) -> dict[str, Any]:
+        if in_order(parts) != list(parts):
+            self.lost.add("order")
         said: dict[str, Any] = {"role": "assistant", "content": self._words(parts, between="")}
         if thoughts := self._thoughts([part for part in parts if isinstance(part, Reasoning)]):
             said["reasoning_content"] = thoughts
@@ -140,7 +147,7 @@ class _Writing:
             words = self._words(part for part in result.parts if isinstance(part, Text))
             if result.is_error:
                 self.lost.add("is_error")
-                words = words or "The tool failed."
+                words = f"{FAILED}: {words}" if words else f"{FAILED}."
             files = [part for part in result.parts if not isinstance(part, Text)]
             if files:
                 words = words or "The result follows in the next message."
@@ -190,6 +197,8 @@ class _Writing:
     def _tools(self) -> dict[str, Any]:
         said = self.said
         if not said.tools:
+            if must_call(said):
+                self.lost.add("tool_choice")
             return {}
         choice: Any = said.tool_choice and said.tool_choice.mode.value
         if said.tool_choice and said.tool_choice.mode is ToolMode.NAMED:
@@ -240,19 +249,21 @@ class _Writing:
         if asked.kind is not Format.JSON_SCHEMA:
             return {"type": asked.kind.value}
         spec = attrs.asdict(asked, filter=lambda field, value: field.name != "kind" and value is not None, recurse=False)
-        return {"type": "json_schema", "json_schema": {**spec, "name": asked.name or "answer"}}
+        return {"type": "json_schema", "json_schema": {**spec, "name": asked.name or ANY_NAME}}
 
     def _effort(self) -> str | None:
         """Only for a model that is known to reason: others answer the field with a 400."""
         thinking = self.said.thinking
-        if thinking is None:
+        if thinking is None or thinking == Thinking():
             return None
         if self.target.thinks is not True:
-            if thinking.enabled is not False:
+            if thinking.enabled is not False or self.target.thinks is None:
                 self.lost.add("thinking_budget")
             return None
         if thinking.enabled is False:
             return self._unthinking()
+        if thinking.budget_tokens:
+            self.lost.add("thinking_budget")
         return self._known(thinking.effort) if thinking.effort else _effort_of(thinking.budget_tokens)
 
     def _unthinking(self) -> str:

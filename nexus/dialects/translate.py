@@ -52,7 +52,7 @@ class Translation:
     meaning.
     """
 
-    __slots__ = ("_client", "_facts", "body", "dialect", "endpoint", "headers", "losses")
+    __slots__ = ("_client", "_facts", "_reader", "body", "dialect", "endpoint", "headers", "losses")
 
     def __init__(
         self, client: Dialect, server: Dialect, endpoint: Endpoint, payload: Payload, facts: Facts, target: Target
@@ -68,12 +68,15 @@ class Translation:
         self.body = body
         self.endpoint = there
         self.headers = server.own_headers
-        self.losses = _distinct(unread + unwritten)
+        self.losses = unread + unwritten
+        self._reader: TranslatedStream | TranslatedWhole | None = None
 
     @property
     def told(self) -> str:
-        """The value of `X-Nexus-Translation-Loss`; "" where nothing was lost."""
-        return ", ".join(self.losses)
+        """The value of `X-Nexus-Translation-Loss`; "" where nothing was lost.  Of a whole reply it holds what was lost, too; a
+        stream's head has gone before anybody knows."""
+        of_the_reply = self._reader.losses if self._reader else ()
+        return ", ".join(dict.fromkeys(loss.what for loss in self.losses + of_the_reply))
 
     def reader(self, request_id: str, model: str, created: int) -> Reader:
         """A reader that takes the server's bytes and gives the client's.  `model` is the public name of the one that answers,
@@ -86,7 +89,8 @@ class Translation:
             input_estimate=likely_tokens(self._facts),
         )
         kind = TranslatedStream if self._facts.stream else TranslatedWhole
-        return kind(self._client, self.dialect, context)
+        self._reader = kind(self._client, self.dialect, context)
+        return self._reader
 
     def rejection(self, status: int, headers: Headers, body: bytes, request_id: str) -> tuple[bytes, Headers]:
         """A server's rejection in the client's form.  A packed one keeps its words to itself."""
@@ -97,17 +101,21 @@ class Translation:
         """What the client sees of the headers that may pass: the body is another one, and something may have been lost."""
         kept = tuple((name, value) for name, value in headers if name not in OF_THE_BODY)
         kind = ("content-type", f"{self._client.stream_type}; charset=utf-8" if stream else "application/json")
-        return (*kept, kind, (LOSS_HEADER, self.told)) if self.losses else (*kept, kind)
+        told = self.told
+        return (*kept, kind, (LOSS_HEADER, told)) if told else (*kept, kind)
 
 
 class TranslatedStream(Reader):
-    """One stream.  A failure in its middle becomes the client's error event, and no normal end."""
+    """One stream.  A failure in its middle becomes the client's error event, and no normal end.  Its losses are not told."""
 
-    __slots__ = ("_client", "_context", "_decoder", "_deltas", "_encoder", "_failed", "_usage", "begun", "error")
+    losses: Losses = ()
+
+    __slots__ = ("_client", "_context", "_decoder", "_deltas", "_encoder", "_failed", "_usage", "begun", "error", "over")
 
     def __init__(self, client: Dialect, server: Dialect, context: ReplyContext) -> None:
         self.begun = False
         self.error: str | None = None
+        self.over = False
         self._client = client
         self._context = context
         self._decoder = server.stream_decoder()
@@ -117,11 +125,14 @@ class TranslatedStream(Reader):
         self._failed: Failure | None = None
 
     def feed(self, data: bytes) -> bytes:
-        if self._failed is not None:
-            raise BackendError("error_event", self._failed.message)
+        if self.over:
+            return b""
         ready = self._encoded(self._decoder.feed(data))
         if self._failed is not None:
-            ready += self._client.error_event(Problem(502, "backend_broke_off", self._failed.message), self._context.request_id)
+            self.over = True
+            return ready + self._told(self._failed)
+        if self._decoder.over:
+            self.over = True
         return ready
 
     def finish(self) -> bytes:
@@ -157,6 +168,10 @@ class TranslatedStream(Reader):
             self.begun = True
         return b"".join(pieces)
 
+    def _told(self, failure: Failure) -> bytes:
+        problem = Problem(failure.kind.status, "backend_broke_off", failure.message)
+        return self._client.error_event(problem, self._context.request_id)
+
     def _fail(self, failure: Failure) -> None:
         self._failed = failure
         if not self.begun:
@@ -171,7 +186,7 @@ class TranslatedStream(Reader):
 class TranslatedWhole(Reader):
     """One whole body: nothing goes out before all of it is there."""
 
-    __slots__ = ("_client", "_context", "_pieces", "_server", "_size", "_usage", "begun", "error")
+    __slots__ = ("_client", "_context", "_pieces", "_server", "_size", "_usage", "begun", "error", "losses")
 
     def __init__(self, client: Dialect, server: Dialect, context: ReplyContext) -> None:
         self.begun = False
@@ -182,6 +197,7 @@ class TranslatedWhole(Reader):
         self._pieces: list[bytes] = []
         self._size = 0
         self._usage: Usage | None = None
+        self.losses: Losses = ()
 
     def feed(self, data: bytes) -> bytes:
         self.begun = True
@@ -193,11 +209,13 @@ class TranslatedWhole(Reader):
 
     def finish(self) -> bytes:
         body, self._pieces = b"".join(self._pieces), []
-        answer = self._server.read_answer(body)
+        answer, unread = self._server.read_answer(body)
         if answer.usage.source == "unknown":
             answer = attrs.evolve(answer, usage=self._counted())
         self._usage = answer.usage
-        return self._client.write_answer(answer, self._context)
+        written, unwritten = self._client.write_answer(answer, self._context)
+        self.losses = unread + unwritten
+        return written
 
     def usage(self) -> Usage:
         if self._usage is not None:
@@ -218,7 +236,3 @@ def _refuse_what_was_meant(losses: Losses, client: Dialect, server: Dialect) -> 
                 data={"lost": ", ".join(lost), "from": client.name, "to": server.name},
             )
         )
-
-
-def _distinct(losses: Losses) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(loss.what for loss in losses))

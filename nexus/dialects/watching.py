@@ -12,12 +12,12 @@ import re
 from typing import Any
 
 from nexus.api import Reader
-from nexus.dialects.sse import Splitter
+from nexus.dialects.failures import told_in, value_in
+from nexus.dialects.sse import ERROR, Splitter
 from nexus.errors import BackendError
 from nexus.model import Usage
 
 _KEPT = 1024 * 1024
-_TAIL = 8192  # enough for an event that is an error
 _USAGE = re.compile(rb'"usage"\s*:\s*(?=\{)')
 _NOTHING = Usage()
 _decoder = json.JSONDecoder()
@@ -44,44 +44,49 @@ class _Watcher(Reader):
 
 
 class EventReader(_Watcher):
-    """A stream of events.  It holds back half events, sees whether the first one is an error, and tells a cut from an end.
+    """A stream of events.  It holds back half events, tells an error and a cut from an end, and passes nothing on after either.
 
     A subclass sets `ended` once the stream may end, `reported` where it finds the usage, and adds to `pieces` what counts as a
     token where it finds none.  `estimate` is the likely tokens of the prompt.  `framing` says where events end: server-sent
-    events, or `nexus.dialects.lines.Lines`.  Events without the bytes `error_mark` are never asked whether they are errors, but
-    for the first.
+    events, or `nexus.dialects.lines.Lines`.
+
+    The path is quick where it is known what to look for: events without the bytes `error_mark` are not asked whether they are
+    errors, but for the first, and those without `end_mark` not whether they are the last.
     """
 
-    __slots__ = ("_frames", "_last", "ended")
+    __slots__ = ("_failed", "_frames", "ended", "over")
 
     framing: type[Splitter] = Splitter
-    error_mark: bytes = b'"error"'
+    error_mark: bytes = ERROR
+    end_mark: bytes = b""
 
     def __init__(self, estimate: int) -> None:
         super().__init__(estimate)
         self.ended = False
+        self.over = False
+        self._failed: str | None = None
         self._frames = self.framing()
-        self._last = b""
 
     def feed(self, data: bytes) -> bytes:
+        if self.over:
+            return b""
         ready = self._frames.feed(data)
         if not ready:
             return ready
         if not self.begun:
             self._first(ready)
-        # thousands of streams may be open: keep only what may be asked for
-        self._last = ready[-_TAIL:] if self.error_mark in ready else b""
+        if self.end_mark in ready or self.error_mark in ready:
+            ready = self._up_to_the_end(ready)
         return self.watch(ready)
 
     def finish(self) -> bytes:
-        rest = self._frames.rest()
+        if self._failed is not None:
+            raise BackendError("error_event", self._failed)
+        rest = b"" if self.over else self._frames.rest()
         if rest.strip():
             rest = self._completed(rest)
         if self.ended:
             return rest
-        data = map(self._frames.data_of, self._frames.events(self._last))
-        if any(self.error_in(event) for event in data if event is not None):
-            raise BackendError("error_event", "the backend ended the stream with an error")
         raise BackendError("cut", "the stream ended without its last event")
 
     @abc.abstractmethod
@@ -90,11 +95,15 @@ class EventReader(_Watcher):
 
     @abc.abstractmethod
     def error_in(self, data: bytes) -> str | None:
-        """The sentence of an event that is an error; None for any other event."""
+        """The sentence of an event whose data is an error; None for any other.  One that is named so (`event: error`) is one anyway."""
 
     @abc.abstractmethod
     def is_last(self, data: bytes) -> bool:
         """Whether this is the whole data of an event with which a stream may end."""
+
+    def is_over(self, data: bytes) -> bool:
+        """Whether nothing comes after an event with this data.  It is the same as `is_last` but where a dialect may have more to say."""
+        return self.is_last(data)
 
     def opens(self, event: bytes) -> bytes | None:
         """The data of an event with which the reply begins; None for one that says only that the server lives."""
@@ -102,14 +111,38 @@ class EventReader(_Watcher):
 
     def _first(self, ready: bytes) -> None:
         for event in self._frames.events(ready):
-            data = self.opens(event)
-            if data is not None:
+            if self.opens(event) is not None:
                 self.begun = True
-                self.error = self.error_in(data)
+                self.error = self._said_by(event)
                 return
+
+    def _up_to_the_end(self, ready: bytes) -> bytes:
+        """The block, but for what comes after the event that ends the stream."""
+        end = 0
+        for event in self._frames.events(ready):
+            end += len(event)
+            self._failed = self._said_by(event)
+            if self._failed is not None:
+                self.over = True
+                return ready[:end]
+            data = self._frames.data_of(event)
+            if data is not None and self.end_mark in data and self.is_over(data):
+                self.over = self.ended = True
+                return ready[:end]
+        return ready
+
+    def _said_by(self, event: bytes) -> str | None:
+        """The sentence of an event that is an error, by its data or by its name."""
+        data = self._frames.data_of(event)
+        said = None if data is None else self.error_in(data)
+        if said is None and ERROR in event and self._frames.name_of(event) == ERROR:
+            return told_in(value_in(data))
+        return said
 
     def _completed(self, rest: bytes) -> bytes:
         """The last event may lack its boundary; half of one is a cut."""
+        if (said := self._said_by(rest)) is not None:  # nobody has passed it on
+            raise BackendError("cut", said)
         data = self._frames.data_of(rest)
         if data is None or not self.is_last(data):
             raise BackendError("cut", "the stream ended in the middle of an event")

@@ -43,10 +43,23 @@ def chat_body(*, stream: bool = False, user: str = "", model: str = MODEL) -> by
     return json.dumps(body, separators=(",", ":")).encode()
 
 
-def chat_request(port: int, body: bytes) -> bytes:
+def messages_body(*, user: str) -> bytes:
+    """The same question as Anthropic's clients ask it, streamed; what is `user` there is in the metadata here."""
+    body: dict[str, object] = {
+        "model": MODEL,
+        "max_tokens": 256,
+        "system": SYSTEM,
+        "messages": [{"role": "user", "content": QUESTION}],
+        "metadata": {"user_id": user},
+        "stream": True,
+    }
+    return json.dumps(body, separators=(",", ":")).encode()
+
+
+def chat_request(port: int, body: bytes, path: str = "/v1/chat/completions") -> bytes:
     """The whole HTTP request with the headers that the stock client sends."""
     return (
-        f"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAccept: application/json\r\n"
+        f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAccept: application/json\r\n"
         f"Content-Type: application/json\r\nUser-Agent: bench/1.0\r\nAuthorization: Bearer {KEY}\r\n"
         f"Content-Length: {len(body)}\r\n\r\n"
     ).encode() + body

@@ -12,9 +12,10 @@ import subprocess
 import sys
 import time
 import venv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import attrs
 from canned import KEY, MODEL
 
 HERE = Path(__file__).parent
@@ -65,6 +66,17 @@ model_list:
 """
 
 
+@attrs.frozen
+class Install:
+    """An interpreter with Nexus in it, and the tree that it comes from."""
+
+    python: str = sys.executable
+    tree: Path = ROOT
+
+
+HERE_AND_NOW = Install()
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -87,13 +99,15 @@ def fetch(port: int, path: str, timeout: float = 5.0) -> tuple[int, bytes]:
 class Running:
     """A process with its children, pinned to one core."""
 
-    def __init__(self, command: list[str], core: int, log: Path, port: int, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, command: list[str], core: int, log: Path, port: int, env: dict[str, str] | None = None, cwd: Path = ROOT
+    ) -> None:
         self.port = port
         self.log = log
         self.spawned = time.monotonic()
         with log.open("ab") as out:
             self.process = subprocess.Popen(
-                command, stdout=out, stderr=out, cwd=ROOT, env=env, preexec_fn=lambda: os.sched_setaffinity(0, {core})
+                command, stdout=out, stderr=out, cwd=cwd, env=env, preexec_fn=lambda: os.sched_setaffinity(0, {core})
             )
 
     def wait_ready(self, path: str, seconds: float) -> float:
@@ -153,12 +167,14 @@ def start_upstream(directory: Path, port: int | None = None) -> Running:
     return running
 
 
-def nexus_command(directory: Path, port: int, backends: dict[str, int], extra: str = "", server: str = "") -> list[str]:
+def nexus_command(
+    directory: Path, port: int, backends: dict[str, int], extra: str, server: str, python: str = sys.executable
+) -> list[str]:
     """The command that serves `backends` (name: port) with everything on; `server` are lines of its `[server]` table."""
     tables = "".join(NEXUS_BACKEND.format(name=name, backend=at) for name, at in backends.items())
     file = directory / f"nexus-{port}.toml"
     file.write_text(NEXUS.format(port=port, dir=directory / f"state-{port}", extra=extra, server=server) + tables)
-    return [sys.executable, "-m", "nexus", "serve", "-c", str(file)]
+    return [python, "-m", "nexus", "serve", "-c", str(file)]
 
 
 def has_nexus() -> bool:
@@ -166,10 +182,13 @@ def has_nexus() -> bool:
     return subprocess.run(command, cwd=ROOT, capture_output=True, check=False).returncode == 0
 
 
-def start_nexus(directory: Path, backends: dict[str, int], extra: str = "", server: str = "") -> tuple[Running, float]:
+def start_nexus(
+    directory: Path, backends: dict[str, int], extra: str = "", server: str = "", install: Install = HERE_AND_NOW
+) -> tuple[Running, float]:
     """The gateway, and the seconds until it was ready."""
     port = free_port()
-    running = Running(nexus_command(directory, port, backends, extra, server), PROXY_CORE, directory / "nexus.log", port)
+    command = nexus_command(directory, port, backends, extra, server, install.python)
+    running = Running(command, PROXY_CORE, directory / f"nexus-{port}.log", port, cwd=install.tree)
     return running, _ready(running, "/health/ready", 20)
 
 
@@ -206,8 +225,16 @@ def install_litellm() -> None:
         subprocess.run([str(PEERS / "bin" / "pip"), "install", "-q", "litellm[proxy]"], check=True)
 
 
-STARTERS = {
-    "nexus": lambda directory, backend: start_nexus(directory, {"bench": backend}),
+Starter = Callable[[Path, int], tuple[Running, float]]
+
+
+def starter(install: Install) -> Starter:
+    """Starts the gateway of this install before one backend."""
+    return lambda directory, backend: start_nexus(directory, {"bench": backend}, install=install)
+
+
+STARTERS: dict[str, Starter] = {
+    "nexus": starter(HERE_AND_NOW),
     "bare": start_bare,
     "nginx": start_nginx,
     "litellm": start_litellm,

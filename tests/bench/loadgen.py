@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import attrs
-from canned import KEY, chat_body, chat_request
+from canned import KEY, chat_body, chat_request, messages_body
 
 WRK = """
 wrk.method = "POST"
@@ -126,6 +126,25 @@ async def _python(port: int, connections: int, seconds: float) -> Rate:
     return Rate(len(times) / elapsed, times[len(times) // 2], times[len(times) * 99 // 100])
 
 
+# ---------------------------------------------------------------- what is streamed
+
+
+@attrs.frozen
+class Form:
+    """How streams are asked for, by the port and what the server is to do, and how their events are counted without being parsed:
+    by a byte, `marks` of which stand in each event; `beyond` of them stand elsewhere in a stream."""
+
+    request: Callable[[int, str], bytes]
+    mark: bytes
+    marks: int
+    beyond: int
+
+
+PASSED = Form(lambda port, user: chat_request(port, chat_body(stream=True, user=user)), b"[", 1, 2)
+# Anthropic's client, OpenAI's server.  The braces are those of the events at the beginning and the end.
+TRANSLATED = Form(lambda port, user: chat_request(port, messages_body(user=user), "/v1/messages"), b"{", 2, 10)
+
+
 # ---------------------------------------------------------------- saturated
 
 
@@ -135,10 +154,11 @@ class Tap(asyncio.BufferedProtocol):
     SPACE = bytearray(256 * 1024)
     transport: asyncio.Transport
 
-    def __init__(self, request: bytes, expected: int | None) -> None:
+    def __init__(self, request: bytes, mark: bytes, expected: int | None) -> None:
         self.request = request
+        self.mark = mark
         self.expected = expected
-        self.events = 0
+        self.marks = 0
         self.streams = 0
         self.bad: str | None = None
 
@@ -148,7 +168,7 @@ class Tap(asyncio.BufferedProtocol):
         self._ask()
 
     def _ask(self) -> None:
-        self.began, self.head, self.tail = self.events, True, b""
+        self.began, self.head, self.tail = self.marks, True, b""
         self.transport.write(self.request)
 
     def get_buffer(self, sizehint: int) -> bytearray:
@@ -159,15 +179,15 @@ class Tap(asyncio.BufferedProtocol):
             self.head = False
             if not self.SPACE.startswith(b"HTTP/1.1 200"):
                 self.bad = bytes(self.SPACE[: min(count, 100)]).decode(errors="replace")
-        self.events += self.SPACE.count(b"[", 0, count)
+        self.marks += self.SPACE.count(self.mark, 0, count)
         self.tail = (self.tail + self.SPACE[max(0, count - 5) : count])[-5:]
         if self.tail == b"0\r\n\r\n":
             self._ended()
 
     def _ended(self) -> None:
-        got = self.events - self.began
+        got = self.marks - self.began
         if self.expected is not None and got != self.expected:
-            self.bad = f"a stream of {got} events instead of {self.expected}"
+            self.bad = f"a stream with {got} times {self.mark!r} instead of {self.expected}"
         self.streams += 1
         self._ask()
 
@@ -176,12 +196,15 @@ class Tap(asyncio.BufferedProtocol):
             self.bad = f"the connection was lost after {self.streams} streams: {exc}"
 
 
-async def _saturated(port: int, streams: int, batch: int, events: int, seconds: float, exact: bool, mark: Mark) -> float:
-    request = chat_request(port, chat_body(stream=True, user=f"burst/{batch}/{events}"))
+async def _saturated(
+    port: int, streams: int, batch: int, events: int, seconds: float, exact: bool, mark: Mark, form: Form
+) -> float:
+    request = form.request(port, f"burst/{batch}/{events}")
     loop = asyncio.get_running_loop()
-    expected = events + 2 if exact else None
-    taps = [(await loop.create_connection(lambda: Tap(request, expected), "127.0.0.1", port))[1] for _ in range(streams)]
-    total = lambda: sum(tap.events for tap in taps)  # noqa: E731 - asked four times
+    expected = events * form.marks + form.beyond if exact else None
+    made = [loop.create_connection(lambda: Tap(request, form.mark, expected), "127.0.0.1", port) for _ in range(streams)]
+    taps = [(await each)[1] for each in made]
+    total = lambda: sum(tap.marks for tap in taps)  # noqa: E731 - asked four times
     await _stretch(min(0.5, seconds / 4), total)
     mark()
     began, before = time.monotonic(), total()
@@ -194,20 +217,28 @@ async def _saturated(port: int, streams: int, batch: int, events: int, seconds: 
     await asyncio.sleep(0)
     if bad or not counted:
         raise LoadError(f"port {port}: {bad or 'no events came'}")
-    return counted / elapsed
+    return counted / form.marks / elapsed
 
 
 Mark = Callable[[], None]
 
 
 def saturated(
-    port: int, *, batch: int, seconds: float, mark: Mark, streams: int = 64, events: int = 4096, exact: bool = True
+    port: int,
+    *,
+    batch: int,
+    seconds: float,
+    mark: Mark,
+    form: Form = PASSED,
+    streams: int = 64,
+    events: int = 4096,
+    exact: bool = True,
 ) -> float:
     """Events per second over all streams, `batch` events in each write of the upstream.
 
     `mark` is called when the measured stretch begins and when it ends.  `exact` asserts that no event is missing or added.
     """
-    return asyncio.run(_saturated(port, streams, batch, events, seconds, exact, mark))
+    return asyncio.run(_saturated(port, streams, batch, events, seconds, exact, mark, form))
 
 
 # ---------------------------------------------------------------- paced
@@ -265,9 +296,9 @@ class Pace:
     missing: int
 
 
-async def _paced(port: int, streams: int, rate: int, seconds: float) -> Pace:
+async def _paced(port: int, streams: int, rate: int, seconds: float, form: Form) -> Pace:
     events = max(2, round(rate * seconds))
-    request = chat_request(port, chat_body(stream=True, user=f"paced/{rate}/{events}"))
+    request = form.request(port, f"paced/{rate}/{events}")
     loop = asyncio.get_running_loop()
     listeners = []
     for _ in range(streams):  # opened over a second, so that their ticks are spread evenly
@@ -285,13 +316,13 @@ async def _paced(port: int, streams: int, rate: int, seconds: float) -> Pace:
     return Pace(cuts[49], cuts[98], max(delays), sum(each.held for each in listeners), streams * events - len(delays))
 
 
-def paced(port: int, *, streams: int = 200, rate: int = 30, seconds: float = 5.0) -> Pace:
+def paced(port: int, *, seconds: float, form: Form = PASSED, streams: int = 200, rate: int = 30) -> Pace:
     """Streams of `rate` events a second each, and how late their events are."""
     gc.collect()
     gc.freeze()
     gc.disable()
     try:
-        return asyncio.run(_paced(port, streams, rate, seconds))
+        return asyncio.run(_paced(port, streams, rate, seconds, form))
     finally:
         gc.enable()
         gc.unfreeze()

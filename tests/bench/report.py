@@ -33,6 +33,15 @@ METRICS = {  # metric: (label, digits)
     "paced_held": ("  held for a later one", 0),
     "paced_missing": ("  missing", 0),
     "paced_cpu": ("  its core busy, %", 0),
+    "eps_translated": ("events/s translated, one a write", 0),
+    "cpu_translated": ("  its core busy, %", 0),
+    "each_translated": ("  CPU for each, us", 2),
+    "late_p50": ("200 paced, translated: median, ms", 2),
+    "late_p99": ("  99th percentile, ms", 2),
+    "late_max": ("  longest, ms", 1),
+    "late_held": ("  held for a later one", 0),
+    "late_missing": ("  missing", 0),
+    "late_cpu": ("  its core busy, %", 0),
 }
 
 RATIOS = {  # metric: label
@@ -40,7 +49,10 @@ RATIOS = {  # metric: label
     "rps_64": "requests/s, 64 connections",
     "each_64": "CPU for each request (less is better)",
     "eps_single": "events/s, one a write",
+    "each_single": "CPU for each event (less is better)",
     "eps_batch": "events/s, 64 a write",
+    "eps_translated": "events/s translated",
+    "each_translated": "CPU for each of them (less is better)",
 }
 
 
@@ -54,6 +66,11 @@ def pairwise(samples: Samples, metric: str, one: str, other: str, how: Callable[
     """`how(one, other)` within each round, so that a slow minute of the machine hits both."""
     left, right = samples.get(one, {}).get(metric, []), samples.get(other, {}).get(metric, [])
     return [how(a, b) for a, b in zip(left, right, strict=False)]
+
+
+def is_earlier(name: str) -> bool:
+    """Whether a contender is Nexus as it was at some commit."""
+    return name.startswith("nexus@")
 
 
 def ratio(samples: Samples, metric: str, one: str, other: str) -> list[float]:
@@ -70,8 +87,13 @@ def table(samples: Samples) -> str:
 
 
 def ratios(samples: Samples) -> str:
-    """Every contender's rates against the bare proxy's and nginx's."""
-    pairs = [(one, other) for other in ("bare", "nginx") for one in samples if one not in ("direct", other) and other in samples]
+    """Every contender's rates against the bare proxy's and nginx's, and Nexus' against those of its earlier commits."""
+    earlier = [name for name in samples if is_earlier(name)]
+    others = [name for name in samples if name != "direct" and name not in earlier]
+    pairs = [("nexus", name) for name in earlier if "nexus" in samples]
+    pairs += [(one, other) for other in ("bare", "nginx") for one in others if one != other and other in samples]
+    if not pairs:
+        return ""
     rows = [["", *(f"{one} / {other}" for one, other in pairs)]]
     for metric, label in RATIOS.items():
         cells = [ratio(samples, metric, *pair) for pair in pairs]
@@ -87,12 +109,16 @@ def _grid(rows: list[list[str]]) -> str:
     )
 
 
-def text(samples: Samples, facts: dict[str, str], verdicts: Iterable[str]) -> str:
-    """The whole result, for a terminal or a page."""
+def text(samples: Samples, facts: dict[str, str], translation: str, verdicts: Iterable[str]) -> str:
+    """The whole result, for a terminal or a page.  `translation` is the table of what it costs by itself."""
+    compared = ratios(samples)
     parts = [
         "\n".join(f"{name}: {value}" for name, value in facts.items()),
         f"median over the rounds [least–most]\n\n{table(samples)}",
-        f"ratios within a round\n\n{ratios(samples)}",
+        f"ratios within a round\n\n{compared}" if compared else "",
+        f"translation by itself: each event fed alone to the gateway's reader, the best of some runs\n\n{translation}"
+        if translation
+        else "",
         "\n".join(verdicts),
     ]
     return "\n\n".join(part for part in parts if part)

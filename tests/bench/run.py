@@ -1,4 +1,4 @@
-"""`make bench`: Nexus beside nginx and a bare aiohttp proxy, on one core, in the same run.  See docs/benchmarks.md.
+"""`make bench`: Nexus beside nginx, a bare aiohttp proxy and an earlier commit, on one core, in the same run.  See docs/benchmarks.md.
 
 Each round starts every contender afresh, then takes scenario by scenario, contender by contender, forwards and backwards
 in turn.  The gateway has the first core; the load and the upstream share the last.
@@ -8,26 +8,31 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import json
 import os
 import platform
 import resource
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import attrs
+import beside
 import contenders
 import loadgen
 import report
-from targets import targets
+from targets import Target, targets
 
 RESULTS = "## Results\n"
 BUSY_LOAD = 0.7
-BATCHES = {"single": 1, "batch": 64}
+SATURATED = {"single": (1, loadgen.PASSED), "batch": (64, loadgen.PASSED), "translated": (1, loadgen.TRANSLATED)}
+PACED = {"paced": loadgen.PASSED, "late": loadgen.TRANSLATED}
 
 
 @attrs.frozen
@@ -37,6 +42,11 @@ class Subject:
     name: str
     port: int
     running: contenders.Running | None = None
+
+    @property
+    def is_nexus(self) -> bool:
+        """Whether it translates, too."""
+        return self.name == "nexus" or report.is_earlier(self.name)
 
 
 class Round:
@@ -67,24 +77,29 @@ class Round:
         return measure
 
     def saturated(self, kind: str) -> Callable[[Subject], None]:
+        batch, form = SATURATED[kind]
+
         def measure(subject: Subject) -> None:
             busy = Busy(subject)
             exact = subject.name != "litellm"
-            eps = loadgen.saturated(subject.port, batch=BATCHES[kind], seconds=self.seconds, mark=busy, exact=exact)
+            eps = loadgen.saturated(subject.port, batch=batch, seconds=self.seconds, mark=busy, form=form, exact=exact)
             self.note(subject, **{f"eps_{kind}": eps})
             busy.note(self, f"cpu_{kind}")
             busy.each(self, f"each_{kind}", eps)
 
         return measure
 
-    def paced(self, subject: Subject) -> None:
-        busy = Busy(subject)
-        busy()
-        pace = loadgen.paced(subject.port, seconds=self.seconds)
-        busy()
-        self.note(subject, paced_p50=pace.p50, paced_p99=pace.p99, paced_max=pace.most)
-        self.note(subject, paced_held=pace.held, paced_missing=pace.missing)
-        busy.note(self, "paced_cpu")
+    def paced(self, kind: str) -> Callable[[Subject], None]:
+        def measure(subject: Subject) -> None:
+            busy = Busy(subject)
+            busy()
+            pace = loadgen.paced(subject.port, seconds=self.seconds, form=PACED[kind])
+            busy()
+            self.note(subject, **{f"{kind}_p50": pace.p50, f"{kind}_p99": pace.p99, f"{kind}_max": pace.most})
+            self.note(subject, **{f"{kind}_held": pace.held, f"{kind}_missing": pace.missing})
+            busy.note(self, f"{kind}_cpu")
+
+        return measure
 
     def memory(self, metric: str) -> Callable[[Subject], None]:
         def measure(subject: Subject) -> None:
@@ -137,21 +152,28 @@ def started(names: list[str], upstream: int, directory: Path, this: Round) -> It
 def play(names: list[str], number: int, upstream: int, directory: Path, this: Round) -> None:
     """One round: every scenario for every contender, side by side."""
     with started(names, upstream, directory, this) as subjects:
-        steps = [this.memory("rss_start"), this.warm, this.rate(1), this.rate(64)]
-        steps += [this.saturated("single"), this.saturated("batch"), this.paced, this.memory("rss_load")]
-        for step in steps:
-            for subject in subjects if number % 2 == 0 else reversed(subjects):
-                try:
-                    step(subject)
-                except loadgen.LoadError as error:
-                    if subject.name != "litellm":
-                        raise loadgen.LoadError(f"{subject.name}: {error}") from error
-                    print(f"litellm cannot carry one scenario: {error}")
+        speak = [subject for subject in subjects if subject.is_nexus]
+        passed = [this.memory("rss_start"), this.warm, this.rate(1), this.rate(64)]
+        passed += [this.saturated("single"), this.saturated("batch"), this.paced("paced"), this.memory("rss_load")]
+        translated = [this.saturated("translated"), this.paced("late")]
+        for step, those in [*((step, subjects) for step in passed), *((step, speak) for step in translated)]:
+            for subject in those if number % 2 == 0 else reversed(those):
+                taken(step, subject)
 
 
-def chosen(options: argparse.Namespace) -> list[list[str]]:
+def taken(step: Callable[[Subject], None], subject: Subject) -> None:
+    """One scenario for one contender.  What others than the present Nexus cannot do is only said."""
+    try:
+        step(subject)
+    except loadgen.LoadError as error:
+        if subject.name != "litellm" and not report.is_earlier(subject.name):
+            raise loadgen.LoadError(f"{subject.name}: {error}") from error
+        print(f"{subject.name} cannot carry one scenario: {error}")
+
+
+def chosen(options: argparse.Namespace, earlier: list[str]) -> list[list[str]]:
     """The contenders in groups that run at the same time; a heavy peer runs alone."""
-    found = ["direct", "nexus", "bare", "nginx"]
+    found = ["direct", "nexus", *earlier, "bare", "nginx"]
     if not contenders.has_nexus():
         print("nexus is left out: `python -m nexus --version` does not work here")
         found.remove("nexus")
@@ -161,12 +183,21 @@ def chosen(options: argparse.Namespace) -> list[list[str]]:
     if not shutil.which("wrk"):
         print("wrk is not installed: requests are made by a slower client in Python (Debian: apt-get install wrk)")
     if options.only:
-        found = [name for name in found if name in {"direct", *options.only}]
+        found = [name for name in found if name in {"direct", *earlier, *options.only}]
     groups = [found]
     if options.peers:
         contenders.install_litellm()
         groups.append(["litellm"])
     return groups
+
+
+def translation(directory: Path, runs: int) -> tuple[str, list[dict[str, Any]]]:
+    """What translating costs by itself, on the proxy's core: the table and its figures."""
+    figures = directory / "translation.json"
+    command = [sys.executable, str(contenders.HERE / "translate_cost.py"), "--runs", str(runs), "--json", str(figures)]
+    pin = functools.partial(os.sched_setaffinity, 0, {contenders.PROXY_CORE})
+    said = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, preexec_fn=pin)
+    return said.stdout.strip(), json.loads(figures.read_text())
 
 
 def machine() -> dict[str, str]:
@@ -178,15 +209,17 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=4.0, help="of each scenario")
+    parser.add_argument("--runs", type=int, default=7, help="of each stream that is translated by itself; the best counts")
     parser.add_argument("--quick", action="store_true", help="one short round: does the harness work?")
     parser.add_argument("--only", action="append", choices=["nexus", "bare", "nginx"], help="leave the others out")
+    parser.add_argument("--beside", action="append", default=[], metavar="COMMIT", help="an earlier commit as one more contender")
     parser.add_argument("--peers", action="store_true", help="LiteLLM's proxy too, in a virtual environment of its own")
     parser.add_argument("--check", action="store_true", help="exit 1 where a target is missed")
     parser.add_argument("--json", type=Path, metavar="OUT", help="write every figure to this file")
     parser.add_argument("--write", type=Path, metavar="PAGE", help="put the results under `## Results` of this page")
     options = parser.parse_args()
     if options.quick:
-        options.rounds, options.seconds = 1, 1.0
+        options.rounds, options.seconds, options.runs = 1, 1.0, 1
     return options
 
 
@@ -198,31 +231,46 @@ def write(text: str, page: Path) -> None:
     page.write_text(f"{above}{RESULTS}\n```text\n{text}\n```\n")
 
 
+def rounds(options: argparse.Namespace, groups: list[list[str]], directory: Path, samples: report.Samples) -> None:
+    """Every round, with a server behind all contenders."""
+    with contenders.stopping(contenders.start_upstream(directory)) as upstream:
+        for number in range(options.rounds):
+            print(f"round {number + 1} of {options.rounds} …", flush=True)
+            for group in groups:
+                play(group, number, upstream.port, directory, Round(samples, options.seconds))
+
+
+def measured(options: argparse.Namespace, facts: dict[str, str], directory: Path) -> tuple[str, dict[str, Any], list[Target]]:
+    """The text for people, the figures, and what they are held to."""
+    with contextlib.ExitStack() as stack:
+        earlier = [stack.enter_context(beside.checked_out(commit)) for commit in options.beside]
+        for each in earlier:
+            contenders.STARTERS[each.name] = contenders.starter(each.install)
+        groups, samples = chosen(options, [each.name for each in earlier]), report.Samples()
+        samples |= {name: {} for group in groups for name in group}
+        told, costs = translation(directory, options.runs) if "nexus" in samples else ("", [])
+        rounds(options, groups, directory, samples)
+    found = targets(samples, len(contenders.CORES), costs)
+    figures = {"machine": facts, "samples": samples, "translation": costs, "targets": [attrs.asdict(target) for target in found]}
+    return report.text(samples, facts, told, map(str, found)), figures, found
+
+
 def main() -> int:
     options = parse()
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    facts, samples, groups = machine(), report.Samples(), chosen(options)
-    samples |= {name: {} for group in groups for name in group}
+    facts = machine()
     if (load := os.getloadavg()[0]) > BUSY_LOAD:
         facts["busy"] = f"other programs ran at the start (load {load:.1f}): believe memory and ratios of CPU, not rates and delays"
         print(facts["busy"])
     os.sched_setaffinity(0, {contenders.LOAD_CORE})
     with tempfile.TemporaryDirectory(prefix="nexus-bench-") as name:
-        directory = Path(name)
-        with contenders.stopping(contenders.start_upstream(directory)) as upstream:
-            for number in range(options.rounds):
-                print(f"round {number + 1} of {options.rounds} …", flush=True)
-                for group in groups:
-                    play(group, number, upstream.port, directory, Round(samples, options.seconds))
-    found = targets(samples, len(contenders.CORES))
-    text = report.text(samples, facts, map(str, found))
+        text, figures, found = measured(options, facts, Path(name))
     print(f"\n{text}")
     if options.write:
         write(text, options.write)
     if options.json:
-        kept = {"machine": facts, "samples": samples, "targets": [attrs.asdict(target) for target in found]}
-        options.json.write_text(json.dumps(kept, indent=1, ensure_ascii=False))
+        options.json.write_text(json.dumps(figures, indent=1, ensure_ascii=False))
     return int(options.check and not all(target.met for target in found))
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import statistics
 import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import attrs
-from report import MIB, Samples, pairwise, ratio, spread
+from report import MIB, Samples, is_earlier, pairwise, ratio, spread
 
 MEMORY = 50.0  # MiB
 WIDTH = 110
@@ -26,7 +28,15 @@ WHY = {
     "where only the Python proxies did, their core was taken.",
     "saturated": "Here the load's core is the limit for every proxy, and how many events a proxy passes on at once decides: "
     "see the spread and 'its core busy' before reading anything into a few per cent.",
+    "translated": "Each event is decoded, put into other words and sent in a write of its own: compare with the same row passed "
+    "through, and with translation by itself, below.",
+    "before": "Rates of one round still differ by some per cent from scenario to scenario: see the spread, and the ratio of CPU "
+    "for each, which suffers less.",
+    "alone": "Only the reader runs here, on one core and the best of some runs: another program took the core, or the code is slow.",
 }
+PER_SECOND = 20_000  # translated events
+ADDED_MS = 1  # to one of them
+NO_SLOWER = 0.97  # what two runs of the same commit differ by
 
 
 @attrs.frozen
@@ -46,7 +56,7 @@ class Target:
         return f"MISSED  {self.promise}: {self.measured}\n{why}"
 
 
-def targets(samples: Samples, cores: int) -> list[Target]:
+def targets(samples: Samples, cores: int, costs: Sequence[Mapping[str, Any]] = ()) -> list[Target]:
     """Every target of which the figures are there; empty without Nexus.  On one core load and gateway cannot be told apart."""
     nexus = samples.get("nexus", {})
     if not nexus or cores < 2:
@@ -62,8 +72,48 @@ def targets(samples: Samples, cores: int) -> list[Target]:
         _target("late", "200 paced streams: 99th percentile of added delay below 5 ms", late, 2, below=5),
         _target("held", "200 paced streams: events held for a later one, none", nexus["paced_held"], 0, below=0.5),
         _target("saturated", "saturated: events/s at least 1.1 times nginx's", level, 2, at_least=1.1),
+        *_translated(samples),
+        *_before(samples),
+        *_alone(costs),
     ]
     return [target for target in found if target]
+
+
+def _translated(samples: Samples) -> list[Target | None]:
+    """Streams translated by the whole gateway."""
+    nexus = samples["nexus"]
+    added = pairwise(
+        {"n": nexus, "d": {"late_p50": samples["direct"].get("paced_p50", [])}}, "late_p50", "n", "d", lambda a, b: a - b
+    )
+    rate = nexus.get("eps_translated", [])
+    return [
+        _target("translated", f"translated: at least {PER_SECOND:,} events/s on one core", rate, 0, at_least=PER_SECOND),
+        _target(
+            "translated", f"200 paced streams, translated: median of added delay below {ADDED_MS} ms", added, 3, below=ADDED_MS
+        ),
+    ]
+
+
+def _alone(costs: Sequence[Mapping[str, Any]]) -> list[Target | None]:
+    """Translation by itself."""
+    translated = [cost for cost in costs if cost["translated"]]
+    slowest = [min(cost["rate"] for cost in translated)] if translated else []
+    longest = [max(cost["slowest"] for cost in translated) * 1000] if translated else []
+    return [
+        _target("alone", f"translation by itself: at least {PER_SECOND:,} events/s in every pair", slowest, 0, at_least=PER_SECOND),
+        _target("alone", f"translation by itself: no event takes {ADDED_MS} ms", longest, 3, below=ADDED_MS),
+    ]
+
+
+def _before(samples: Samples) -> list[Target | None]:
+    """What passes through, against earlier commits."""
+    rates = {"rps_64": "requests/s", "eps_single": "events/s one a write", "eps_batch": "events/s 64 a write"}
+    return [
+        _target("before", f"no slower than {name}: {label}", ratio(samples, metric, "nexus", name), 2, at_least=NO_SLOWER)
+        for name in samples
+        if is_earlier(name)
+        for metric, label in rates.items()
+    ]
 
 
 def _target(

@@ -1,6 +1,6 @@
 """What translating a stream costs: events a second on one core, and the time one event adds, for every pair of dialects.
 
-    python tests/bench/translate_cost.py
+    python tests/bench/translate_cost.py [--json OUT]
 
 Each event is fed alone, as it comes from a server that writes one token at a time, through the reader that the gateway uses.
 The best of several runs counts: other work on the machine only ever makes it slower.
@@ -8,12 +8,15 @@ The best of several runs counts: other work on the machine only ever makes it sl
 
 from __future__ import annotations
 
+import argparse
 import asyncio
+import itertools
 import json
-import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from time import process_time
+
+import attrs
 
 from nexus.api import Dialect, Reader
 from nexus.dialects.canonical import Answer, FinishReason, Text, ToolCall
@@ -51,35 +54,62 @@ def longest(reader: Reader, frames: Sequence[bytes]) -> float:
     return slowest
 
 
-def measured(reader: Callable[[], Reader], frames: Sequence[bytes]) -> tuple[float, float]:
+def measured(reader: Callable[[], Reader], frames: Sequence[bytes], runs: int) -> tuple[float, float]:
     """Seconds for the stream, and for its slowest event, at best."""
-    return min(fed(reader(), frames) for _ in range(RUNS)), min(longest(reader(), frames) for _ in range(RUNS))
+    return min(fed(reader(), frames) for _ in range(runs)), min(longest(reader(), frames) for _ in range(runs))
 
 
-def line(name: str, client: GoldenTable, server: GoldenTable, dialects: Mapping[str, Dialect]) -> str:
+@attrs.frozen
+class Cost:
+    """One stream of one pair: events a second, and the seconds of its slowest event."""
+
+    stream: str
+    client: str
+    server: str
+    translated: bool
+    events: int
+    rate: float
+    slowest: float
+
+    def __str__(self) -> str:
+        way = "translated" if self.translated else "as it is"
+        pair = f"{self.client} ← {self.server}"
+        figures = f"{self.events:8,}{self.rate:14,.0f}{1e6 / self.rate:12.1f}{self.slowest * 1e6:14.1f}"
+        return f"{self.stream:16}{pair:26}{way:12}{figures}"
+
+
+HEAD = f"{'stream of':16}{'client ← server':26}{'way':12}{'events':>8}{'events/s':>14}{'µs/event':>12}{'slowest, µs':>14}"
+
+
+def cost(name: str, client: GoldenTable, server: GoldenTable, dialects: Mapping[str, Dialect], runs: int) -> Cost:
     """One stream of one pair."""
     said = Scenario(name=name, asked=PLAIN, said=STREAMS[name])
     frames = server.exchange(said).frames
-    seconds, slowest = measured(readers(client, server, dialects), frames)
-    rate, each = len(frames) / seconds, seconds / len(frames)
-    way = "as it is" if client is server else "translated"
-    pair = f"{client.dialect} ← {server.dialect}"
-    return f"{name:16}{pair:26}{way:12}{len(frames):8,}{rate:14,.0f}{each * 1e6:12.1f}{slowest * 1e6:14.1f}"
+    seconds, slowest = measured(readers(client, server, dialects), frames, runs)
+    rate = len(frames) / seconds
+    return Cost(name, client.dialect, server.dialect, client is not server, len(frames), rate, slowest)
 
 
-async def main() -> None:
-    """Print the table."""
-    sys.stdout.write(f"Python {sys.version.split()[0]}, {os.cpu_count()} cores, one used; the best of {RUNS} runs\n\n")
-    sys.stdout.write(
-        f"{'stream of':16}{'client ← server':26}{'way':12}{'events':>8}{'events/s':>14}{'µs/event':>12}{'slowest µs':>14}\n"
-    )
+async def costs(runs: int) -> list[Cost]:
+    """Every stream of every pair, printed as it is measured."""
+    found = []
+    print(HEAD, flush=True)
     async with spoken() as dialects:
-        for name in STREAMS:
-            for client in TABLES:
-                for server in TABLES:
-                    sys.stdout.write(line(name, client, server, dialects) + "\n")
-                    sys.stdout.flush()
+        for name, client, server in itertools.product(STREAMS, TABLES, TABLES):
+            found.append(cost(name, client, server, dialects, runs))
+            print(found[-1], flush=True)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--runs", type=int, default=RUNS, help="of which the best counts")
+    parser.add_argument("--json", type=Path, metavar="OUT", help="write every figure to this file")
+    options = parser.parse_args()
+    found = asyncio.run(costs(options.runs))
+    if options.json:
+        options.json.write_text(json.dumps([attrs.asdict(each) for each in found]))
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    main()

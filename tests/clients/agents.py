@@ -28,8 +28,11 @@ class Program(Client):
         """What `nexus clients` tells to set, and what keeps the client quiet."""
         return world.variables(self.page, model_of(scenario))
 
-    def start(self, world: World, scenario: str) -> AbstractContextManager[Running]:
+    def write_files(self, world: World, scenario: str) -> None:
         world.write_files(self.page, model_of(scenario))
+
+    def start(self, world: World, scenario: str) -> AbstractContextManager[Running]:
+        self.write_files(world, scenario)
         prompt = ASK if scenario == TOOLS else "say hello"
         return running(self.command(world, scenario, prompt), world.folder, self.variables(world, scenario))
 
@@ -122,13 +125,23 @@ class ClaudeCode(Program):
 
 
 class Continue(Program):
-    """`cn -p`; it takes an interrupt for the end of one answer."""
+    """`cn -p`, by either of the providers that its page names; it takes an interrupt for the end of one answer."""
 
-    name = page = "continue"
-    dialect = "openai"
+    page = "continue"
     call = MappingProxyType({"name": "Read", "arguments": {"filepath": NOTE}})
-    asks_again = True
     leaves_out = MappingProxyType({STREAM: ALWAYS_STREAMS})
+
+    def __init__(self, provider: str = "openai") -> None:
+        self.name = self.page if provider == "openai" else f"{self.page} {provider}"
+        self.dialect = provider
+        self.ways = (NATIVE,) if provider == "openai" else (NATIVE, TRANSLATED)
+        # As Anthropic's client it asks again after a broken stream as well, but takes the next 502 for the end.
+        self.asks_again = provider == "openai"
+
+    def write_files(self, world: World, scenario: str) -> None:
+        super().write_files(world, scenario)
+        (file,) = [world.folder / lines.file for lines in world.lines(self.page) if lines.file]
+        file.write_text(file.read_text().replace("provider: openai", f"provider: {self.dialect}"))
 
     def install(self) -> None:
         packages.npm("continue")
@@ -237,4 +250,4 @@ class Aider(Program):
 
 def agents() -> list[Client]:
     """All of them: first those that CI drives too."""
-    return [ClaudeCode(), Continue(), Llm(), Aider(), OpenCode(), Codex()]
+    return [ClaudeCode(), Continue(), Continue("anthropic"), Llm(), Aider(), OpenCode(), Codex()]

@@ -41,7 +41,7 @@ class Client(abc.ABC):
     """Scenarios that it has not got, and why."""
     has_terminal: ClassVar[bool] = False
     """Whether there is an `interactive` one."""
-    asks_again: ClassVar[bool] = False
+    asks_again: bool = False
     """Whether it asks again, by itself and without a word, when a stream ends in an error."""
 
     @abc.abstractmethod

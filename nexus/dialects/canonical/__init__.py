@@ -5,9 +5,11 @@ dialects have in common; what one side says and the other cannot is a `Loss`, de
 """
 
 from nexus.dialects.canonical.content import Document, Image, Part, Reasoning, Text, ToolCall, ToolResult, made_call_id
+from nexus.dialects.canonical.failure import Failure, FailureKind
 from nexus.dialects.canonical.losses import Loss, Losses, Lost
 from nexus.dialects.canonical.reply import Answer, FinishReason, ReplyContext
 from nexus.dialects.canonical.request import (
+    ANY_NAME,
     Conversation,
     Format,
     Message,
@@ -19,10 +21,10 @@ from nexus.dialects.canonical.request import (
     ToolChoice,
     ToolMode,
     joined,
+    must_call,
 )
 from nexus.dialects.canonical.stream import (
     Begin,
-    Failure,
     Finish,
     ReasoningDelta,
     ReasoningSignature,
@@ -37,11 +39,13 @@ from nexus.dialects.canonical.stream import (
 )
 
 __all__ = [
+    "ANY_NAME",
     "Answer",
     "Begin",
     "Conversation",
     "Document",
     "Failure",
+    "FailureKind",
     "Finish",
     "FinishReason",
     "Format",
@@ -75,4 +79,5 @@ __all__ = [
     "UsageSeen",
     "joined",
     "made_call_id",
+    "must_call",
 ]

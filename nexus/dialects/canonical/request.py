@@ -64,6 +64,10 @@ class Format(enum.StrEnum):
     JSON_SCHEMA = "json_schema"
 
 
+ANY_NAME = "answer"
+"""What a JSON schema is called where nobody gave it a name and a dialect needs one."""
+
+
 @attrs.frozen(kw_only=True)
 class ResponseFormat:
     """`name`, `description`, `schema` and `strict` belong to `JSON_SCHEMA`."""
@@ -133,6 +137,12 @@ class Target:
     home: bool = False
     thinks: bool | None = None
     takes_usage: bool = True
+
+
+def must_call(conversation: Conversation) -> bool:
+    """Whether the model is told to call a tool: without tools, that is an order that no dialect has words for."""
+    choice = conversation.tool_choice
+    return choice is not None and choice.mode in (ToolMode.REQUIRED, ToolMode.NAMED)
 
 
 def joined(messages: Iterable[Message]) -> tuple[Message, ...]:

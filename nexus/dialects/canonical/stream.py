@@ -6,6 +6,7 @@ import abc
 
 import attrs
 
+from nexus.dialects.canonical.failure import Failure
 from nexus.dialects.canonical.reply import FinishReason
 from nexus.model import Usage
 
@@ -78,14 +79,6 @@ class Finish:
     stop_sequence: str | None = None
 
 
-@attrs.frozen(kw_only=True)
-class Failure:
-    """The server ended the stream with an error, or sent what cannot be read (`code` "malformed").  Nothing comes after it."""
-
-    message: str
-    code: str = "error_event"
-
-
 StreamEvent = (
     Begin
     | TextDelta
@@ -101,7 +94,12 @@ StreamEvent = (
 
 
 class StreamDecoder(abc.ABC):
-    """Bytes of one stream in, events out.  How the bytes are cut changes nothing."""
+    """Bytes of one stream in, events out.  How the bytes are cut changes nothing.
+
+    `over` turns true with the stream's last event or a `Failure`: no more is read, and `finish` is called at once.
+    """
+
+    over: bool = False
 
     @abc.abstractmethod
     def feed(self, data: bytes) -> list[StreamEvent]:
@@ -109,8 +107,8 @@ class StreamDecoder(abc.ABC):
 
     @abc.abstractmethod
     def finish(self) -> list[StreamEvent]:
-        """The body has ended: what was still held back.  Raises BackendError("cut") where the proper last event is missing; after
-        a `Failure` there is nothing more to say."""
+        """The stream is over, or its body has ended: what was still held back.  Raises BackendError("cut") where the proper last event
+        is missing; after a `Failure` there is nothing more to say."""
 
 
 class StreamEncoder(abc.ABC):

@@ -30,7 +30,8 @@ class Exchange:
     that `X-Nexus-Translation-Loss` names then; with `refused` they change the meaning, and the client gets a 400 that names them.
     With `poorer` both hold only for clients that omit something.
 
-    `reply` is the server's whole answer, `frames` are the events of its stream, each with its boundary.
+    `reply` is the server's whole answer, `frames` are the events of its stream, each with its boundary.  `drops` is what of the
+    answer the dialect has no place for, in the words in which that is lost.
     """
 
     request: JSON | None = None
@@ -41,6 +42,7 @@ class Exchange:
     poorer: bool = False
     reply: JSON = attrs.field(factory=dict)
     frames: Sequence[bytes] = ()
+    drops: frozenset[str] = attrs.field(default=(), converter=_words)
 
     def arriving(self, omits: frozenset[str]) -> JSON | None:
         """The body that the dialect's server gets from a client of another dialect that leaves `omits` out."""

@@ -123,14 +123,15 @@ SAID: Mapping[str, Exchange] = {
             tools=TOOLS,
         ),
     ),
-    # that a tool failed is said by its words alone
+    # that a tool failed is said in words alone
     "failed tool": Exchange(
-        arrives=_asks(*CALLED, _tool("call_A1", "18 °C"), _tool("call_B2", "no such city"), tools=TOOLS), lost={"is_error"}
+        arrives=_asks(*CALLED, _tool("call_A1", "18 °C"), _tool("call_B2", "The tool failed: no such city"), tools=TOOLS),
+        lost={"is_error"},
     ),
     "images": Exchange(request=_asks(_user([_text("Which is a cat?"), _picture(DATA_URL), _picture(PICTURE_URL)]))),
     "documents": Exchange(request=_asks(_user([FILE, _text("Sum it up.")]))),
     "document by URL": Exchange(lost={"document_url"}, refused=True),
-    "reasoning": Exchange(request=_asks(HELLO, reasoning_effort="high")),
+    "reasoning": Exchange(request=_asks(HELLO, reasoning_effort="high"), drops={"signature", "redacted_thinking"}),
     "reasoning sent back": Exchange(
         request=_asks(HELLO, _assistant("Hello.", reasoning_content="A greeting."), _user("What did you think?")),
         omits={"signature", "redacted_thinking"},
@@ -139,7 +140,7 @@ SAID: Mapping[str, Exchange] = {
     "JSON schema": Exchange(
         request=_asks(_user("2 + 2?"), response_format={"type": "json_schema", "json_schema": {"name": "answer", "schema": SUM}})
     ),
-    "stop": Exchange(request=_asks(_user("Count."), stop=["END", "three"])),
+    "stop": Exchange(request=_asks(_user("Count."), stop=["END", "three"]), drops={"stop_sequence"}),
     "length": Exchange(request=_asks(_user("Count."), max_tokens=3)),
     "refusal": Exchange(request=_asks(_user("Do evil."))),
     "long unicode": Exchange(request=_asks(_user(UNICODE))),

@@ -58,7 +58,7 @@ def test_an_answer_is_read():
         "output_tokens": 4,
         "output_tokens_details": {"thinking_tokens": 2},
     }
-    answer = Anthropic().read_answer(whole(content=content, usage=usage, stop_reason="tool_use"))
+    answer, lost = Anthropic().read_answer(whole(content=content, usage=usage, stop_reason="tool_use"))
     *parts, unnamed = answer.parts
     assert parts == [
         Reasoning(text="hm", signature="c2ln"),
@@ -67,7 +67,14 @@ def test_an_answer_is_read():
         ToolCall(id="t", name="get", arguments='{"a":1}'),
     ]
     assert (unnamed.id != "", unnamed.arguments) == (True, "{}")
+    assert [loss.what for loss in lost] == ["server_tool_results"]
     assert (answer.id, answer.model, answer.finish, answer.usage) == ("msg_1", "m", FinishReason.TOOL_CALLS, TOLD)
+
+
+def test_what_the_form_has_no_place_for_in_an_answer():
+    cited = {"type": "text", "text": "it rains", "citations": [{"type": "char_location"}]}
+    answer, lost = Anthropic().read_answer(whole(content=[cited, {"type": "brand_new", "text": "x"}, 7]))
+    assert (answer.parts, [loss.what for loss in lost]) == ((Text(text="it rains"),), ["citations", "unknown_block"])
 
 
 @pytest.mark.parametrize(
@@ -86,7 +93,8 @@ def test_an_answer_is_read():
     ],
 )
 def test_why_an_answer_ended(said: Any, finish: FinishReason | None):
-    answer = Anthropic().read_answer(whole(stop_reason=said, stop_sequence="END"))
+    answer, lost = Anthropic().read_answer(whole(stop_reason=said, stop_sequence="END"))
+    assert [loss.what for loss in lost] == (["pause_turn"] if said == "pause_turn" else [])
     assert (answer.finish, answer.stop_sequence) == (finish, "END")
     assert answer.usage.source == "unknown"
 
@@ -118,7 +126,7 @@ def test_an_answer_is_written():
         ToolCall(id="t", name="get", arguments='{"a": 1}'),
     )
     answer = Answer(parts=parts, finish=FinishReason.STOP, usage=TOLD)
-    assert json.loads(Anthropic().write_answer(answer, CONTEXT)) == {
+    assert json.loads(Anthropic().write_answer(answer, CONTEXT)[0]) == {
         "id": "msg_r1",
         "type": "message",
         "role": "assistant",
@@ -148,7 +156,9 @@ def test_arguments_that_are_no_object_are_no_answer_unless_they_were_cut(argumen
         Anthropic().write_answer(answer, CONTEXT)
     assert caught.value.code == "malformed"
     cut = Answer(parts=answer.parts, finish=FinishReason.LENGTH)
-    written = json.loads(Anthropic().write_answer(cut, CONTEXT))
+    body, lost = Anthropic().write_answer(cut, CONTEXT)
+    written = json.loads(body)
+    assert [loss.what for loss in lost] == ["tool_arguments"]
     assert (written["content"][0]["input"], written["stop_reason"]) == ({}, "max_tokens")
 
 
@@ -166,7 +176,7 @@ def test_arguments_that_are_no_object_are_no_answer_unless_they_were_cut(argumen
 )
 def test_a_client_is_told_to_run_tools_where_some_were_called(finish: Any, called: bool, reason: str):
     answer = Answer(parts=(ToolCall(id="t", name="get"),) if called else (), finish=finish, stop_sequence="END")
-    written = json.loads(Anthropic().write_answer(answer, CONTEXT))
+    written = json.loads(Anthropic().write_answer(answer, CONTEXT)[0])
     assert (written["stop_reason"], written["stop_sequence"]) == (reason, "END")
 
 

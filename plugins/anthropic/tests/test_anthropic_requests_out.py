@@ -97,7 +97,7 @@ def test_the_system_goes_on_top_from_wherever_it_was():
     body, losses, meant = write(system, user("hi"), later, user("there"))
     assert body["system"] == [{**text("a"), "cache_control": {"type": "ephemeral", "ttl": "1h"}}, text("b")]
     assert body["messages"] == [{"role": "user", "content": [text("hi"), text("there")]}]
-    assert (losses, meant) == (["system_position"], [])
+    assert (losses, meant) == (["system_position", "blank_text"], [])
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,9 @@ def test_the_system_goes_on_top_from_wherever_it_was():
 )
 def test_the_user_speaks_first(messages: tuple[Message, ...]):
     said = Conversation(model="m", messages=messages)
-    body = json.loads(Anthropic().write_request(MESSAGES, said, NEW)[0])
+    raw, lost = Anthropic().write_request(MESSAGES, said, NEW)
+    body = json.loads(raw)
+    assert "first_turn" in [loss.what for loss in lost]
     assert body["messages"][0] == {"role": "user", "content": [text(FIRST)]}
 
 
@@ -159,7 +161,24 @@ def test_arguments_that_are_no_object_are_kept_inside_one(arguments: str):
 
 
 def test_the_models_own_last_words_end_without_blanks():
-    assert write(user("x"), model("it is \n"))[0]["messages"][1]["content"] == [text("it is")]
+    body, losses, meant = write(user("x"), model("it is \n"))
+    assert (body["messages"][1]["content"], losses, meant) == ([text("it is")], ["prefill"], [])
+    assert write(user("x"), model("it is"))[1] == []
+
+
+def test_ids_of_calls_stay_apart():
+    ids = ("a.b", "a_b", "a b", "c", "c")
+    calls = [ToolCall(id=id, name="get") for id in ids]
+    answers = [ToolResult(call_id=id, parts=(Text(text=str(at)),)) for at, id in enumerate(ids)]
+    turns = write(user("x"), model("", *calls[:4]), results(*answers[3::-1]), model("", calls[4]), results(answers[4]))[0][
+        "messages"
+    ]
+    asked = [block["id"] for turn in turns for block in turn["content"] if block["type"] == "tool_use"]
+    told = {
+        block["tool_use_id"]: block["content"][0]["text"] for turn in turns for block in turn["content"] if "tool_use_id" in block
+    }
+    assert asked == ["a_b", "a_b_", "a_b__", "c", "c_"]
+    assert told == dict(zip(asked, "01234", strict=True))
 
 
 @pytest.mark.parametrize(
@@ -252,14 +271,16 @@ def test_tool_choices(choice: ToolChoice | None, parallel: bool | None, written:
         (NEW, None, None, None, []),
         (NEW, Thinking(), None, None, []),
         (NEW, Thinking(enabled=True, effort="high"), {"type": "adaptive"}, "high", []),
-        (NEW, Thinking(enabled=True, effort="minimal"), {"type": "adaptive"}, "low", []),
+        (NEW, Thinking(enabled=True, effort="minimal"), {"type": "adaptive"}, "low", ["effort"]),
         (NEW, Thinking(enabled=True, budget_tokens=2000), {"type": "adaptive"}, None, ["budget_tokens"]),
         (NEW, Thinking(enabled=False), {"type": "disabled"}, None, []),
         (NEW, Thinking(effort="low"), None, "low", []),
-        (BUDGET, Thinking(enabled=True, effort="low"), {"type": "enabled", "budget_tokens": 2048}, None, []),
-        (BUDGET, Thinking(enabled=True, budget_tokens=10), {"type": "enabled", "budget_tokens": 1024}, None, []),
+        (BUDGET, Thinking(enabled=True, effort="low"), {"type": "enabled", "budget_tokens": 2048}, None, ["effort"]),
+        (BUDGET, Thinking(enabled=True, budget_tokens=10), {"type": "enabled", "budget_tokens": 1024}, None, ["budget_tokens"]),
         (BUDGET, Thinking(enabled=True), {"type": "enabled", "budget_tokens": 8192}, None, []),
-        (BUDGET, Thinking(enabled=False), None, None, []),
+        (BUDGET, Thinking(enabled=False), {"type": "disabled"}, None, []),
+        (BUDGET, Thinking(budget_tokens=2000), None, None, ["budget_tokens"]),
+        (OLD, Thinking(enabled=False), None, None, []),
         (BUDGET, Thinking(effort="low"), None, None, ["effort"]),
         (OLD, Thinking(enabled=True, effort="low"), None, None, ["thinking", "effort"]),
         (HOME, Thinking(enabled=True, budget_tokens=2000), {"type": "enabled", "budget_tokens": 2000}, None, []),
@@ -311,8 +332,17 @@ def test_sampling(target: Target, fields: Any, written: Any, lost: list[str]):
 
 
 def test_what_anthropic_has_no_word_for():
-    _, losses, meant = write(seed=1, presence_penalty=0.5, frequency_penalty=0.0, stop=("END", "\n"), n=2)
-    assert (losses, meant) == (["seed", "presence_penalty", "n", "stop"], ["n"])
+    _, losses, meant = write(seed=0, presence_penalty=0.5, frequency_penalty=0.0, stop=("END", "\n"), n=2)
+    assert (losses, meant) == (["presence_penalty", "seed", "n", "stop"], ["n"])
+
+
+@pytest.mark.parametrize(
+    ("mode", "lost"),
+    [(ToolMode.AUTO, []), (ToolMode.NONE, []), (ToolMode.REQUIRED, ["tool_choice"]), (ToolMode.NAMED, ["tool_choice"])],
+)
+def test_a_call_cannot_be_ordered_without_tools(mode: ToolMode, lost: list[str]):
+    body, losses, _ = write(tool_choice=ToolChoice(mode=mode, name="get" if mode is ToolMode.NAMED else None))
+    assert ("tool_choice" in body, losses) == (False, lost)
 
 
 def test_what_has_a_word():
@@ -326,7 +356,7 @@ def test_an_answer_by_a_schema():
         "properties": {"a": {"type": "array", "items": {"type": "object"}}},
         "$defs": {"b": {"type": "object", "additionalProperties": True}},
     }
-    asked = ResponseFormat(kind=Format.JSON_SCHEMA, name="n", schema=schema)
+    asked = ResponseFormat(kind=Format.JSON_SCHEMA, name="answer", schema=schema)
     body, losses, _ = write(response_format=asked)
     closed = {
         "type": "object",
@@ -335,7 +365,31 @@ def test_an_answer_by_a_schema():
         "additionalProperties": False,
     }
     assert (body["output_config"], losses) == ({"format": {"type": "json_schema", "schema": closed}}, [])
+    told = ResponseFormat(kind=Format.JSON_SCHEMA, name="n", description="d", strict=False, schema=schema)
+    assert write(response_format=told)[1] == ["schema_name", "schema_description", "strict"]
     assert write(response_format=asked, target=OLD)[2] == ["response_format"]
+
+
+def test_a_schema_is_closed_where_it_is_one():
+    like = {"type": "object", "properties": {}}
+    schema = {
+        "type": ["object", "null"],
+        "properties": {
+            "default": like,
+            "type": {"anyOf": [like, {"type": "null"}]},
+            "list": {"items": [like], "prefixItems": [like]},
+        },
+        "default": like,
+        "examples": [like],
+        "const": like,
+        "enum": [like],
+        "not": like,
+    }
+    shut = {**like, "additionalProperties": False}
+    properties = {"default": shut, "type": {"anyOf": [shut, {"type": "null"}]}, "list": {"items": [shut], "prefixItems": [shut]}}
+    expected = {**schema, "properties": properties, "not": shut, "additionalProperties": False}
+    asked = ResponseFormat(kind=Format.JSON_SCHEMA, schema=schema)
+    assert write(response_format=asked)[0]["output_config"]["format"]["schema"] == expected
 
 
 def test_any_json_is_asked_for_in_words():

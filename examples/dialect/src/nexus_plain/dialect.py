@@ -76,10 +76,10 @@ class Plain(Dialect):
     def write_request(self, endpoint: Endpoint, conversation: Conversation, target: Target) -> tuple[bytes, Losses]:
         return requests.write(conversation, target)
 
-    def read_answer(self, body: bytes) -> Answer:
+    def read_answer(self, body: bytes) -> tuple[Answer, Losses]:
         return replies.read(body)
 
-    def write_answer(self, answer: Answer, context: ReplyContext) -> bytes:
+    def write_answer(self, answer: Answer, context: ReplyContext) -> tuple[bytes, Losses]:
         return replies.write(answer, context)
 
     def stream_decoder(self) -> StreamDecoder:

@@ -15,11 +15,11 @@ class StreamReader(EventReader):
 
     framing = Lines
     error_mark = b'"wrong"'
+    end_mark = b'"done"'
 
     def watch(self, ready: bytes) -> bytes:
         for line in lines(ready):
             said = object_in(line) or {}
-            self.ended = self.ended or said.get("done") is True
             self.reported = usage_in(said) or self.reported
             self.pieces += "say" in said
         return ready

@@ -10,6 +10,9 @@ from nexus.dialects.canonical import (
     Answer,
     Finish,
     FinishReason,
+    Loss,
+    Losses,
+    Reasoning,
     ReplyContext,
     StreamEncoder,
     StreamEvent,
@@ -24,24 +27,27 @@ from nexus_plain.wire import dumps, object_in, text_in, tokens_of, usage_in
 UNREADABLE = "the backend sent a line that is no JSON object"
 
 
-def read(body: bytes) -> Answer:
+def read(body: bytes) -> tuple[Answer, Losses]:
     said = object_in(body)
     if said is None or ("say" not in said and "wrong" not in said):
         raise BackendError("malformed", "the answer is no JSON object with 'say'")
     if "wrong" in said:
         raise BackendError("error_event", text_in(said, "wrong"))
     text = text_in(said, "say")
-    return Answer(
+    answer = Answer(
         model=text_in(said, "model"),
         parts=(Text(text=text),) if text else (),
         finish=_reason(said),
         usage=usage_in(said) or Usage(),
     )
+    return answer, ()
 
 
-def write(answer: Answer, context: ReplyContext) -> bytes:
+def write(answer: Answer, context: ReplyContext) -> tuple[bytes, Losses]:
     text = "".join(part.text for part in answer.parts if isinstance(part, Text))
-    return dumps({"model": answer.model or context.model, "say": text, **_end(answer.finish, answer.usage)})
+    body = dumps({"model": answer.model or context.model, "say": text, **_end(answer.finish, answer.usage)})
+    thought = any(isinstance(part, Reasoning) for part in answer.parts)
+    return body, (Loss(what="thinking"),) if thought else ()
 
 
 def _reason(said: Mapping[str, Any]) -> FinishReason:

@@ -22,6 +22,7 @@ from nexus.dialects.checks import bad, flag, members, objects, text
 from nexus.dialects.jsontext import dumps_text
 
 Block = Mapping[str, Any]
+SERVERS = "server_tool_results"  # the loss
 _ROLES = {"system": Role.SYSTEM, "user": Role.USER, "assistant": Role.ASSISTANT}
 
 
@@ -165,8 +166,8 @@ class Blocks:
         """What Anthropic's servers did themselves is left out: what the model made of it stands in the text beside it.  Of a
         block that nobody knows the words are kept, where it has some."""
         kind = str(block.get("type"))
-        if kind == "server_tool_use" or kind.startswith("mcp_tool_") or kind.endswith("_tool_result"):
-            self.lost.add("server_tool_results")
+        if is_the_servers(kind):
+            self.lost.add(SERVERS)
         elif kind == "container_upload":
             self.lost.add(kind, meant=True)
         elif isinstance(block.get("text"), str):
@@ -174,6 +175,11 @@ class Blocks:
             yield from self._text(block, at)
         else:  # a user may have shown something; what a system or the model itself adds to a text is marking
             self.lost.add("unknown_block", meant=self._role is Role.USER)
+
+
+def is_the_servers(kind: str) -> bool:
+    """Whether a block is what a tool of Anthropic's servers was asked, or what it gave back."""
+    return kind == "server_tool_use" or kind.startswith("mcp_tool_") or kind.endswith("_tool_result")
 
 
 def cache_of(holder: Block) -> str | None:

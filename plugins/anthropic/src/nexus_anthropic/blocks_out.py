@@ -39,7 +39,8 @@ class Turns:
         self._messages = tuple(messages)
         self._lost = lost
         self._home = home
-        self._unanswered: list[str] = []
+        self._ids: set[str] = set()
+        self._unanswered: list[tuple[str, str]] = []  # ids of calls: as they were said, and as they are written
 
     # ---------------------------------------------------------------- system and roles
 
@@ -53,11 +54,10 @@ class Turns:
 
     def _texts(self, message: Message) -> Iterator[Text]:
         for part in message.parts:
-            if isinstance(part, Text):
-                if part.text.strip():
-                    yield part
-            else:
+            if not isinstance(part, Text):
                 self._lost.add("system_content", meant=True)
+            elif self._says(part):
+                yield part
 
     def messages(self) -> list[dict[str, Any]]:
         """The turns, the user's first."""
@@ -72,18 +72,26 @@ class Turns:
             elif blocks:
                 turns.append({"role": role, "content": blocks})
         if not turns or turns[0]["role"] != "user":
+            self._lost.add("first_turn")
             turns.insert(0, {"role": "user", "content": [{"type": "text", "text": FIRST}]})
         for turn in turns:  # stable: what is said beside the results keeps its order
             turn["content"].sort(key=lambda block: turn["role"] == "user" and block["type"] != "tool_result")
-        _unpadded(turns[-1])
+        self._unpad(turns[-1])
         return turns
+
+    def _unpad(self, turn: Mapping[str, Any]) -> None:
+        """A last turn of the model's own, to be gone on with, may not end in blanks."""
+        last: Sequence[dict[str, Any]] = turn["content"]
+        if turn["role"] == "assistant" and last[-1]["type"] == "text" and (text := last[-1]["text"]) != text.rstrip():
+            self._lost.add("prefill")
+            last[-1]["text"] = text.rstrip()
 
     # ---------------------------------------------------------------- blocks
 
     def _block(self, part: Part) -> dict[str, Any] | None:
         match part:
             case Text():
-                return self._words(part) if part.text.strip() else None
+                return self._words(part) if self._says(part) else None
             case Image():
                 return self._image(part)
             case Document():
@@ -94,6 +102,12 @@ class Turns:
                 return self._call(part)
             case ToolResult():
                 return self._result(part)
+
+    def _says(self, part: Text) -> bool:
+        """Whether there is more in a text than blanks, which have no place."""
+        if part.text and not part.text.strip():
+            self._lost.add("blank_text")
+        return bool(part.text.strip())
 
     def _words(self, part: Text) -> dict[str, Any]:
         return marked({"type": "text", "text": part.text}, part.cache)
@@ -141,18 +155,29 @@ class Turns:
         if arguments is None:
             self._lost.add("tool_arguments")
             arguments = {"arguments": call.arguments}
-        id = _BAD_ID.sub("_", call.id) or made_call_id()
-        self._unanswered.append(id)
+        id = self._id_of(call.id)
+        self._unanswered.append((call.id, id))
         return marked({"type": "tool_use", "id": id, "name": call.name, "input": arguments}, call.cache)
 
+    def _id_of(self, said: str) -> str:
+        """The id of a call in letters that the cloud takes.  It takes each once: some servers count their calls anew in every turn."""
+        id = _BAD_ID.sub("_", said) or made_call_id()
+        while id in self._ids:
+            id += "_"
+        self._ids.add(id)
+        return id
+
+    def _answered(self, said: str) -> str:
+        """The id of the call that a result answers; one without an id answers the first that waits."""
+        for at, (asked, id) in enumerate(self._unanswered):
+            if said in (asked, ""):
+                del self._unanswered[at]
+                return id
+        return _BAD_ID.sub("_", said)
+
     def _result(self, result: ToolResult) -> dict[str, Any]:
-        id = _BAD_ID.sub("_", result.call_id)
-        if id in self._unanswered:
-            self._unanswered.remove(id)
-        elif not id and self._unanswered:
-            id = self._unanswered.pop(0)
         content = [block for part in result.parts if (block := self._block(part)) is not None]
-        written: dict[str, Any] = {"type": "tool_result", "tool_use_id": id}
+        written: dict[str, Any] = {"type": "tool_result", "tool_use_id": self._answered(result.call_id)}
         if content:
             written["content"] = content
         if result.is_error:
@@ -165,13 +190,6 @@ def marked(block: dict[str, Any], cache: str | None) -> dict[str, Any]:
     if cache:
         block["cache_control"] = {"type": "ephemeral"} if cache == "5m" else {"type": "ephemeral", "ttl": cache}
     return block
-
-
-def _unpadded(turn: Mapping[str, Any]) -> None:
-    """A last turn of the model's own, to be gone on with, may not end in blanks."""
-    last: Sequence[dict[str, Any]] = turn["content"]
-    if turn["role"] == "assistant" and last[-1]["type"] == "text":
-        last[-1]["text"] = last[-1]["text"].rstrip()
 
 
 def _decoded(data: str) -> str | None:

@@ -67,12 +67,12 @@ class Anthropic(Dialect):
 
         return write_request(conversation, target)
 
-    def read_answer(self, body: bytes) -> Answer:
+    def read_answer(self, body: bytes) -> tuple[Answer, Losses]:
         from nexus_anthropic.answers import read_answer
 
         return read_answer(body)
 
-    def write_answer(self, answer: Answer, context: ReplyContext) -> bytes:
+    def write_answer(self, answer: Answer, context: ReplyContext) -> tuple[bytes, Losses]:
         from nexus_anthropic.answers import write_answer
 
         return write_answer(answer, context)

@@ -11,15 +11,13 @@ from typing import Any
 import msgspec
 
 from nexus.api import BackendError, Usage
-from nexus.dialects.complaints import sentence_in
-from nexus.dialects.jsontext import decoded, is_object, loads
+from nexus.dialects.failures import told_in
+from nexus.dialects.jsontext import decoded, loads
 from nexus.dialects.sse import data_of, events
 from nexus.dialects.watching import BodyReader, EventReader
 from nexus_anthropic.usage import merged, usage_of
 
 # A text that quotes these has its quotes escaped, so the search finds the events themselves only.
-_STOPPED = re.compile(rb'"type"\s*:\s*"message_stop"')
-_ERROR = re.compile(rb'"error"\s*:')
 _PING = re.compile(rb'"type"\s*:\s*"ping"')
 _USAGE = re.compile(rb'"usage"\s*:\s*\{')
 
@@ -43,6 +41,8 @@ class StreamReader(EventReader):
 
     __slots__ = ("_complete", "_counts")
 
+    end_mark = b'"message_stop"'
+
     def __init__(self, estimate: int) -> None:
         super().__init__(estimate)
         self._counts: dict[str, int] = {}
@@ -52,14 +52,16 @@ class StreamReader(EventReader):
         if b'"usage"' in ready:
             self._take_usage(ready)
         self.pieces += ready.count(b'_delta"') // 2  # the event's own type, and its delta's
-        self.ended = self.ended or (b'"message_stop"' in ready and _STOPPED.search(ready) is not None)
         return ready
 
     def error_in(self, data: bytes) -> str | None:
         return error_in(data)
 
     def is_last(self, data: bytes) -> bool:
-        return _STOPPED.search(data) is not None and is_object(data)
+        try:
+            return _event.decode(data).type == "message_stop"
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return False
 
     def opens(self, event: bytes) -> bytes | None:
         """A ping says only that the server lives: what comes after it may still be an error."""
@@ -117,13 +119,13 @@ class CountReader(WholeReader):
 
 
 def error_in(data: bytes) -> str | None:
-    """The sentence of an event that is an error, also in OpenAI's shape; None for any other event."""
-    if not _ERROR.search(data):
+    """The sentence of an event or a body that is an error, also in OpenAI's shape; None for any other."""
+    if b'"error"' not in data:
         return None
     try:
         value = loads(data)
     except ValueError:
         return None
-    if not isinstance(value, dict) or not value.get("error") or value.get("type") not in (None, "error"):
+    if not isinstance(value, dict) or not (value.get("type") == "error" or (value.get("error") and "type" not in value)):
         return None
-    return sentence_in(value)
+    return told_in(value)

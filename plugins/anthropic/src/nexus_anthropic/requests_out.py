@@ -9,7 +9,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from nexus.dialects.canonical import Conversation, Format, Losses, Lost, Reasoning, Role, Target, Tool, ToolMode
+from nexus.dialects.canonical import (
+    ANY_NAME,
+    Conversation,
+    Format,
+    Losses,
+    Lost,
+    Reasoning,
+    Role,
+    Target,
+    Thinking,
+    Tool,
+    ToolMode,
+    must_call,
+)
 from nexus.dialects.jsontext import dumps
 from nexus_anthropic.blocks_out import Turns, marked
 from nexus_anthropic.families import DEFAULT_MAX_OUTPUT, NEWEST, Family, Reasons, family
@@ -21,7 +34,12 @@ BUDGETS = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 16_384, "xhigh"
 EFFORTS = {"minimal": "low"} | {word: word for word in ("low", "medium", "high", "xhigh", "max")}
 ONLY_JSON = "Answer with one JSON object and nothing else: no other words, no code fence."
 _MODES = {ToolMode.AUTO: "auto", ToolMode.NONE: "none", ToolMode.REQUIRED: "any", ToolMode.NAMED: "tool"}
-_UNSAID = ("seed", "presence_penalty", "frequency_penalty")
+_UNSAID = ("presence_penalty", "frequency_penalty")
+_SCHEMAS_IN = {  # the keywords of a JSON schema that hold schemas: one, several, or by name
+    "one": frozenset({"additionalProperties", "items", "not", "if", "then", "else", "contains", "propertyNames"}),
+    "several": frozenset({"anyOf", "oneOf", "allOf", "prefixItems", "items"}),
+    "named": frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"}),
+}
 
 
 def write_request(conversation: Conversation, target: Target) -> tuple[bytes, Losses]:
@@ -45,6 +63,8 @@ class _Writing:
         for name in _UNSAID:
             if getattr(said, name):
                 self.lost.add(name)
+        if said.seed is not None:
+            self.lost.add("seed")
         if said.n > 1:
             self.lost.add("n", meant=True)
         turns = Turns(said.messages, self.lost, home=self.target.home)
@@ -91,6 +111,8 @@ class _Writing:
     def _tool_choice(self) -> dict[str, Any] | None:
         said = self.said
         if not said.tools:
+            if must_call(said):
+                self.lost.add("tool_choice")
             return None
         single = said.parallel_tools is False
         if said.tool_choice is None and not single:
@@ -106,23 +128,30 @@ class _Writing:
     @property
     def _forced(self) -> bool:
         """Whether a tool must be called: models do not think before that."""
-        choice = self.said.tool_choice
-        return bool(self.said.tools) and choice is not None and choice.mode in (ToolMode.REQUIRED, ToolMode.NAMED)
+        return bool(self.said.tools) and must_call(self.said)
 
     # ---------------------------------------------------------------- thinking
 
     def _thinking(self) -> dict[str, Any] | None:
         asked, reasons = self.said.thinking, self.family.reasons
-        if asked is None or asked.enabled is None:
+        if asked is None:
             return None
-        if not asked.enabled:
-            return _OFF if reasons is Reasons.ADAPTIVE or self.target.home else None
-        if reasons is Reasons.NEVER or self._forced:
+        if asked.enabled is False:
+            return _OFF if reasons is not Reasons.NEVER else None
+        if asked.enabled and (reasons is Reasons.NEVER or self._forced):
             self.lost.add("thinking")
             return None
+        written = self._thought(asked)
+        if asked.budget_tokens and (written is None or written.get("budget_tokens") != asked.budget_tokens):
+            self.lost.add("budget_tokens")
+        return written
+
+    def _thought(self, asked: Thinking) -> dict[str, Any] | None:
+        """How a model is told to think that can: as it likes, or by a budget."""
+        if not asked.enabled:
+            return None
+        reasons = self.family.reasons
         if reasons is Reasons.ADAPTIVE or (reasons is Reasons.EITHER and not self.target.home):
-            if asked.budget_tokens:
-                self.lost.add("budget_tokens")
             return {"type": "adaptive"}
         return self._budget(asked.budget_tokens or BUDGETS.get(asked.effort or "", BUDGETS["medium"]))
 
@@ -152,11 +181,10 @@ class _Writing:
         asked = self.said.thinking
         if asked is None or asked.effort is None or asked.enabled is False:
             return None
-        if self.family.effort and asked.effort in EFFORTS:
-            return EFFORTS[asked.effort]
-        if not asked.enabled or self.family.reasons is Reasons.NEVER:
+        written = EFFORTS.get(asked.effort) if self.family.effort else None
+        if written != asked.effort:
             self.lost.add("effort")  # where thinking is asked for, it has become a budget
-        return None
+        return written
 
     def _format(self) -> dict[str, Any] | None:
         asked = self.said.response_format
@@ -165,6 +193,13 @@ class _Writing:
         if not self.family.schemas:
             self.lost.add("response_format", meant=True)
             return None
+        for word, said in (
+            ("schema_name", asked.name not in (None, ANY_NAME)),
+            ("schema_description", asked.description),
+            ("strict", asked.strict is False),
+        ):
+            if said:
+                self.lost.add(word)
         return {"type": "json_schema", "schema": closed(asked.schema or {"type": "object"})}
 
     def _only_json(self) -> list[dict[str, Any]]:
@@ -200,12 +235,20 @@ _OFF = {"type": "disabled"}
 
 
 def closed(schema: Any) -> Any:
-    """The schema with every object in it closed to further members, as the cloud demands."""
-    if isinstance(schema, list):
-        return [closed(inner) for inner in schema]
+    """The schema with every object in it closed to further members, as the cloud demands.  What is no schema (a default, an
+    example) stays as it is."""
     if not isinstance(schema, Mapping):
         return schema
-    made = {name: closed(inner) for name, inner in schema.items()}
-    if schema.get("type") == "object" and "additionalProperties" not in schema:
+    made = {name: _closed_in(name, value) for name, value in schema.items()}
+    kind = schema.get("type")
+    if (kind == "object" or (isinstance(kind, list) and "object" in kind)) and "additionalProperties" not in schema:
         made["additionalProperties"] = False
     return made
+
+
+def _closed_in(keyword: str, value: Any) -> Any:
+    if isinstance(value, list):
+        return [closed(inner) for inner in value] if keyword in _SCHEMAS_IN["several"] else value
+    if keyword in _SCHEMAS_IN["named"] and isinstance(value, Mapping):
+        return {name: closed(inner) for name, inner in value.items()}
+    return closed(value) if keyword in _SCHEMAS_IN["one"] else value

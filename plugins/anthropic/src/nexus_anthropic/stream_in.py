@@ -22,12 +22,11 @@ from nexus.dialects.canonical import (
     UsageSeen,
     made_call_id,
 )
-from nexus.dialects.complaints import sentence_in
 from nexus.dialects.decoding import EventDecoder
 from nexus.dialects.jsontext import dumps_text, loads
 from nexus.dialects.sse import data_of
 from nexus_anthropic.usage import merged, usage_of
-from nexus_anthropic.words import finish_of
+from nexus_anthropic.words import KINDS, finish_of
 
 _UNREADABLE = "the backend sent an event that cannot be read"
 _KNOWN = frozenset(
@@ -36,6 +35,8 @@ _KNOWN = frozenset(
 
 
 _DELTAS = frozenset({"text_delta", "input_json_delta", "thinking_delta", "signature_delta"})
+_READ = _DELTAS | {None}  # some servers say no type
+_BLOCKS = frozenset({"text", "tool_use", "thinking", "redacted_thinking", None})
 
 
 class _Delta(msgspec.Struct):
@@ -81,10 +82,13 @@ _event = msgspec.json.Decoder(_Event)
 class Decoder(EventDecoder):
     """One stream.  What follows `message_stop` or a failure is not looked at."""
 
-    __slots__ = ("_calls", "_counts", "_finish", "_given", "_started")
+    __slots__ = ("_calls", "_counts", "_finish", "_foreign", "_given", "_started")
+
+    kinds = KINDS
 
     def __init__(self) -> None:
         super().__init__()
+        self._foreign: set[int | None] = set()  # blocks of kinds that nobody knows
         self._started = 0  # calls
         self._calls: dict[int | None, int] = {}  # the block's index -> the call's
         self._given: dict[int | None, str] = {}  # arguments that came with a block's start, until pieces come
@@ -102,22 +106,26 @@ class Decoder(EventDecoder):
             if again is None:
                 return
             said = again
-        self._take(said)
+        self._take(said, data)
 
     def _again(self, data: bytes) -> _Event | None:
-        """An event with half a surrogate pair in it is mended, one of a type that nobody knows passed over; others fail."""
+        """An event with half a surrogate pair in it is mended, as is a place told as text; one of a type that nobody knows is passed
+        over.  Others fail."""
         try:
-            value = loads(data)
+            value = self.torn(data)
             if isinstance(value, dict):
                 if _strange(value):
                     return None
+                index = value.get("index")
+                if isinstance(index, str) and index.isdecimal():
+                    value["index"] = int(index)
                 return msgspec.convert(value, _Event)
         except (ValueError, msgspec.ValidationError):
             pass
         self.fail(_UNREADABLE, "malformed")
         return None
 
-    def _take(self, event: _Event) -> None:
+    def _take(self, event: _Event, data: bytes) -> None:
         kind = event.type
         if kind == "content_block_delta":
             if event.delta is not None:
@@ -133,8 +141,8 @@ class Decoder(EventDecoder):
             self._ending(event)
         elif kind == "message_stop":
             self._stop()
-        elif event.error:
-            self.fail(sentence_in(event.error))
+        elif kind == "error" or event.error:
+            self.fail_by(loads(data))
 
     # ---------------------------------------------------------------- the message
 
@@ -175,6 +183,8 @@ class Decoder(EventDecoder):
             self.out.append(TextDelta(text=block.text))
         elif block.type == "thinking":
             self._thought(_word(block.thinking), _word(block.signature))
+        elif block.type not in _BLOCKS:
+            self._foreign.add(index)
 
     def _call(self, index: int | None, block: _Block) -> None:
         if not _word(block.name):
@@ -184,7 +194,7 @@ class Decoder(EventDecoder):
         self._started += 1
         if block.input:
             self._given[index] = dumps_text(block.input)
-        self.out.append(ToolCallStart(index=number, id=_word(block.id) or made_call_id(), name=block.name))
+        self.out.append(ToolCallStart(index=number, id=_id(block.id) or made_call_id(), name=block.name))
 
     def _complete(self, index: int | None) -> None:
         given = self._given.pop(index, None)
@@ -192,6 +202,8 @@ class Decoder(EventDecoder):
             self.out.append(ToolCallDelta(index=self._calls[index], arguments=given))
 
     def _delta(self, index: int | None, delta: _Delta) -> None:
+        if delta.type not in _READ or index in self._foreign:
+            return
         if delta.text:
             if not self.begun:
                 self.begin()
@@ -221,6 +233,11 @@ def _strange(event: dict[str, Any]) -> bool:
     if kind not in (*_KNOWN, None, "error"):
         return not event.get("error")
     return kind == "content_block_delta" and isinstance(delta, dict) and delta.get("type") not in _DELTAS
+
+
+def _id(value: Any) -> str:
+    """Some servers number their calls."""
+    return str(value) if type(value) is int else _word(value)
 
 
 def _word(value: Any) -> str:

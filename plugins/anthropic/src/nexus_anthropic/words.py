@@ -1,10 +1,10 @@
-"""Why a message ended, in Anthropic's words and in the canonical ones."""
+"""Why a message ended, and what kind of error one is, in Anthropic's words and in the canonical ones."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from nexus.dialects.canonical import FinishReason
+from nexus.dialects.canonical import FailureKind, FinishReason
 
 _REASONS = {
     "end_turn": FinishReason.STOP,
@@ -15,6 +15,18 @@ _REASONS = {
     "stop_sequence": FinishReason.STOP_SEQUENCE,
     "refusal": FinishReason.CONTENT_FILTER,
 }
+KINDS = {
+    "invalid_request_error": FailureKind.INVALID_REQUEST,
+    "authentication_error": FailureKind.AUTHENTICATION,
+    "billing_error": FailureKind.PERMISSION,
+    "permission_error": FailureKind.PERMISSION,
+    "not_found_error": FailureKind.NOT_FOUND,
+    "request_too_large": FailureKind.TOO_LARGE,
+    "rate_limit_error": FailureKind.RATE_LIMIT,
+    "overloaded_error": FailureKind.OVERLOADED,
+    "timeout_error": FailureKind.TIMEOUT,
+}
+"""An error's `type` in Anthropic's API reference; `api_error` is any other."""
 _WORDS = {
     FinishReason.STOP: "end_turn",
     FinishReason.LENGTH: "max_tokens",
