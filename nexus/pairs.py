@@ -34,7 +34,8 @@ ABILITIES = (CHAT, COMPLETION, EMBEDDING, VISION, TOOLS, JSON_SCHEMA, THINKING)
 
 @attrs.frozen(kw_only=True)
 class Override:
-    """What the operator says of one model because the server does not, or says it wrongly.  `offers` is all that it can do."""
+    """What the operator says of one model because the server does not, or says it wrongly.  `offers` is all that it can do, of
+    ABILITIES; what else its kind cannot holds on unless it is among them."""
 
     id: str
     name: str | None = None
@@ -166,12 +167,16 @@ def overridden(model: Model, member: Member) -> tuple[Model, str, Override | Non
         return model, model.id, None
     changed = attrs.evolve(
         model,
-        offers=model.offers if override.offers is None else {**dict.fromkeys(ABILITIES, False), **override.offers},
+        offers=model.offers if override.offers is None else {**_not_offered(model), **override.offers},
         context=override.context or model.context,
         max_output_tokens=override.max_output_tokens or model.max_output_tokens,
         price=override.price or model.price,
     )
     return changed, override.name or model.id, override
+
+
+def _not_offered(model: Model) -> dict[str, bool]:
+    return dict.fromkeys((*ABILITIES, *(need for need, offered in model.offers.items() if not offered)), False)
 
 
 def _zone(standing: Standing, pair: Pair) -> Zone:

@@ -124,6 +124,10 @@ WORDS: Mapping[str, Words] = {
     "zone": Words(_zone, "Only the operator can widen a zone: `zone` of the backend, `[[policies]]` of the model."),
     "tier": Words(_tier, "Add a backend of that tier, or correct `tier` in the configuration."),
     "no_vision": Words(_lacks("takes no images"), _CAPABILITY),
+    "no_image_url": Words(
+        _lacks("takes pictures only as data, and not by their address"),
+        "Send the picture itself (base64), or, if this server fetches pictures, list `image_url` under the model's `capabilities`.",
+    ),
     "no_documents": Words(_lacks("reads no files"), _CAPABILITY),
     "no_tools": Words(_lacks("takes no tools"), _CAPABILITY),
     "no_json_schema": Words(_lacks("cannot answer by a JSON schema"), _CAPABILITY),

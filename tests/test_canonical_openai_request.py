@@ -314,6 +314,16 @@ def test_documents():
     assert body["messages"] == [{"role": "user", "content": []}]
 
 
+def test_a_picture_by_its_address_is_refused_where_none_are_taken():
+    blind = attrs.evolve(HOME, image_urls=False)
+    elsewhere, here = (
+        Conversation(model="m", messages=(Message(role=Role.USER, parts=(image,)),))
+        for image in (Image(url="https://x.test/a.png"), Image(data="QUJD"))
+    )
+    assert write(elsewhere, blind)[1] == (Loss(what="image_url", meaning_changed=True),)
+    assert write(here, blind)[1] == write(elsewhere)[1] == ()
+
+
 def test_a_picture_in_the_system_text_is_refused():
     picture = Message(role=Role.SYSTEM, parts=(Image(url="https://x.test/a.png"),))
     assert write(Conversation(model="m", messages=(picture, HELLO)))[1] == (Loss(what="image", meaning_changed=True),)

@@ -86,6 +86,14 @@ def test_the_operators_word_goes_before_the_servers():
     assert c.offers["vision"] is False
 
 
+def test_what_a_kind_cannot_holds_unless_the_operator_says_otherwise():
+    told = Model(id="m", offers={"vision": False, "image_url": False, "documents": True})
+    for written, seen in (({"vision": True}, {"vision"}), ({"vision": True, "image_url": True}, {"vision", "image_url"})):
+        house = House()
+        house.join("a", told, overrides=(Override(id="m", offers=written),))
+        assert {need for need, offered in house.one("m").offers.items() if offered} == seen
+
+
 @pytest.mark.parametrize(
     ("zone", "remote", "written", "seen"),
     [

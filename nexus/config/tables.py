@@ -31,9 +31,9 @@ from nexus.config.fields import (
     web_address,
 )
 from nexus.config.mistakes import wrong
-from nexus.model import CHAT, COMPLETION, EMBEDDING, EMPTY, JSON_SCHEMA, THINKING, TOOLS, VISION, Lane, Price, Zone
+from nexus.model import CHAT, COMPLETION, EMBEDDING, EMPTY, IMAGE_URL, JSON_SCHEMA, THINKING, TOOLS, VISION, Lane, Price, Zone
 
-CAPABILITIES = (CHAT, COMPLETION, EMBEDDING, VISION, TOOLS, JSON_SCHEMA, THINKING)
+CAPABILITIES = (CHAT, COMPLETION, EMBEDDING, VISION, IMAGE_URL, TOOLS, JSON_SCHEMA, THINKING)
 STAGES = ("privacy", "budget", "tier", "capability", "balance")
 MIB = 1024 * 1024
 

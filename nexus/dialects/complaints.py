@@ -12,7 +12,7 @@ from typing import Any
 from nexus.dialects.jsontext import dumps_text, loads
 
 _LONGEST = 500
-_CANNOT = r"not support|n't support|unsupported|is not an? |requires --|mmproj"
+_CANNOT = r"not support|n't support|unsupported|is not an? |requires --|mmproj|must be a base64|only base64"
 
 
 def sentence_of(body: bytes) -> str:

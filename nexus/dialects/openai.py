@@ -14,7 +14,7 @@ from nexus.dialects.fields import Fields, fields_of, flag_in, likely_tokens, mod
 from nexus.dialects.jsonbytes import replace_top_level, set_member
 from nexus.dialects.openai_reader import StreamReader, WholeReader
 from nexus.errors import Problem
-from nexus.model import CHAT, COMPLETION, EMBEDDING, EMPTY, JSON_SCHEMA, TOOLS, VISION, Payload
+from nexus.model import CHAT, COMPLETION, EMBEDDING, EMPTY, IMAGE_URL, JSON_SCHEMA, TOOLS, VISION, Payload
 
 if TYPE_CHECKING:
     from nexus.dialects.canonical import Answer, Conversation, Losses, ReplyContext, StreamDecoder, StreamEncoder, Target
@@ -39,11 +39,12 @@ ERROR_TYPES = {
 }
 
 # What servers say when a model cannot: llama.cpp ("image input is not supported - hint: … mmproj", "tools param requires --jinja
-# flag", "This server does not support embeddings"), vLLM ("… is not a multimodal model", "\"auto\" tool choice requires
+# flag", "This server does not support embeddings"), LM Studio ("'url' field must be a base64 encoded image"), vLLM ("… is not a multimodal model", "\"auto\" tool choice requires
 # --enable-auto-tool-choice"), Ollama ("… does not support tools"), OpenAI ("Invalid parameter: 'response_format' of type
 # 'json_schema' is not supported with this model").
 _LACKS = Admissions(
     {
+        "no_image_url": r"\burls?\b|base64",
         "no_vision": "image|vision|multimodal",
         "no_tools": r"\btool",
         "no_embedding": "embedding",
@@ -196,8 +197,16 @@ def _media(messages: bytes) -> tuple[set[str], int]:
             kind = part.get("type") if isinstance(part, dict) else None
             if kind in ("image_url", "input_audio"):
                 found.add(VISION if kind == "image_url" else "audio")
+                if kind == "image_url" and _is_elsewhere(part.get(kind)):
+                    found.add(IMAGE_URL)
                 size += len(_encode(part))
     return found, size
+
+
+def _is_elsewhere(image: Any) -> bool:
+    """Whether a picture must be fetched: its address is no data."""
+    url = image.get("url") if isinstance(image, dict) else image
+    return isinstance(url, str) and url[:5].lower() != "data:"
 
 
 def _prompt_bytes(raw: bytes) -> int:

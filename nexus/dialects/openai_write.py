@@ -178,6 +178,8 @@ class _Writing:
         if isinstance(part, Text):
             return {"type": "text", "text": part.text}
         if isinstance(part, Image):
+            if part.url and self.target.image_urls is False:
+                self.lost.add("image_url", meant=True)
             image = {"url": part.url or f"data:{part.media_type or 'image/png'};base64,{part.data or ''}"}
             return {"type": "image_url", "image_url": {**image, "detail": part.detail} if part.detail else image}
         if part.text is not None:

@@ -22,7 +22,7 @@ from nexus.dialects.canonical import (
 from nexus.dialects.fields import likely_tokens
 from nexus.dialects.rejections import OF_THE_BODY, Headers, is_packed, rejected
 from nexus.errors import BackendError, Problem, Refused
-from nexus.model import THINKING, Candidate, Payload, Refusal, RefusalKind, Usage
+from nexus.model import IMAGE_URL, THINKING, Candidate, Payload, Refusal, RefusalKind, Usage
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 LOSS_HEADER = "X-Nexus-Translation-Loss"
@@ -40,6 +40,7 @@ def target_of(candidate: Candidate, facts: Facts) -> Target:
         room=max(context - likely_tokens(facts), context // LEAST_SHARE) if context else None,
         home=not candidate.cloud,
         thinks=candidate.offers.get(THINKING),
+        image_urls=candidate.offers.get(IMAGE_URL),
         takes_usage=candidate.takes_usage,
     )
 

@@ -63,5 +63,7 @@ class RefusalKind(enum.StrEnum):
 # What a request can need beyond its task, and what a model can offer.  Tasks are needs too.
 CHAT, COMPLETION, EMBEDDING, COUNT = "chat", "completion", "embedding", "count"
 VISION, TOOLS, JSON_SCHEMA = "vision", "tools", "json_schema"
+# A picture by its address: many that see take pictures as data only.
+IMAGE_URL = "image_url"
 # What no request needs, but a translated one is written by.
 THINKING = "thinking"

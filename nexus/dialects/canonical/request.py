@@ -128,7 +128,8 @@ class Target:
     must name a bound.  `room` is how many tokens likely fit into the model's context beside the prompt, where known: some
     servers reject a larger bound.  `home` marks a server that runs models itself: such servers take fields that the dialect's own
     cloud rejects (OpenAI's has no `top_k`), and often have templates that accept no system message but the first.
-    `thinks` is whether the model reasons; None is unknown.  `takes_usage` is whether a stream may be asked for its usage.
+    `thinks` is whether the model reasons, `image_urls` whether pictures are taken by their address; None is unknown.
+    `takes_usage` is whether a stream may be asked for its usage.
     """
 
     model: str
@@ -136,6 +137,7 @@ class Target:
     room: int | None = None
     home: bool = False
     thinks: bool | None = None
+    image_urls: bool | None = None
     takes_usage: bool = True
 
 

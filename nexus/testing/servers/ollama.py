@@ -21,6 +21,7 @@ class OllamaServer(OpenAIServer):
     """Ollama.  A name without a tag means `:latest`.  Models that are not `loaded` are missing from /api/ps."""
 
     owner = "library"
+    fetches = False
 
     def __init__(self, models: Iterable[str | FakeModel] = ("tiny:latest",), **knobs: Unpack[Knobs]) -> None:
         super().__init__(models, **knobs)

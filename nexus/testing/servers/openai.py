@@ -24,9 +24,11 @@ class Rejected(Exception):
 
 
 class OpenAIServer(FakeServer):
-    """What a server does that speaks OpenAI's API and nothing else.  Subclasses add their own endpoints and entries."""
+    """What a server does that speaks OpenAI's API and nothing else.  Subclasses add their own endpoints and entries.  `fetches` says
+    whether it takes pictures by their address."""
 
     owner = "organization-owner"
+    fetches = True
 
     def __init__(self, models: Iterable[str | FakeModel] = ("tiny",), **knobs: Unpack[Knobs]) -> None:
         super().__init__(models, **knobs)
@@ -79,6 +81,8 @@ class OpenAIServer(FakeServer):
             raise Rejected(problem(404, message, "invalid_request_error", "model_not_found"))
         if has_image(body) and not model.vision:
             raise Rejected(_invalid(f"The model `{model.name}` does not take images."))
+        if has_image(body, elsewhere=True) and not self.fetches:
+            raise Rejected(_invalid("invalid image input"))
         return body, model
 
     def answer(self, body: Mapping[str, Any], model: FakeModel, *, chat: bool) -> shapes.Answer:
@@ -154,11 +158,13 @@ def texts(value: str | list[Any]) -> list[str]:
     return [item if isinstance(item, str) else json.dumps(item) for item in value]
 
 
-def has_image(body: Mapping[str, Any]) -> bool:
-    """Whether any message carries a picture."""
+def has_image(body: Mapping[str, Any], *, elsewhere: bool = False) -> bool:
+    """Whether any message carries a picture; `elsewhere`: one that would have to be fetched."""
     contents = [message.get("content") for message in body.get("messages", ()) if isinstance(message, dict)]
     parts = [part for content in contents if isinstance(content, list) for part in content]
-    return any(isinstance(part, dict) and part.get("type") == "image_url" for part in parts)
+    images = [part.get("image_url") for part in parts if isinstance(part, dict) and part.get("type") == "image_url"]
+    urls = [image.get("url") if isinstance(image, dict) else image for image in images]
+    return any(not str(url).startswith("data:") for url in urls) if elsewhere else bool(images)
 
 
 def _invalid(message: str) -> Respond:

@@ -225,6 +225,8 @@ PDF = {"type": "document", "source": {"type": "base64", "media_type": "applicati
         ({"output_config": {"format": {"type": "json_schema", "schema": {}}}}, {"json_schema"}),
         (user(PNG), {"vision"}),
         (user({"type": "tool_result", "tool_use_id": "x", "content": [PNG]}), {"vision"}),
+        (user({"type": "image", "source": {"type": "url", "url": "https://x.test/a.png"}}), {"vision", "image_url"}),
+        (user({"type": "image", "source": None}), {"vision"}),
         (user(PDF), {"documents"}),
         (user({"type": "document", "source": {"type": "text", "data": "words"}}), set()),
         (user({"type": "document", "source": {"type": "content", "content": [PNG]}}), {"vision"}),
@@ -314,6 +316,7 @@ def test_another_dialects_word_for_an_error_is_not_used():
     ("said", "code"),
     [
         ("image input is not supported - hint: you may need to provide the mmproj", "no_vision"),
+        ("invalid image source type: url. Only base64 images are supported.", "no_image_url"),
         ('registry.ollama.ai/library/x does not support tools"', "no_tools"),
         ("PDF input is not supported by this model", "no_documents"),
         ("prompt is too long: 9 tokens > 8 maximum", ""),

@@ -37,7 +37,7 @@ async def test_what_a_probe_learns():
     (found,) = report.models
     assert (found.id, found.aliases, found.context, found.context_max) == ("llama3:8b", (), 4096, 131072)
     yes = dict.fromkeys(("chat", "completion", "json_schema", "tools", "vision"), True)
-    assert found.offers == yes | {"thinking": False}
+    assert found.offers == yes | {"thinking": False, "image_url": False}
     assert (found.state, found.remote, found.takes_usage) == (State.READY, False, True)
 
 
@@ -61,6 +61,7 @@ async def test_an_embedding_model_does_not_chat():
     (found,) = (await probe(ollama_server([FakeModel("nomic:latest", embedding=True)]))).models
     assert found.offers == {
         "chat": False,
+        "image_url": False,
         "completion": False,
         "json_schema": False,
         "tools": False,
@@ -188,7 +189,7 @@ def test_what_is_served_beats_what_is_set():
 
 def test_nothing_known_is_unknown():
     found = model({"name": "m"}, NOTHING_SHOWN, None)
-    assert (found.offers, found.context, found.context_max, found.remote) == ({}, None, None, False)
+    assert (found.offers, found.context, found.context_max, found.remote) == ({"image_url": False}, None, None, False)
 
 
 @pytest.mark.parametrize(

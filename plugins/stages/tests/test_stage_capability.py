@@ -20,7 +20,7 @@ def test_it_describes_task_needs_and_the_least_length(make: Any) -> None:
     assert ask.demand == Demand(needs=frozenset({"chat", "tools"}), context=70)
 
 
-@pytest.mark.parametrize("need", ["vision", "tools", "json_schema"])
+@pytest.mark.parametrize("need", ["vision", "image_url", "tools", "json_schema"])
 @pytest.mark.parametrize(("offer", "refused"), [(True, False), (False, True), (None, False)])
 def test_a_need_is_refused_only_where_the_answer_is_no(make: Any, need: str, offer: bool | None, refused: bool) -> None:
     pair = make.pair(offers={} if offer is None else {need: offer})
@@ -47,6 +47,10 @@ def test_all_that_is_missing_is_named_and_the_task_first(make: Any) -> None:
     refusal = stage.refuse(make.described(stage, needs=frozenset({"vision", "tools"})), pair)
     assert refusal is not None
     assert (refusal.code, refusal.data) == ("no_tools", {"need": "tools", "missing": ("tools", "vision")})
+    blind = make.pair(offers={"image_url": False, "vision": False})
+    refusal = stage.refuse(make.described(stage, needs=frozenset({"vision", "image_url"})), blind)
+    assert refusal is not None
+    assert (refusal.code, refusal.data) == ("no_vision", {"need": "vision", "missing": ("vision", "image_url")})
 
 
 def test_what_another_stage_demands_counts_too(make: Any) -> None:

@@ -15,7 +15,7 @@ import attrs
 from nexus.api import BackendError, Call, Model, Reply, Report, Scope, Server, State
 from nexus.backends import HTTPBackend, WrongStatus, count_of, objects, within
 from nexus.dialects.jsontext import loads
-from nexus.model import CHAT, COMPLETION, COUNT, EMBEDDING, JSON_SCHEMA, THINKING, VISION
+from nexus.model import CHAT, COMPLETION, COUNT, EMBEDDING, IMAGE_URL, JSON_SCHEMA, THINKING, VISION
 from nexus_anthropic.dialect import VERSION
 from nexus_anthropic.facts import DOCUMENTS
 from nexus_anthropic.families import NEWEST, family
@@ -29,7 +29,13 @@ COUNTED = ("model", "messages", "system", "tools", "tool_choice", "thinking", "o
 # What is true of every model of the cloud, whatever its name.
 _SURE = {CHAT: True, COMPLETION: False, EMBEDDING: False}
 # Where the list says what a model can do: `capabilities.<key>.supported`.
-SAYS = {VISION: "image_input", DOCUMENTS: "pdf_input", JSON_SCHEMA: "structured_outputs", THINKING: THINKING}
+SAYS = {
+    VISION: "image_input",
+    IMAGE_URL: "image_input",
+    DOCUMENTS: "pdf_input",
+    JSON_SCHEMA: "structured_outputs",
+    THINKING: THINKING,
+}
 
 
 class AnthropicCloud(HTTPBackend):

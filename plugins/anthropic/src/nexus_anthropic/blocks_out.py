@@ -20,6 +20,7 @@ from nexus.dialects.canonical import (
     Part,
     Reasoning,
     Role,
+    Target,
     Text,
     ToolCall,
     ToolResult,
@@ -32,13 +33,13 @@ _BAD_ID = re.compile(r"[^a-zA-Z0-9_-]")
 
 
 class Turns:
-    """Writes the messages of one conversation.  `home` is a server that runs models itself: it takes thinking of its own back,
-    which the cloud takes only with its signature."""
+    """Writes the messages of one conversation.  A server that runs models itself takes thinking of its own back, which the cloud takes
+    only with its signature."""
 
-    def __init__(self, messages: Iterable[Message], lost: Lost, *, home: bool) -> None:
+    def __init__(self, messages: Iterable[Message], lost: Lost, target: Target) -> None:
         self._messages = tuple(messages)
         self._lost = lost
-        self._home = home
+        self._target = target
         self._ids: set[str] = set()
         self._unanswered: list[tuple[str, str]] = []  # ids of calls: as they were said, and as they are written
 
@@ -118,6 +119,8 @@ class Turns:
         if image.data is not None:
             source = {"type": "base64", "media_type": image.media_type or "image/png", "data": image.data}
         else:
+            if self._target.image_urls is False:
+                self._lost.add("image_url", meant=True)
             source = {"type": "url", "url": image.url or ""}
         return marked({"type": "image", "source": source}, image.cache)
 
@@ -145,7 +148,7 @@ class Turns:
     def _thinking(self, thought: Reasoning) -> dict[str, Any] | None:
         if thought.redacted is not None:
             return {"type": "redacted_thinking", "data": thought.redacted}
-        if thought.signature is None and not self._home:
+        if thought.signature is None and not self._target.home:
             self._lost.add("thinking")
             return None
         return {"type": "thinking", "thinking": thought.text, "signature": thought.signature or ""}

@@ -21,9 +21,10 @@ TYPES = {
 KNOWN = frozenset(TYPES.values()) | {"invalid_request_error", "api_error"}
 
 # What servers that speak this dialect say when a model cannot: llama.cpp ("image input is not supported - hint: … mmproj", "tools
-# param requires --jinja flag"), Ollama ("… does not support tools"), Anthropic ("'claude-…' does not support image input").
+# param requires --jinja flag"), Ollama ("… does not support tools", "invalid image source type: url. Only base64 images are supported"), Anthropic ("'claude-…' does not support image input").
 _LACKS = Admissions(
     {
+        "no_image_url": r"\burls?\b|base64",
         "no_vision": "image|vision|multimodal",
         "no_documents": "pdf|document",
         "no_tools": r"\btool",

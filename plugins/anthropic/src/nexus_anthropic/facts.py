@@ -11,7 +11,7 @@ import msgspec
 from nexus.api import Facts
 from nexus.dialects.checks import bad
 from nexus.dialects.fields import Fields, fields_of, flag_in, likely_tokens, model_in, token_bounds, whole_in
-from nexus.model import JSON_SCHEMA, TOOLS, VISION
+from nexus.model import IMAGE_URL, JSON_SCHEMA, TOOLS, VISION
 
 DOCUMENTS = "documents"
 
@@ -92,11 +92,17 @@ def _look(holder: Any, found: set[str]) -> None:
         kind = block.get("type") if isinstance(block, dict) else None
         if kind == "image":
             found.add(VISION)
+            if _type_of(block.get("source")) == "url":
+                found.add(IMAGE_URL)
         elif kind == "document":
             source = block.get("source")
-            if isinstance(source, dict) and source.get("type") in ("text", "content"):
+            if _type_of(source) in ("text", "content"):
                 _look(source, found)
             else:
                 found.add(DOCUMENTS)
         elif kind == "tool_result":
             _look(block, found)
+
+
+def _type_of(source: Any) -> Any:
+    return source.get("type") if isinstance(source, dict) else None

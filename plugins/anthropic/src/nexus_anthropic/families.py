@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 import attrs
 
-from nexus.model import CHAT, COMPLETION, EMBEDDING, JSON_SCHEMA, THINKING, TOOLS, VISION
+from nexus.model import CHAT, COMPLETION, EMBEDDING, IMAGE_URL, JSON_SCHEMA, THINKING, TOOLS, VISION
 from nexus_anthropic.facts import DOCUMENTS
 
 # What Claude Code asks of a model that it does not know; every model that writes less is in the table.
@@ -45,7 +45,7 @@ class Family:
 
     @property
     def offers(self) -> Mapping[str, bool]:
-        yes = dict.fromkeys((CHAT, TOOLS, VISION, DOCUMENTS), True)
+        yes = dict.fromkeys((CHAT, TOOLS, VISION, IMAGE_URL, DOCUMENTS), True)
         no = dict.fromkeys((COMPLETION, EMBEDDING), False)
         return yes | no | {JSON_SCHEMA: self.schemas, THINKING: self.reasons is not Reasons.NEVER}
 

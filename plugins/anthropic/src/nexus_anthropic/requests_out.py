@@ -67,7 +67,7 @@ class _Writing:
             self.lost.add("seed")
         if said.n > 1:
             self.lost.add("n", meant=True)
-        turns = Turns(said.messages, self.lost, home=self.target.home)
+        turns = Turns(said.messages, self.lost, self.target)
         thinking = self._thinking()
         body = {
             "model": self.target.model,

@@ -10,7 +10,7 @@ import attrs
 
 from nexus.api import Model, State
 from nexus.backends import count_of, within, words_of
-from nexus.model import CHAT, COMPLETION, EMBEDDING, JSON_SCHEMA, THINKING, TOOLS, VISION
+from nexus.model import CHAT, COMPLETION, EMBEDDING, IMAGE_URL, JSON_SCHEMA, THINKING, TOOLS, VISION
 
 SPEAKS = frozenset({("openai", "chat"), ("openai", "completion"), ("openai", "embedding")})
 ANTHROPIC = frozenset({("anthropic", "chat")})  # it counts no tokens
@@ -94,10 +94,11 @@ def _remote(said: Any) -> str:
 
 
 def _offers(capabilities: frozenset[str] | None) -> Mapping[str, bool]:
-    """Without `embedding` it may embed all the same: Ollama takes embeddings from models that chat, too."""
+    """Without `embedding` it may embed all the same: Ollama takes embeddings from models that chat, too.  It fetches no pictures, on
+    either of its surfaces ("invalid image input", "Only base64 images are supported")."""
     if capabilities is None:
-        return {}
+        return {IMAGE_URL: False}
     writes = "completion" in capabilities
-    offers = dict.fromkeys((CHAT, COMPLETION, JSON_SCHEMA), writes)
+    offers = {IMAGE_URL: False, **dict.fromkeys((CHAT, COMPLETION, JSON_SCHEMA), writes)}
     offers |= {TOOLS: "tools" in capabilities, VISION: "vision" in capabilities, THINKING: "thinking" in capabilities}
     return offers | {EMBEDDING: True} if "embedding" in capabilities else offers

@@ -12,7 +12,7 @@ import attrs
 
 from nexus.api import Model, Report, Scope, Server, State
 from nexus.backends import HTTPBackend
-from nexus.model import CHAT, COMPLETION, EMBEDDING, JSON_SCHEMA, THINKING, TOOLS, VISION
+from nexus.model import CHAT, COMPLETION, EMBEDDING, IMAGE_URL, JSON_SCHEMA, THINKING, TOOLS, VISION
 from nexus_openai.models import parse
 
 
@@ -27,7 +27,8 @@ class Family:
 
     @property
     def offers(self) -> Mapping[str, bool]:
-        return dict.fromkeys(self.no, False) | dict.fromkeys(self.yes, True)
+        yes = (*self.yes, IMAGE_URL) if VISION in self.yes else self.yes
+        return dict.fromkeys(self.no, False) | dict.fromkeys(yes, True)
 
 
 _OTHER_TASKS = (COMPLETION, EMBEDDING)

@@ -34,7 +34,7 @@ from nexus.api import (
     Scope,
     Stage,
 )
-from nexus.model import EMBEDDING, JSON_SCHEMA, TOOLS, VISION
+from nexus.model import EMBEDDING, IMAGE_URL, JSON_SCHEMA, TOOLS, VISION
 
 # A wrong guess costs one rejected attempt and the next pair's start: about two seconds.
 UNKNOWN_SECONDS = 2.0
@@ -46,7 +46,7 @@ SMALLEST_CONTEXT = 4096
 # What is remembered is bounded; a fleet with more pairs than this forgets the oldest word first.
 MAX_REMEMBERED = 4096
 
-LEARNT = {f"no_{need}": need for need in (VISION, TOOLS, JSON_SCHEMA, EMBEDDING)}
+LEARNT = {f"no_{need}": need for need in (VISION, IMAGE_URL, TOOLS, JSON_SCHEMA, EMBEDDING)}
 
 
 def _check_seconds(options: object, attribute: attrs.Attribute[float], value: float) -> None:
@@ -151,7 +151,10 @@ class Capability(Stage):
 
 
 def _missing(ask: Ask, candidate: Candidate) -> Refusal:
-    missing = sorted(need for need in ask.demand.needs if candidate.offers.get(need) is False)
+    # A picture's address comes last: who sees no pictures at all must not hear of it.
+    missing = sorted(
+        (need for need in ask.demand.needs if candidate.offers.get(need) is False), key=lambda need: (need == IMAGE_URL, need)
+    )
     # The task comes first: that a model for embeddings takes no tools either is not what the client must hear.
     return _no(ask.request.task if ask.request.task in missing else missing[0], tuple(missing))
 
