@@ -20,6 +20,7 @@ from nexus.model import Usage
 
 _USAGE = re.compile(rb'"usage"\s*:\s*\{')
 _FINISHED = re.compile(rb'"finish_reason"\s*:\s*"')
+_NOT_YET = b'"finish_reason":null'  # as most servers write it: counting is quicker than a regular expression
 DONE = b"[DONE]"
 
 
@@ -80,7 +81,8 @@ class StreamReader(EventReader):
         if b'"usage"' in ready and _USAGE.search(ready):
             ready = self._take_usage(ready)
         self.pieces += ready.count(b"data:")
-        self.ended = self.ended or (b"finish_reason" in ready and _FINISHED.search(ready) is not None)
+        if not self.ended and ready.count(b"finish_reason") > ready.count(_NOT_YET):
+            self.ended = _FINISHED.search(ready) is not None
         return ready
 
     def error_in(self, data: bytes) -> str | None:
