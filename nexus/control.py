@@ -78,7 +78,7 @@ class Control:
 
     async def models(self, http: web.BaseRequest, key: KeyConfig | None) -> web.Response:
         """Every name that the client may ask for, in its dialect's form."""
-        return _raw(self._dialect(http).models(self._entries(key).values()))
+        return _raw(self._dialect(http).models(self._entries(key).values(), http.query))
 
     async def model(self, http: web.BaseRequest, key: KeyConfig | None) -> web.Response:
         name = http.path.partition("/v1/models/")[2]

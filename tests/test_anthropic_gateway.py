@@ -442,6 +442,14 @@ async def test_the_model_list_in_both_forms(house: House):
         listed = await answer.json()
     assert {model["id"] for model in listed["data"]} == {"tiny", "claude-tiny"}
     assert {model["type"] for model in listed["data"]} == {"model"}
+    async with house.gateway.client.get("/v1/models?limit=1", headers=VERSION) as answer:
+        first = await answer.json()
+    async with house.gateway.client.get(f"/v1/models?limit=1&after_id={first['last_id']}", headers=VERSION) as answer:
+        second = await answer.json()
+    assert (first["has_more"], second["has_more"]) == (True, False)
+    assert first["data"] + second["data"] == listed["data"]
+    async with house.gateway.client.get("/v1/models?limit=none", headers=VERSION) as answer:
+        assert (answer.status, (await answer.json())["error"]["type"]) == (400, "invalid_request_error")
     async with house.gateway.client.get("/v1/models/claude-tiny", headers=VERSION) as answer:
         assert (await answer.json())["display_name"] == "claude-tiny"
     async with house.gateway.client.get("/v1/models") as answer:

@@ -571,7 +571,7 @@ class Toy(Dialect):
             return "unreadable"
         return str(value.get("error")) if isinstance(value, dict) else "unreadable"
 
-    def models(self, entries):
+    def models(self, entries, query):
         return json.dumps([entry.name for entry in entries]).encode()
 
     def model(self, entry):

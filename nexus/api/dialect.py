@@ -124,8 +124,9 @@ class Dialect(abc.ABC):
         return ""
 
     @abc.abstractmethod
-    def models(self, entries: Iterable[ModelEntry]) -> bytes:
-        """The model list."""
+    def models(self, entries: Iterable[ModelEntry], query: Mapping[str, str]) -> bytes:
+        """The model list; `query` are the parameters of the question, for a dialect whose list comes in pages.  Raises Problem (400)
+        for parameters that make no sense."""
 
     @abc.abstractmethod
     def model(self, entry: ModelEntry) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -114,7 +114,7 @@ class OpenAI(Dialect):
     def lacks(self, said: str) -> str:
         return _LACKS.in_(said)
 
-    def models(self, entries: Iterable[ModelEntry]) -> bytes:
+    def models(self, entries: Iterable[ModelEntry], query: Mapping[str, str]) -> bytes:
         return _encode({"object": "list", "data": [_entry(e) for e in entries]})
 
     def model(self, entry: ModelEntry) -> bytes:

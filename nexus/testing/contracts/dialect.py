@@ -203,10 +203,10 @@ class DialectContract:
     async def test_the_model_list_names_every_model(self) -> None:
         entries = [ModelEntry(name="a/b:c", context=4096, capabilities=("chat",)), ModelEntry(name='"é"')]
         async with self.opened() as dialect:
-            listed = set(strings(json.loads(dialect.models(entries))))
+            listed = set(strings(json.loads(dialect.models(entries, {}))))
             assert {entry.name for entry in entries} <= listed
             assert all(entry.name in strings(json.loads(dialect.model(entry))) for entry in entries)
-            assert isinstance(json.loads(dialect.models([])), dict | list)
+            assert isinstance(json.loads(dialect.models([], {})), dict | list)
 
 
 def endpoint_of(dialect: Dialect, path: str) -> Endpoint:

@@ -328,7 +328,7 @@ def test_what_a_model_lacks(said: str, code: str):
 
 def test_the_model_list_is_anthropics():
     entry = ModelEntry(name="tiny", context=4096, capabilities=("chat",), backends=("home",), created=1_760_000_000)
-    listed = json.loads(Anthropic().models([entry, attrs.evolve(entry, name="b/c:d")]))
+    listed = json.loads(Anthropic().models([entry, attrs.evolve(entry, name="b/c:d")], {}))
     assert (listed["has_more"], listed["first_id"], listed["last_id"]) == (False, "tiny", "b/c:d")
     assert listed["data"][0] == json.loads(Anthropic().model(entry))
     assert {key: listed["data"][0][key] for key in ("type", "id", "display_name", "created_at", "max_input_tokens")} == {
@@ -338,7 +338,7 @@ def test_the_model_list_is_anthropics():
         "created_at": "2025-10-09T08:53:20Z",
         "max_input_tokens": 4096,
     }
-    assert json.loads(Anthropic().models([])) == {"data": [], "has_more": False, "first_id": None, "last_id": None}
+    assert json.loads(Anthropic().models([], {})) == {"data": [], "has_more": False, "first_id": None, "last_id": None}
 
 
 def test_a_path_that_dialects_share_is_claimed_by_its_header():
@@ -353,3 +353,36 @@ def test_a_count_that_no_server_makes_is_an_estimate():
     assert 100 <= tokens <= 250
     assert counted.tokens_low <= tokens <= counted.tokens_high
     assert dialect.local_answer(MESSAGES, counted) is None
+
+
+@pytest.mark.parametrize(
+    ("query", "listed", "more"),
+    [
+        ({}, "abcde", False),
+        ({"limit": "2"}, "ab", True),
+        ({"limit": "5"}, "abcde", False),
+        ({"limit": "2", "after_id": "b"}, "cd", True),
+        ({"limit": "2", "after_id": "c"}, "de", False),
+        ({"after_id": "e"}, "", False),
+        ({"limit": "2", "before_id": "d"}, "bc", True),
+        ({"limit": "2", "before_id": "c"}, "ab", False),
+        ({"before_id": "a"}, "", False),
+        ({"unknown": "7"}, "abcde", False),
+    ],
+)
+def test_the_list_comes_in_the_pages_that_are_asked_for(query: dict[str, str], listed: str, more: bool):
+    page = json.loads(Anthropic().models([ModelEntry(name=name) for name in "abcde"], query))
+    ends = (listed[0], listed[-1]) if listed else (None, None)
+    assert "".join(model["id"] for model in page["data"]) == listed
+    assert (page["has_more"], page["first_id"], page["last_id"]) == (more, *ends)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("limit", ""), ("limit", "0"), ("limit", "1001"), ("limit", "-1"), ("limit", "1.5"), ("limit", "²"), ("limit", "9" * 5000),
+     ("after_id", "x"), ("before_id", "x")],
+)  # fmt: skip
+def test_a_page_that_makes_no_sense_is_a_400(name: str, said: str):
+    with pytest.raises(Problem) as caught:
+        Anthropic().models([ModelEntry(name="a")], {name: said})
+    assert (caught.value.status, caught.value.param) == (400, name)

@@ -58,7 +58,7 @@ class Plain(Dialect):
     def read_error(self, body: bytes) -> str:
         return text_in(object_in(body) or {}, "wrong") or body[:200].decode("utf-8", "replace").strip()
 
-    def models(self, entries: Iterable[ModelEntry]) -> bytes:
+    def models(self, entries: Iterable[ModelEntry], query: Mapping[str, str]) -> bytes:
         return dumps({"plain": 1, "models": [_entry(entry) for entry in entries]})
 
     def model(self, entry: ModelEntry) -> bytes:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nexus.api import Dialect, Endpoint, Facts, ModelEntry, Payload, Problem, Reader, Splice
 from nexus.dialects.complaints import sentence_of
 from nexus.dialects.jsonbytes import replace_top_level
 from nexus.dialects.jsontext import dumps
 from nexus.model import CHAT, COUNT
-from nexus_anthropic import errors
+from nexus_anthropic import errors, models
 from nexus_anthropic.facts import estimate, facts_of
 from nexus_anthropic.reader import CountReader, StreamReader, WholeReader
 
@@ -106,28 +105,11 @@ class Anthropic(Dialect):
 
     # ---------------------------------------------------------------- models
 
-    def models(self, entries: Iterable[ModelEntry]) -> bytes:
-        data = [_entry(entry) for entry in entries]
-        ends = {"first_id": data[0]["id"], "last_id": data[-1]["id"]} if data else {"first_id": None, "last_id": None}
-        return dumps({"data": data, "has_more": False, **ends})
+    def models(self, entries: Iterable[ModelEntry], query: Mapping[str, str]) -> bytes:
+        return dumps(models.page([models.entry(each) for each in entries], query))
 
     def model(self, entry: ModelEntry) -> bytes:
-        return dumps(_entry(entry))
+        return dumps(models.entry(entry))
 
     def claims(self, headers: Mapping[str, str]) -> bool:
         return VERSION[0] in headers
-
-
-def _entry(entry: ModelEntry) -> dict[str, Any]:
-    """As Anthropic's list has it.  What a model can do is an object there, with keys of Anthropic's own: ours has another name."""
-    return {
-        "type": "model",
-        "id": entry.name,
-        "display_name": entry.name,
-        "created_at": datetime.fromtimestamp(entry.created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "lifecycle": "active",
-        "max_input_tokens": entry.context,
-        "context_length": entry.context,
-        "offers": list(entry.capabilities),
-        "backends": list(entry.backends),
-    }
