@@ -28,6 +28,7 @@ from nexus.dialects.jsontext import dumps, object_of
 from nexus.model import NO_USAGE
 from nexus_anthropic.answers import BAD_ARGUMENTS
 from nexus_anthropic.usage import usage_object
+from nexus_anthropic.waiting import Arguments, Waiting
 from nexus_anthropic.words import stop_reason
 
 _START = b'event: content_block_start\ndata: {"type":"content_block_start","index":%d,"content_block":%b}\n\n'
@@ -51,8 +52,8 @@ class Encoder(StreamEncoder):
         self._index = -1  # of the block that is open, or was last
         self._open: str | ToolCallStart | None = None
         self._head = b""  # of every delta of the open block
-        self._arguments: list[str] = []  # of the open call
-        self._waiting: list[StreamEvent] = []
+        self._arguments = Arguments()  # of the open call
+        self._waiting = Waiting()
         self._called = False
         self._deltas = 0
         self._finish: Finish | None = None
@@ -77,7 +78,7 @@ class Encoder(StreamEncoder):
 
     def finish(self) -> bytes:
         """Raises BackendError("malformed") where a call's arguments are no JSON object and nothing says that they were cut."""
-        said = [self._flushed(), self._closed()]
+        said = [self._released(ended=True), self._closed()]
         if self._index < 0:  # clients that see no block take the stream for a broken one
             said.append(self._begun(_TEXT, TEXT) + self._closed())
         finish = self._finish.reason if self._finish else None
@@ -103,7 +104,7 @@ class Encoder(StreamEncoder):
         elif isinstance(event, UsageSeen):
             self._usage = event.usage
         elif self._must_wait():
-            self._waiting.append(event)
+            self._waiting.put(event)
         elif isinstance(event, ReasoningSignature):
             return self._signature(event)
         elif isinstance(event, RedactedReasoning):
@@ -149,7 +150,7 @@ class Encoder(StreamEncoder):
     def _change(self, event: StreamEvent, kind: str, block: bytes, text: str, delta: bytes) -> bytes:
         """The first piece of a block of another kind."""
         if self._must_wait():
-            self._waiting.append(event)
+            self._waiting.put(event)
             return b""
         self._deltas += 1
         return self._closed() + self._begun(block, kind) + self._head + delta + dumps(text) + b"}}\n\n"
@@ -158,17 +159,17 @@ class Encoder(StreamEncoder):
 
     def _call(self, event: ToolCallStart) -> bytes:
         if self._must_wait():
-            self._waiting.append(event)
+            self._waiting.put(event)
             return b""
         self._called = True
         closed = self._closed()
-        self._arguments = []
+        self._arguments = Arguments()
         return closed + self._begun(dumps({"type": "tool_use", "id": event.id, "name": event.name, "input": {}}), event)
 
     def _piece(self, event: ToolCallDelta) -> bytes:
         if not isinstance(self._open, ToolCallStart) or self._open.index != event.index:
             return self._stray(event)
-        self._arguments.append(event.arguments)
+        self._arguments.add(event.arguments)
         self._deltas += 1
         return b'%binput_json_delta","partial_json":%b}}\n\n' % (self._head, dumps(event.arguments))
 
@@ -180,15 +181,11 @@ class Encoder(StreamEncoder):
 
     def _must_wait(self) -> bool:
         """Whether the open block is a call whose arguments may still go on."""
-        return isinstance(self._open, ToolCallStart) and not self._complete()
-
-    def _complete(self) -> bool:
-        text = "".join(self._arguments)
-        return bool(text.strip()) and object_of(text) is not None
+        return isinstance(self._open, ToolCallStart) and not self._arguments.complete
 
     def _check(self, call: ToolCallStart) -> None:
         cut = self._finish is not None and self._finish.reason is FinishReason.LENGTH
-        if not cut and object_of("".join(self._arguments)) is None:
+        if not cut and object_of(self._arguments.text) is None:
             raise BackendError("malformed", BAD_ARGUMENTS.format(call.name))
 
     # ---------------------------------------------------------------- waiting
@@ -197,27 +194,17 @@ class Encoder(StreamEncoder):
         """Something while others wait for the open call: its own pieces go out, and may complete it."""
         assert isinstance(self._open, ToolCallStart)
         if not isinstance(event, ToolCallDelta) or event.index != self._open.index:
-            self._waiting.append(event)
+            self._waiting.put(event)
             return b""
-        out = self._piece(event)
-        if not event.arguments.rstrip().endswith("}") or not self._complete():
-            return out
-        waited, self._waiting = self._waiting, []
-        return out + b"".join(self.encode(each) for each in waited)
+        return self._piece(event) + self._released()
 
-    def _flushed(self) -> bytes:
-        """At the end nothing can go on any more: what waits is written call by call."""
+    def _released(self, *, ended: bool = False) -> bytes:
+        """What waited, up to a call that may go on; where the stream has `ended` none can, and all of it is written."""
+        waiting, self._waiting = self._waiting, Waiting()  # what is written now waits for nothing
         out = []
-        while self._waiting:
-            first = self._waiting[0]
-            mine = [first]
-            if isinstance(first, ToolCallStart):
-                mine += [e for e in self._waiting if isinstance(e, ToolCallDelta) and e.index == first.index]
-            taken = {id(event) for event in mine}
-            others = [event for event in self._waiting if id(event) not in taken]
-            self._waiting = []
+        while waiting and (ended or not self._must_wait()):
             if isinstance(self._open, ToolCallStart):
                 out.append(self._closed())
-            out += [self.encode(each) for each in mine]
-            self._waiting = others
+            out += [self.encode(event) for event in waiting.take()]
+        self._waiting = waiting
         return b"".join(out)
