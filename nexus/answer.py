@@ -21,6 +21,7 @@ from nexus.journey import Journey
 from nexus.keys import CREDENTIAL_HEADERS
 from nexus.model import Answered, Payload, Request, Zone
 from nexus.names import matcher
+from nexus.outbox import Outbox
 from nexus.relay import Told, relay, send_estimate, send_problem
 from nexus.visit import Visit, Watch
 from nexus.wishes import lane_of, wishes_of
@@ -38,13 +39,14 @@ class Answerer:
         self._watch = watch
         self._bodies = bodies
         self._now = gateway.clock.now
+        self._outbox = Outbox(asyncio.get_running_loop())
 
     async def answer(
         self, http: web.BaseRequest, dialect: Dialect, endpoint: Endpoint, key: KeyConfig | None, common: Mapping[str, str]
     ) -> web.StreamResponse:
         """The whole answer, sent.  Emits exactly one `Answered`, whatever happens."""
         accepted = self._now()
-        visit = Visit(http, self._now)
+        visit = Visit(http, self._now, self._outbox if len(self._watch) else None)
         headers = headers_of(http)
         told = Told(request_id(headers), dialect, common)
         payload = Payload(b"")

@@ -133,7 +133,7 @@ async def _whole(visit: Visit, opened: OpenReply, told: Told, headers: dict[str,
         cost = cost_of(opened.reader.usage(), opened.choice.candidate)
         if cost is not None:
             headers["X-Nexus-Cost-Estimated"] = f"{cost:.6f}".rstrip("0").rstrip(".")
-    return await _send(visit, whole(visit.http, opened.status, headers, opened.head))
+    return await _send(visit, whole(visit.http, opened.status, headers, opened.head, visit.outbox))
 
 
 async def _send(visit: Visit, response: web.StreamResponse) -> web.StreamResponse:

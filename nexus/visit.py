@@ -12,17 +12,32 @@ from typing import Any
 
 from aiohttp import web
 
+from nexus.outbox import Outbox
+
 LOOK_SECONDS = 0.05  # between two looks for clients that left; an embedding app may not tell us
 
 
 class Visit:
     """One request between its head and its last byte.  `streaming` says that the client expects a stream of `keepalive`'s dialect,
-    `cut` that the gateway stops and cannot wait for the end."""
+    `cut` that the gateway stops and cannot wait for the end.  `outbox` is where a whole answer goes that others leave beside."""
 
-    __slots__ = ("_beginning", "cut", "headers", "http", "keepalive", "last_write", "now", "response", "stream_type", "streaming")
+    __slots__ = (
+        "_beginning",
+        "cut",
+        "headers",
+        "http",
+        "keepalive",
+        "last_write",
+        "now",
+        "outbox",
+        "response",
+        "stream_type",
+        "streaming",
+    )
 
-    def __init__(self, http: web.BaseRequest, now: Callable[[], float]) -> None:
+    def __init__(self, http: web.BaseRequest, now: Callable[[], float], outbox: Outbox | None = None) -> None:
         self.http = http
+        self.outbox = outbox
         self.now = now
         self.response: web.StreamResponse | None = None
         self.cut = False

@@ -15,19 +15,27 @@ from http import HTTPStatus
 from aiohttp import HttpVersion11, web
 from aiohttp.abc import AbstractStreamWriter
 
+from nexus.outbox import Outbox
 
-def whole(http: web.BaseRequest, status: int, headers: Mapping[str, str], body: bytes) -> web.StreamResponse:
-    """An answer to this request with this body; its `Content-Length` is set here."""
+
+def whole(
+    http: web.BaseRequest, status: int, headers: Mapping[str, str], body: bytes, outbox: Outbox | None = None
+) -> web.StreamResponse:
+    """An answer to this request with this body; its `Content-Length` is set here.
+
+    `outbox` is for an answer that was waited for: aiohttp then goes on with the connection only after the outbox has been emptied.
+    """
     if isinstance(http, web.Request) or http.version != HttpVersion11:
         return web.Response(status=status, headers=headers, body=body)
-    return WholeResponse(status, headers, body)
+    return WholeResponse(status, headers, body, outbox)
 
 
 class WholeResponse(web.StreamResponse):
     """An answer of HTTP/1.1 that is complete: `prepare` writes all of it."""
 
-    def __init__(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+    def __init__(self, status: int, headers: Mapping[str, str], body: bytes, outbox: Outbox | None) -> None:
         super().__init__(status=status)
+        self._outbox = outbox
         self._ready_headers = headers
         self._ready_body = body
         self._sent = False
@@ -53,8 +61,13 @@ class WholeResponse(web.StreamResponse):
         if transport is None or transport.is_closing():
             raise ConnectionResetError("the client is gone")
         self._stays = self._stays and request.keep_alive
-        transport.write(self._head() + self._ready_body)
-        await request.writer.drain()
+        data = self._head() + self._ready_body
+        if self._outbox is None or not self._stays:  # a connection that ends here may be closed before the turn is over
+            transport.write(data)
+            await request.writer.drain()
+        else:
+            await request.writer.drain()  # what a slow client has not read yet of the answer before
+            self._outbox.put(transport, data)
         return None
 
     async def write_eof(self, data: bytes = b"") -> None:

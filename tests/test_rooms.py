@@ -26,6 +26,7 @@ ROOMS = {
     # small things that know no others
     "clock": "",
     "tasks": "",
+    "outbox": "",
     "nearest": "",
     "sentences": "model",
     # deciding: pure, or with state of their own
@@ -38,7 +39,7 @@ ROOMS = {
     "outcome": "errors",
     "verdict": "errors model nearest routing sentences",
     # speaking to servers
-    "upstream": "errors",
+    "upstream": "errors outbox",
     "backends": "api",
     "dialects": "api errors model",
     # from a request to an open reply
@@ -68,12 +69,12 @@ ROOMS = {
     " tasks upstream waiting witnesses",
     # HTTP in, HTTP out
     "wishes": "errors model",
-    "visit": "",
-    "whole": "",
+    "visit": "outbox",
+    "whole": "outbox",
     "body": "errors model",
     "door": "config errors keys",
     "relay": "api errors journey model outcome reply verdict visit whole",
-    "answer": "api body config errors gateway journey keys model names relay visit wishes",
+    "answer": "api body config errors gateway journey keys model names outbox relay visit wishes",
     "explaining": "answer api config dispatch errors gateway journey model observers routing",
     "control": "answer api body config errors explaining gateway model names observers pairs",
     "front": "answer api body config control door errors gateway visit",

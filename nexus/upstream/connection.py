@@ -28,6 +28,7 @@ class Keeper(Protocol):
     limits: Limits
 
     def clock(self) -> float: ...
+    def write(self, transport: asyncio.Transport, data: bytes) -> None: ...
     def opened(self, connection: Connection) -> None: ...
     def released(self, connection: Connection) -> None: ...
     def stale(self, connection: Connection) -> None: ...
@@ -75,10 +76,10 @@ class Connection(asyncio.BufferedProtocol):
         self.answer = answer
         self.deadlines = deadlines
         if len(body) < _JOIN_BELOW:
-            self._transport.write(head + body)
+            self._keeper.write(self._transport, head + body)
         else:
-            self._transport.write(head)
-            self._transport.write(body)
+            self._keeper.write(self._transport, head)
+            self._keeper.write(self._transport, body)
 
     def resume(self) -> None:
         """What lay unread was taken."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 
 from nexus.errors import BackendError
+from nexus.outbox import Outbox
 from nexus.upstream import request
 from nexus.upstream.answer import Answer, Limits
 from nexus.upstream.connection import Connection, Deadlines
@@ -51,6 +52,8 @@ class Pool:
         self._idle: dict[request.Address, list[Connection]] = {}
         self._distrusted: dict[request.Address, float] = {}
         self._connections: set[Connection] = set()
+        self._under_way = 0
+        self._outbox: Outbox | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
         self._closed = False
@@ -166,12 +169,28 @@ class Pool:
             raise BackendError("connect_failed", "the gateway is stopping")
         if self.loop is None:
             self.loop = asyncio.get_running_loop()
+            self._outbox = Outbox(self.loop)
             self._thread = threading.get_ident()
         if self._thread != threading.get_ident():
             raise RuntimeError("a Pool belongs to the event loop that first used it: make one per loop")
         return self.loop
 
+    def begun(self) -> None:
+        """One more exchange holds a connection."""
+        self._under_way += 1
+
+    def left(self) -> None:
+        """It does no more."""
+        self._under_way -= 1
+
     # ---- for connections
+
+    def write(self, transport: asyncio.Transport, data: bytes) -> None:
+        """Write it: at once, or together with what others write in this turn of the loop."""
+        if self._under_way > 1 and self._outbox is not None:
+            self._outbox.put(transport, data)
+        else:
+            transport.write(data)
 
     def opened(self, connection: Connection) -> None:
         connection.idle_since = self.clock()  # a sweep may come before the request does
@@ -244,6 +263,7 @@ class Exchange:
         address = self._target.address
         connection = self._pool.take(address) or await self._pool.connect(address, self._deadlines)
         self._connection = connection
+        self._pool.begun()
         answer = self._answer
         connection.send(answer, self._head, self._body, self._deadlines)
         self._head = self._body = b""
@@ -262,10 +282,12 @@ class Exchange:
         self._leave()
 
     def _leave(self) -> None:
-        connection = self._connection
-        if connection is not None and connection.answer is self._answer:
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        self._pool.left()
+        if connection.answer is self._answer:
             connection.drop()
-        self._connection = None
 
     async def read(self) -> bytes:
         """The next bytes, as many as have arrived; b"" at the proper end.  Raises BackendError on any other end.
