@@ -81,7 +81,8 @@ def test_a_plan_has_choices_and_an_objection():
 
 def test_there_is_an_event_of_every_type():
     def kinds(base):
-        return {base, *(each for sub in base.__subclasses__() for each in kinds(sub))}
+        own = [sub for sub in base.__subclasses__() if "__attrs_attrs__" in vars(sub)]
+        return {base, *(each for sub in own for each in kinds(sub))}
 
     made = {type(event) for event in every_event()}
     assert made == {kind for kind in kinds(model.Event) if kind is not model.Event}

@@ -11,6 +11,7 @@ import attrs
 from nexus.api.reader import Reader
 from nexus.errors import Problem
 from nexus.model import Payload
+from nexus.model.quick import quick
 
 if TYPE_CHECKING:
     from nexus.dialects.canonical import (
@@ -38,7 +39,8 @@ class Endpoint:
     takes_slot: bool = True
 
 
-@attrs.frozen(kw_only=True)
+@quick
+@attrs.frozen(kw_only=True, weakref_slot=False)
 class Facts:
     """What routing needs of a body.  Token figures are estimates that bound the prompt from below and above."""
 

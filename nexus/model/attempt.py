@@ -5,10 +5,12 @@ from __future__ import annotations
 import attrs
 
 from nexus.model.candidate import Candidate
+from nexus.model.quick import quick
 from nexus.model.request import Ask
 
 
-@attrs.frozen(kw_only=True)
+@quick
+@attrs.frozen(kw_only=True, weakref_slot=False)
 class Call:
     """One attempt, exactly as it will leave: `body` is final once `prepare` has run.
 
@@ -31,7 +33,8 @@ class Call:
     method: str = "POST"
 
 
-@attrs.frozen(kw_only=True)
+@quick
+@attrs.frozen(kw_only=True, weakref_slot=False)
 class Attempt:
     """One line of a request's story: which pair was tried, and how it ended.  `message` is what the backend said, for the client."""
 

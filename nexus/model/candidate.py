@@ -6,11 +6,13 @@ from collections.abc import Mapping
 
 import attrs
 
+from nexus.model.quick import quick
 from nexus.model.tokens import Price
 from nexus.model.words import EMPTY, Health, State, Zone
 
 
-@attrs.frozen(kw_only=True)
+@quick
+@attrs.frozen(kw_only=True, weakref_slot=False)
 class Candidate:
     """One (backend, model) pair as routing sees it: a photograph.
 

@@ -9,6 +9,7 @@ import attrs
 from nexus.model.attempt import Attempt
 from nexus.model.candidate import Candidate
 from nexus.model.plan import Plan
+from nexus.model.quick import quick
 from nexus.model.request import Leg, Request
 from nexus.model.tokens import NO_USAGE, Usage
 from nexus.model.words import EMPTY, Health, Lane
@@ -30,7 +31,8 @@ class Claimed(Event):
     candidate: Candidate
 
 
-@attrs.frozen(kw_only=True)
+@quick
+@attrs.frozen(kw_only=True, weakref_slot=False)
 class Finished(Event):
     """The end of a claim; every claim gets exactly one.
 
@@ -51,7 +53,8 @@ class Finished(Event):
     first_byte: float | None = None
 
 
-@attrs.frozen(kw_only=True)
+@quick
+@attrs.frozen(kw_only=True, weakref_slot=False)
 class Answered(Event):
     """The end of a request that reached the server; exactly one per request.
 

@@ -10,10 +10,12 @@ from typing import Any
 
 import attrs
 
+from nexus.model.quick import quick
 from nexus.model.words import EMPTY, Lane, Zone
 
 
-@attrs.frozen(kw_only=True)
+@quick
+@attrs.frozen(kw_only=True, weakref_slot=False)
 class Request:
     """The facts of one request, without its body and without credentials.
 

@@ -14,6 +14,9 @@ import httptools
 
 from nexus.errors import BackendError
 
+_MAX_NAMES = 512
+_names: dict[bytes, str] = {}
+
 
 @attrs.frozen(kw_only=True)
 class Limits:
@@ -134,7 +137,7 @@ class Answer:
         self._size += len(name) + len(value) + 4
         if self._size > self._limits.max_header_bytes:
             raise Malformed(f"sent more than {self._limits.max_header_bytes} bytes of headers")
-        key = name.decode("latin-1").lower()
+        key = _names.get(name) or _name(name)
         text = value.decode("latin-1").rstrip(" \t")
         if key == "transfer-encoding":
             self._check_coding(text)
@@ -184,6 +187,14 @@ class Answer:
     def on_message_complete(self) -> None:
         if self.head_done:
             self.done = True
+
+
+def _name(name: bytes) -> str:
+    """In lower case; the same object for the same name.  Names are few, but a server may choose some, hence the bound."""
+    if len(_names) >= _MAX_NAMES:
+        _names.clear()
+    key = _names[name] = name.decode("latin-1").lower()
+    return key
 
 
 def _sentence(error: Exception) -> str:

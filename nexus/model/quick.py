@@ -1,0 +1,55 @@
+"""A quicker way to make a frozen value, for those that every request makes.  What the values mean is said in the other files.
+
+attrs sets each field of a frozen class by a call, since an assignment would be refused.  Here the fields are assigned while the
+object is, for that moment, of a twin class that refuses nothing; with ten fields and more that takes about half the time.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import attrs
+
+T = TypeVar("T")
+
+
+def quick(cls: type[T]) -> type[T]:
+    """The same frozen class with a quicker `__init__`.  Its subclasses are made as attrs makes them.
+
+    The class must be slotted, keyword-only and without a weak reference's slot; defaults must be plain values.
+    Raises TypeError for one that is not.
+    """
+    fields = attrs.fields(cls)  # type: ignore[arg-type]  # mypy cannot know that T is an attrs class
+    for field in fields:
+        if not field.kw_only or field.validator or field.converter or isinstance(field.default, attrs.Factory):  # type: ignore[arg-type]
+            raise TypeError(f"{cls.__name__}.{field.name} is more than a plain field")
+    slow = cls.__init__
+    cls.__init__ = functools.wraps(slow)(_init(cls, slow, fields))  # type: ignore[method-assign]
+    return cls
+
+
+def _twin(cls: type) -> type:
+    """A class whose objects lie in memory as those of `cls` do, and can be written.  No object is of it for longer than it is made."""
+    open_again = {"__setattr__": object.__setattr__, "__delattr__": object.__delattr__}
+    return type(cls.__name__, cls.__bases__, {"__slots__": cls.__dict__["__slots__"], **open_again})
+
+
+def _init(cls: type, slow: Callable[..., None], fields: tuple[attrs.Attribute[Any], ...]) -> Callable[..., None]:
+    known: dict[str, Any] = {f"default_{f.name}": f.default for f in fields if f.default is not attrs.NOTHING}
+    taken = ", ".join(f"{f.name}=default_{f.name}" if f.default is not attrs.NOTHING else f.name for f in fields)
+    given = ", ".join(f"{f.name}={f.name}" for f in fields)
+    lines = [
+        f"def __init__(self, *, {taken}):",
+        "    if self.__class__ is not cls:",
+        f"        return slow(self, {given})",
+        "    become(self, twin)",
+        *(f"    self.{f.name} = {f.name}" for f in fields),
+        "    self.__class__ = cls",
+    ]
+    become = object.__dict__["__class__"].__set__
+    known.update(cls=cls, slow=slow, twin=_twin(cls), become=become)
+    exec("\n".join(lines), known)  # noqa: S102 - as attrs itself does: names of fields, no input
+    made: Callable[..., None] = known["__init__"]
+    return made
