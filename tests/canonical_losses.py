@@ -5,7 +5,6 @@ One table for all dialects: a word means the same, whoever declares it.
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -40,8 +39,6 @@ from nexus.dialects.openai_order import in_order
 from nexus.dialects.openai_write import FAILED
 
 REMINDER = re.compile(r"<system-reminder>.*?</system-reminder>", re.DOTALL)
-FOLLOWS = "The result follows in the next message."
-RESULT = "This is the result of the tool call "
 _NAMED = frozenset({"temperature", "top_p", "top_k", "seed", "presence_penalty", "frequency_penalty", "tool_choice"})
 _ALONE = frozenset({"order", "first_turn", "prefill", "system_role", "system_position", "max_tokens", "stop", "json_object"})
 _THINKING = frozenset({"thinking", "thinking_budget", "effort", "budget_tokens"})
@@ -238,65 +235,6 @@ def _numbered(messages: Sequence[Message]) -> tuple[Message, ...]:
         return attrs.evolve(part, call_id=ids[part.call_id]) if isinstance(part, ToolResult) else part
 
     return tuple(attrs.evolve(message, parts=tuple(map(numbered, message.parts))) for message in messages)
-
-
-# ---------------------------------------------------------------- where a dialect has fewer shapes than the form
-
-
-def worded(said: Conversation) -> Conversation:
-    """As a dialect says it that reads files of text, which are their text, and that always holds to a schema."""
-
-    def read(part: Part) -> Part:
-        if isinstance(part, Document) and part.media_type == "text/csv" and part.data is not None:
-            return Document(name=part.name, text=base64.b64decode(part.data).decode(), cache=part.cache)
-        return attrs.evolve(part, parts=tuple(map(read, part.parts))) if isinstance(part, ToolResult) else part
-
-    asked = said.response_format and attrs.evolve(said.response_format, strict=None)
-    messages = tuple(attrs.evolve(m, parts=tuple(map(read, m.parts))) for m in said.messages)
-    return attrs.evolve(said, messages=messages, response_format=asked)
-
-
-def flat(said: Conversation) -> Conversation:
-    """As a dialect says it that has one text for a turn: the same words, whatever blanks are between them, and what a tool showed after
-    its words."""
-    messages = joined(each for message in said.messages for each in _spread(message))
-    made = (attrs.evolve(message, parts=tuple(_runs(message.parts))) for message in messages)
-    return attrs.evolve(said, messages=joined(message for message in made if message.parts))
-
-
-def _spread(message: Message) -> Iterator[Message]:
-    if message.role is not Role.TOOL:
-        yield message
-        return
-    results = [part for part in message.parts if isinstance(part, ToolResult)]
-    words = [[part for part in result.parts if isinstance(part, Text) and part.text != FOLLOWS] for result in results]
-    yield attrs.evolve(message, parts=tuple(attrs.evolve(r, parts=tuple(_runs(w))) for r, w in zip(results, words, strict=True)))
-    if shown := [part for result in results for part in result.parts if not isinstance(part, Text)]:
-        yield Message(role=Role.USER, parts=tuple(shown))
-
-
-def _runs(parts: Iterable[Part]) -> list[Part]:
-    """Neighbouring texts and neighbouring thoughts made one."""
-    made: list[Part] = []
-    for part in map(_plain, parts):
-        before = made[-1] if made else None
-        if isinstance(part, Text) and isinstance(before, Text):
-            made[-1] = Text(text=before.text + part.text)
-        elif isinstance(part, Reasoning) and isinstance(before, Reasoning) and part.redacted is before.redacted is None:
-            made[-1] = Reasoning(text=before.text + part.text)
-        elif part != Text(text=""):
-            made.append(part)
-    return made
-
-
-def _plain(part: Part) -> Part:
-    if isinstance(part, Document) and part.text is not None:
-        part = Text(text=f"{part.name or ''}{part.text}")
-    elif isinstance(part, Document):
-        return attrs.evolve(part, name=part.name or "document.pdf")
-    if isinstance(part, Text):
-        return Text(text="" if part.text.startswith(RESULT) else "".join(part.text.split()))
-    return part
 
 
 # ---------------------------------------------------------------- replies

@@ -31,8 +31,9 @@ from nexus.dialects.openai import OpenAI
 from nexus.model import CHAT
 from nexus.testing.conformance import spoken
 
-from .canonical_losses import KNOWN, OF_REPLIES, flat, left, left_of, worded
-from .canonical_values import any_answers, any_conversations, any_streams
+from .canonical_anything import any_answers, any_conversations, any_streams
+from .canonical_losses import KNOWN, OF_REPLIES, left, left_of
+from .canonical_shapes import flat, worded
 
 THOROUGH = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 CONTEXT = ReplyContext(request_id="r", model="m", created=1, wants_usage=True)
