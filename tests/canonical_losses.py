@@ -35,8 +35,7 @@ from nexus.dialects.canonical import (
     ToolResult,
     joined,
 )
-from nexus.dialects.openai_order import in_order
-from nexus.dialects.openai_write import FAILED
+from nexus.dialects.openai_turns import FAILED, in_order
 
 REMINDER = re.compile(r"<system-reminder>.*?</system-reminder>", re.DOTALL)
 _NAMED = frozenset({"temperature", "top_p", "top_k", "seed", "presence_penalty", "frequency_penalty", "tool_choice"})
