@@ -11,7 +11,7 @@ import attrs
 
 from nexus.dialects.canonical import Answer, FinishReason, Part, Reasoning, Text, ToolCall
 from nexus.testing.conformance import anthropic_reading
-from nexus.testing.conformance.golden import COMMENT, JSON, Exchange, GoldenTable, with_marks
+from nexus.testing.conformance.golden import COMMENT, JSON, Exchange, GoldenTable, with_halves, with_marks, with_strangers
 from nexus.testing.conformance.scenarios import (
     CITY,
     MODEL,
@@ -220,7 +220,11 @@ def reply(said: Answer) -> JSON:
 def frames(said: Answer, manner: Manner = Manner.USUAL) -> Iterator[bytes]:
     """The events of the stream: a ping after the start, blocks one after another, arguments in pieces of one character."""
     told = _frames(said, manner)
-    return with_marks(told, COMMENT, _event("ping")) if manner is Manner.MARKED else told
+    if manner is Manner.MARKED:
+        return with_marks(told, COMMENT, _event("ping"))
+    if manner is Manner.STRANGE:
+        return with_strangers(tuple(told), STRANGERS)
+    return with_halves(told) if manner is Manner.TORN else told
 
 
 def _frames(said: Answer, manner: Manner) -> Iterator[bytes]:
@@ -298,3 +302,13 @@ def _usage(said: Answer) -> JSON:
         "output_tokens": usage.output_tokens,
         **thought,
     }
+
+
+STRANGERS = (
+    _event("content_block_delta", index=0, delta={"type": "brand_new_delta", "text": "Not said."}),
+    _event("content_block_start", index=7, content_block={"type": "brand_new", "text": "Not said."}),
+    _event("content_block_delta", index=7, delta={"type": "text_delta", "text": "Not said."}),
+    _event("content_block_stop", index=7),
+    _event("brand_new", index=7, text="Not said.", delta={"type": "text_delta", "text": "Not said."}),
+)
+"""What no client of today knows, with words that are no part of the answer."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from nexus.testing.conformance.scenarios import SCENARIOS, Scenario
 
 JSON = Mapping[str, Any]
 COMMENT = b": a comment\n\n"
+_SMILE = re.compile(rb'"([^"\\]*)%b([^"\\]*)"' % "😀".encode())
 
 
 def _words(words: Iterable[str]) -> frozenset[str]:
@@ -117,6 +119,12 @@ class GoldenTable(abc.ABC):
     def error_event(self, message: str) -> bytes:
         """How a server of the dialect breaks a stream off."""
 
+    def named_error(self, message: str) -> bytes | None:
+        """An error that only its name tells from other events; None for streams whose events have no names."""
+        if self.stream_type != "text/event-stream":
+            return None
+        return b"event: error\ndata: " + json.dumps({"message": message}).encode() + b"\n\n"
+
     def sayable(self, answer: Answer) -> Answer:
         """The part of an answer that this dialect has a place for."""
         return answer
@@ -154,6 +162,23 @@ def with_marks(frames: Iterable[bytes], *marks: bytes) -> Iterator[bytes]:
         yield from before
         yield frame
         before = marks
+
+
+def with_halves(frames: Iterable[bytes]) -> Iterator[bytes]:
+    """The events of a stream, each that says 😀 in two: the first ends with one half of it, the second begins with the other."""
+    for frame in frames:
+        found = _SMILE.search(frame)
+        if found is None:
+            yield frame
+            continue
+        yield frame[: found.start()] + b'"%b\\ud83d"' % found[1] + frame[found.end() :]
+        yield frame[: found.start()] + b'"\\ude00%b"' % found[2] + frame[found.end() :]
+
+
+def with_strangers(frames: Sequence[bytes], strangers: Sequence[bytes]) -> Iterator[bytes]:
+    """The events of a stream with others in its middle."""
+    middle = len(frames) // 2
+    yield from (*frames[:middle], *strangers, *frames[middle:])
 
 
 def _event(block: str) -> tuple[str | None, str] | None:

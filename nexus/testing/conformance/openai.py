@@ -12,7 +12,7 @@ import attrs
 from nexus.dialects.canonical import Answer, FinishReason, Part, Reasoning, Text, ToolCall
 from nexus.testing.acts import sse
 from nexus.testing.conformance import openai_reading
-from nexus.testing.conformance.golden import COMMENT, JSON, Exchange, GoldenTable, with_marks
+from nexus.testing.conformance.golden import COMMENT, JSON, Exchange, GoldenTable, with_halves, with_marks, with_strangers
 from nexus.testing.conformance.scenarios import (
     CITY,
     MODEL,
@@ -243,7 +243,11 @@ def reply(said: Answer) -> JSON:
 def frames(said: Answer, manner: Manner = Manner.USUAL) -> Iterator[bytes]:
     """The events of the stream: the role first, text in pieces, the arguments of all calls in turns of one character, usage last."""
     told = _frames(said, at_once=manner is Manner.AT_ONCE)
-    return with_marks(told, COMMENT) if manner is Manner.MARKED else told
+    if manner is Manner.MARKED:
+        return with_marks(told, COMMENT)
+    if manner is Manner.STRANGE:
+        return with_strangers(tuple(told), STRANGERS)
+    return with_halves(told) if manner is Manner.TORN else told
 
 
 def _frames(said: Answer, *, at_once: bool) -> Iterator[bytes]:
@@ -289,3 +293,12 @@ def _usage(said: Answer) -> JSON:
         "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
         "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
     }
+
+
+STRANGERS = (
+    _chunk({"brand_new": "Not said."}),
+    _chunk({"content": [{"type": "brand_new", "text": "Not said."}]}),
+    sse({"type": "brand_new", "text": "Not said.", "delta": {"type": "brand_new_delta", "text": "Not said."}}),
+    b'event: brand_new\ndata: {"message":"Not said.","progress":0.5}\n\n',
+)
+"""What no client of today knows, with words that are no part of the answer."""

@@ -59,7 +59,8 @@ class Manner(enum.StrEnum):
     `USUAL` as the dialect's own servers do.  `AT_ONCE` each tool call with all of its arguments in the event that begins it.
     `IN_TURNS` the arguments of several calls in turns, each call begun before any is complete.  `MARKED` with what clients pass over
     (comments, pings) before and between all events.  `SLOW` with nothing for a while, before the first event and within a later one.
-    `STAYING` with a connection that stays open after the last event.
+    `STAYING` with a connection that stays open after the last event.  `TORN` with the halves of a character in two events, each as an
+    escape.  `STRANGE` with events, and parts of events, of kinds that nobody knows, which hold words.
     """
 
     USUAL = "usual"
@@ -68,6 +69,8 @@ class Manner(enum.StrEnum):
     MARKED = "marked"
     SLOW = "slow"
     STAYING = "staying"
+    TORN = "torn"
+    STRANGE = "strange"
 
 
 @attrs.frozen(kw_only=True)
@@ -90,7 +93,7 @@ class Scenario:
     @property
     def is_loose(self) -> bool:
         """Whether a strict client may refuse the stream: some servers tell theirs so, and within one dialect it passes as it is."""
-        return self.manner in (Manner.AT_ONCE, Manner.IN_TURNS)
+        return self.manner in (Manner.AT_ONCE, Manner.IN_TURNS, Manner.TORN, Manner.STRANGE)
 
     @property
     def request(self) -> str:
@@ -104,7 +107,8 @@ class Failing:
 
     `status` is the backend's, `told` the client's: what can be tried elsewhere is not the client's error, and 502 where nobody
     else was left.  `where` is `status`, `first` (a 200 whose first event is an error), `middle` (an error event after the first
-    words) or `cut` (the connection ends there).  `stays` is a connection that is left open after it.
+    words), `named` (the same, but that only its name says so: `event: error`), `before the end` (the same, and then the last events of
+    a proper stream) or `cut` (the connection ends there).  `stays` is a connection that is left open after it.
     """
 
     name: str
@@ -275,6 +279,10 @@ SCENARIOS: tuple[Scenario, ...] = (
         Scenario(name=name, asked=PLAIN, said=_said("2 + 2 is 4."), whole=False, manner=manner, like="streamed")
         for name, manner in (("pings", Manner.MARKED), ("kept alive", Manner.SLOW), ("silence at the end", Manner.STAYING))
     ),
+    *(
+        Scenario(name=name, asked=PLAIN, said=_said("2 + 2 is 4 😀, I 😀 think."), whole=False, manner=manner, like="streamed")
+        for name, manner in (("halves of characters", Manner.TORN), ("unknown kinds", Manner.STRANGE))
+    ),
 )
 
 EVERYTHING = Scenario(
@@ -306,6 +314,8 @@ FAILURES: tuple[Failing, ...] = (
     Failing(name="529", status=529, told=502),
     Failing(name="error as first event", where="first", told=502),
     Failing(name="error in mid-stream", where="middle"),
+    Failing(name="error by its name", where="named"),
+    Failing(name="error before an end", where="before the end"),
     Failing(name="silence after an error", where="middle", stays=True),
     Failing(name="cut in mid-stream", where="cut"),
 )
