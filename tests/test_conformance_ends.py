@@ -41,6 +41,7 @@ ERRORS = {
     ),
     "a line of its own": ((OPENAI,), b"error: " + json.dumps(LLAMA, indent=1).encode().replace(b"\n", b" ") + b"\n\n"),
     "without a sentence": ((ANTHROPIC,), anthropic_event("error")),
+    "without a name": ((ANTHROPIC,), sse({"type": "error"})),
     "OpenAI's shape": ((ANTHROPIC,), sse({"error": {"message": "out of memory", "code": 500}})),
 }
 SHAPES = [
