@@ -44,6 +44,7 @@ json_values = st.recursive(
 schemas = st.dictionaries(st.text(max_size=5), json_values, max_size=3).map(lambda more: {"type": "object", **more})
 # a model may write anything, JSON or not
 arguments = st.dictionaries(st.text(max_size=5), json_values, max_size=3).map(json.dumps) | words
+objects = st.dictionaries(words, json_values, max_size=3).map(lambda value: json.dumps(value, separators=(",", ":")))
 small = st.floats(0, 1, allow_nan=False)
 maybe_small = st.none() | small
 

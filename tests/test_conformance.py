@@ -10,8 +10,9 @@ from pathlib import Path
 import attrs
 import pytest
 from nexus_anthropic.dialect import Anthropic
+from nexus_anthropic.stream_in import Decoder
 
-from nexus.api import DialectKind, Endpoint, hookimpl, opens
+from nexus.api import DialectKind, Endpoint, Problem, hookimpl, opens
 from nexus.dialects.canonical import Text
 from nexus.dialects.openai import OpenAI
 from nexus.model import CHAT
@@ -25,8 +26,10 @@ from nexus.testing.conformance import (
     OpenAITable,
     __main__,
     declared,
+    own_errors,
     printed,
     run_cell,
+    spoken,
 )
 from nexus.testing.contracts import ConformanceContract
 
@@ -180,6 +183,74 @@ async def test_what_is_not_as_declared_is_found(wrong, stream, found, tmp_path):
     cell = Cell(client=ANTHROPIC, server=Lying(wrong=wrong), scenario=NAMED["tools"], stream=stream)
     with pytest.raises(Nonconforming, match=found):
         await run_cell(cell, tmp_path)
+
+
+# ---------------------------------------------------------------- what a dialect may get wrong
+
+
+class WrongWords(Echo):
+    """Not everything that the dialect's own words promise."""
+
+    keepalive = b": ping\n\n"
+    query = ()
+    forward = ()
+
+    def error(self, problem, request_id):
+        told = Problem(500 if problem.status == 403 else problem.status, problem.code, problem.message, context=problem.context)
+        return super().error(told, request_id)
+
+    def stream_decoder(self):
+        return WrongDecoder()
+
+
+class WrongDecoder(Decoder):
+    """Takes no notice of what a call brings with its start."""
+
+    __slots__ = ()
+
+    def _complete(self, index):
+        self._given.clear()
+        super()._complete(index)
+
+
+class Wrong:
+    @hookimpl
+    def nexus_dialects(self) -> Iterable[DialectKind]:
+        yield DialectKind(name="echo", open=opens(lambda options, scope: WrongWords()))
+
+
+@pytest.mark.parametrize(
+    ("name", "client", "server", "found"),
+    [
+        ("kept alive", EchoTable(), OPENAI, "a comment that Continue's reader takes for the end"),
+        ("streamed", EchoTable(), EchoTable(), "the query that the backend got"),
+        ("calls at once", OPENAI, EchoTable(), "JSONDecodeError"),
+    ],
+)
+async def test_a_dialect_that_is_wrong_is_found(name, client, server, found, tmp_path):
+    cell = Cell(client=client, server=server, scenario=NAMED[name], stream=True)
+    with pytest.raises(Nonconforming, match=found):
+        await run_cell(cell, tmp_path, plugins=(Wrong(),))
+
+
+async def test_headers_of_the_dialect_that_stay_behind_are_found(tmp_path, monkeypatch):
+    monkeypatch.setattr(WrongWords, "query", ("beta",))
+    cell = Cell(client=EchoTable(), server=EchoTable(), scenario=NAMED["streamed"], stream=True)
+    with pytest.raises(Nonconforming, match="the header anthropic-version that the backend got"):
+        await run_cell(cell, tmp_path, plugins=(Wrong(),))
+
+
+async def test_an_error_in_another_type_is_found():
+    async with spoken((Wrong(),)) as dialects:
+        with pytest.raises(Nonconforming, match="403: ValueError: the error type permission_error for a 403, not api_error"):
+            own_errors(EchoTable(), dialects)
+
+
+async def test_who_cannot_be_told_to_wait_has_no_such_row(tmp_path):
+    table = OpenAITable()
+    table.keeps_alive = False
+    cell = Cell(client=table, server=ANTHROPIC, scenario=NAMED["kept alive"], stream=True)
+    assert (await run_cell(cell, tmp_path)).kind == "absent"
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.dialect)

@@ -1,68 +1,24 @@
 """Frames that nobody should send: what each client of each server gets of them, through a real gateway.
 
-None takes the gateway down, and none looks like a proper end.
+None takes the gateway down, and none looks like a proper end.  How streams end is in `test_conformance_ends`.
 """
 
 from __future__ import annotations
 
 import base64
 import json
-from contextlib import asynccontextmanager
 
 import pytest
 
 from nexus.testing import Respond, Stream
-from nexus.testing.conformance import SCENARIOS, TABLES, house
 
-NAMED = {scenario.name: scenario for scenario in SCENARIOS}
-OPENAI, ANTHROPIC = TABLES
-PAIRS = [(client, server) for client in TABLES for server in TABLES]
-TRANSLATED = [(client, server) for client, server in PAIRS if client is not server]
-WORDS = "These words came first. "
-by_name = {"argvalues": PAIRS, "ids": [f"{c.dialect}-{s.dialect}" for c, s in PAIRS]}
-strangers = {"argvalues": TRANSLATED, "ids": [f"{c.dialect}-{s.dialect}" for c, s in TRANSLATED]}
-pairs = pytest.mark.parametrize(("client", "server"), **by_name)
-between = pytest.mark.parametrize(("client", "server"), **strangers)
+from .survivors import ANTHROPIC, NAMED, OPENAI, TABLES, TRANSLATED, WORDS, ask, between, is_broken, pairs, played, survivor
 
 NO_JSON = b'data: {"type": "content_block_delta", "index": 0, \n\n'
 NO_UTF8 = b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"\xff\xfe"},"choices":[{"index":0,"delta":{"content":"\xff\xfe"}}]}\n\n'
 NO_OBJECT = b"data: 7\n\n"
 UNREADABLE = {"no JSON": NO_JSON, "no UTF-8": NO_UTF8, "no object": NO_OBJECT}
 unreadable = pytest.mark.parametrize("frame", list(UNREADABLE.values()), ids=list(UNREADABLE))
-
-
-@asynccontextmanager
-async def survivor(server, tmp_path):
-    """A house that must still answer when the test is over."""
-    async with house(server, tmp_path) as at:
-        yield at
-        at.upstream.default = played(server, "plain", stream=False)
-        heard = await at.ask(OPENAI, OPENAI.bytes_of(OPENAI.simplest, stream=False))
-        assert heard.status == 200, heard.body
-        assert OPENAI.whole(heard.body) == OPENAI.sayable(NAMED["plain"].said)
-
-
-def played(server, name, *, stream):
-    exchange = server.exchange(NAMED[name])
-    if stream:
-        return Stream(exchange.frames, done=False)
-    return Respond(body=server.reply_bytes(exchange), headers={"Content-Type": "application/json"})
-
-
-async def ask(at, client, act, *, stream=True, request=None):
-    at.upstream.default = act
-    body = client.simplest if request is None else request
-    return await at.ask(client, client.bytes_of(body, stream=stream))
-
-
-def is_broken(client, heard, *words):
-    """The client sees what came, an error, and no end."""
-    assert heard.status == 200
-    with pytest.raises(ValueError):  # noqa: PT011 - the strict reader's own
-        client.streamed(heard.body)
-    text, sentence = client.broken(heard.body)
-    assert text == WORDS
-    assert all(word in sentence for word in words), sentence
 
 
 # ---------------------------------------------------------------- streams
@@ -121,7 +77,7 @@ async def test_a_stream_without_any_event_is_a_failed_attempt(client, server, tm
 @pairs
 async def test_an_error_event_in_mid_stream_is_an_error_and_nothing_comes_after_it(client, server, tmp_path):
     async with survivor(server, tmp_path) as at:
-        late = server.exchange(NAMED["plain"]).frames[-2:] if client is not server else ()
+        late = server.exchange(NAMED["plain"]).frames[-2:]
         heard = await ask(at, client, Stream([*server.begun(WORDS), server.error_event("out of memory"), *late], done=False))
         is_broken(client, heard, "out of memory")
 

@@ -34,7 +34,7 @@ from nexus.dialects.canonical import (
 from nexus.model import CHAT
 from nexus.testing.conformance import spoken
 
-from .canonical_values import answers, conversations, json_values, streams, words
+from .canonical_values import answers, conversations, objects, streams
 
 HOME = Target(model="m", home=True, thinks=True)
 CONTEXT = ReplyContext(request_id="r", model="m", created=1, wants_usage=True)
@@ -46,9 +46,6 @@ INSTALLED = tuple(Catalog.load().dialects)
 async def dialects():
     async with spoken() as found:
         yield {name: dialect for name, dialect in found.items() if dialect.translates}
-
-
-objects = st.dictionaries(words, json_values, max_size=3).map(lambda value: json.dumps(value, separators=(",", ":")))
 
 
 def blank(part) -> bool:

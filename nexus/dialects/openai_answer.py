@@ -19,8 +19,8 @@ from nexus.dialects.canonical import (
 )
 from nexus.dialects.jsontext import dumps, loads
 from nexus.dialects.openai_content import arguments_text
-from nexus.dialects.openai_order import in_order
 from nexus.dialects.openai_reader import error_in, usage_of
+from nexus.dialects.openai_turns import in_order
 from nexus.errors import BackendError
 from nexus.model import NO_USAGE, Usage
 

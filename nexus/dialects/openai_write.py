@@ -1,8 +1,11 @@
-"""The canonical form written as an OpenAI chat request.  Reading one is in `openai_read`, replies are in `openai_answer`."""
+"""The canonical form written as an OpenAI chat request: the fields around the messages, which are in `openai_turns`.
+
+Reading one is in `openai_read`, replies are in `openai_answer`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
@@ -10,34 +13,19 @@ import attrs
 from nexus.dialects.canonical import (
     ANY_NAME,
     Conversation,
-    Document,
     Format,
-    Image,
     Losses,
     Lost,
-    Message,
-    Part,
-    Reasoning,
-    Role,
     Target,
-    Text,
     Thinking,
     Tool,
-    ToolCall,
     ToolMode,
-    ToolResult,
-    joined,
     must_call,
 )
 from nexus.dialects.jsontext import dumps
-from nexus.dialects.openai_order import in_order
+from nexus.dialects.openai_turns import Turns
 
 CLOUD_STOPS = 4  # OpenAI's API reference: "up to 4 sequences"
-# Servers with a template of the model's own take a system message only at the top.  What stands further down goes to the
-# user's turn, in the words by which coding agents have always marked such notes.
-_REMINDER = "<system-reminder>\n{}\n</system-reminder>"
-_BETWEEN = "\n\n"
-FAILED = "The tool failed"  # there is no other place for it
 _NO_ARGUMENTS: Mapping[str, Any] = {"type": "object", "properties": {}}
 _EFFORTS = frozenset({"low", "medium", "high"})
 _NEAREST_EFFORT: Mapping[str, str] = {"minimal": "low", "xhigh": "high", "max": "high"}
@@ -64,7 +52,7 @@ class _Writing:
             self.lost.add("n", meant=True)
         body: dict[str, Any] = {
             "model": self.target.model,
-            "messages": self._messages(),
+            "messages": Turns(self.target, self.lost).written(said.messages),
             **self._tools(),
             **self._bounds(),
             "temperature": said.temperature,
@@ -79,120 +67,6 @@ class _Writing:
             "stream_options": {"include_usage": True} if said.stream and self.target.takes_usage else None,
         }
         return {name: value for name, value in body.items() if value is not None}
-
-    # ---- messages
-
-    def _messages(self) -> list[dict[str, Any]]:
-        messages = self.said.messages
-        top = next((i for i, message in enumerate(messages) if message.role is not Role.SYSTEM), len(messages))
-        written = [{"role": "system", "content": self._words(parts)}] if (parts := _all_parts(messages[:top])) else []
-        for message in joined(self._turns(messages[top:])):
-            for made in self._message(message):
-                if made["role"] == "user" and written and written[-1]["role"] == "user":
-                    made = {**made, "content": _both(written.pop()["content"], made["content"])}
-                written.append(made)
-        return written
-
-    def _turns(self, messages: Sequence[Message]) -> Iterable[Message]:
-        """The rest of the conversation, as servers of this kind accept it."""
-        for message in messages:
-            if message.role is Role.SYSTEM and self.target.home:
-                self.lost.add("system_role")
-                yield Message(role=Role.USER, parts=(Text(text=_REMINDER.format(self._words(message.parts))),))
-            else:
-                yield message
-
-    def _message(self, message: Message) -> list[dict[str, Any]]:
-        if message.role is Role.TOOL:
-            return self._results([part for part in message.parts if isinstance(part, ToolResult)])
-        if message.role is Role.ASSISTANT:
-            return [self._assistant(message.parts)]
-        if message.role is Role.SYSTEM:
-            return [{"role": "system", "content": self._words(message.parts)}]
-        return [{"role": "user", "content": self._content(message.parts)}]
-
-    def _assistant(self, parts: Sequence[Part]) -> dict[str, Any]:
-        if in_order(parts) != list(parts):
-            self.lost.add("order")
-        said: dict[str, Any] = {"role": "assistant", "content": self._words(parts, between="")}
-        if thoughts := self._thoughts([part for part in parts if isinstance(part, Reasoning)]):
-            said["reasoning_content"] = thoughts
-        if calls := [part for part in parts if isinstance(part, ToolCall)]:
-            said["tool_calls"] = [self._call(call) for call in calls]
-        return said
-
-    def _call(self, call: ToolCall) -> dict[str, Any]:
-        if call.cache:
-            self.lost.add("cache_control")
-        return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments or "{}"}}
-
-    def _thoughts(self, thoughts: Sequence[Reasoning]) -> str:
-        """OpenAI's own servers take no thinking back; those at home hand it to the model's template."""
-        if any(thought.signature for thought in thoughts):
-            self.lost.add("signature")
-        if any(thought.redacted for thought in thoughts):
-            self.lost.add("redacted_thinking")
-        text = "".join(thought.text for thought in thoughts)
-        if text and not self.target.home:
-            self.lost.add("thinking")
-            return ""
-        return text
-
-    def _results(self, results: Sequence[ToolResult]) -> list[dict[str, Any]]:
-        """One message for each result.  Pictures and files have no place there: they follow as the user's."""
-        written, shown = [], []
-        for result in results:
-            if result.cache:
-                self.lost.add("cache_control")
-            words = self._words(part for part in result.parts if isinstance(part, Text))
-            if result.is_error:
-                self.lost.add("is_error")
-                words = f"{FAILED}: {words}" if words else f"{FAILED}."
-            files = [part for part in result.parts if not isinstance(part, Text)]
-            if files:
-                words = words or "The result follows in the next message."
-                shown += [Text(text=f"This is the result of the tool call {result.call_id}:"), *files]
-            written.append({"role": "tool", "tool_call_id": result.call_id, "content": words})
-        return written + ([{"role": "user", "content": self._content(shown)}] if shown else [])
-
-    def _words(self, parts: Iterable[Part], between: str = _BETWEEN) -> str:
-        """The text of the parts, as one: some servers take no other, and the cache of a local one is kept by it.  What is
-        neither words nor has a place of its own is a loss."""
-        words = []
-        for part in parts:
-            if isinstance(part, Text):
-                self._cached(part)
-                words.append(part.text)
-            elif isinstance(part, Image | Document):
-                self.lost.add("image" if isinstance(part, Image) else "document", meant=True)
-        return between.join(words)
-
-    def _content(self, parts: Sequence[Part]) -> str | list[dict[str, Any]]:
-        if all(isinstance(part, Text) for part in parts):
-            return self._words(parts)
-        written = (self._part(part) for part in parts if isinstance(part, Text | Image | Document))
-        return [part for part in written if part is not None]
-
-    def _part(self, part: Text | Image | Document) -> dict[str, Any] | None:
-        self._cached(part)
-        if isinstance(part, Text):
-            return {"type": "text", "text": part.text}
-        if isinstance(part, Image):
-            if part.url and self.target.image_urls is False:
-                self.lost.add("image_url", meant=True)
-            image = {"url": part.url or f"data:{part.media_type or 'image/png'};base64,{part.data or ''}"}
-            return {"type": "image_url", "image_url": {**image, "detail": part.detail} if part.detail else image}
-        if part.text is not None:
-            return {"type": "text", "text": f"{part.name}\n\n{part.text}" if part.name else part.text}
-        if part.data is None:
-            self.lost.add("document_url", meant=True)
-            return None
-        data = f"data:{part.media_type or 'application/pdf'};base64,{part.data}"
-        return {"type": "file", "file": {"filename": part.name or "document.pdf", "file_data": data}}
-
-    def _cached(self, part: Text | Image | Document) -> None:
-        if part.cache:
-            self.lost.add("cache_control")
 
     # ---- tools
 
@@ -288,13 +162,3 @@ def _effort_of(budget: int | None) -> str | None:
     if budget is None:
         return None
     return "low" if budget <= 2048 else "medium" if budget <= 8192 else "high"
-
-
-def _all_parts(messages: Sequence[Message]) -> list[Part]:
-    return [part for message in messages for part in message.parts]
-
-
-def _both(first: str | list[dict[str, Any]], second: str | list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One turn of the user's made of two: what follows a tool's results stands beside the pictures that they held."""
-    both = (said if isinstance(said, list) else [{"type": "text", "text": said}] for said in (first, second) if said)
-    return [part for parts in both for part in parts]

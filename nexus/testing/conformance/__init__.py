@@ -11,7 +11,8 @@ from nexus.testing.conformance.golden import Exchange, GoldenTable, sse_events
 from nexus.testing.conformance.house import Heard, House, house
 from nexus.testing.conformance.matrix import cells, declared, matrix, printed
 from nexus.testing.conformance.openai import OpenAITable
-from nexus.testing.conformance.scenarios import FAILURES, SCENARIOS, Failing, Scenario
+from nexus.testing.conformance.own_errors import own_errors
+from nexus.testing.conformance.scenarios import FAILURES, SCENARIOS, Failing, Manner, Scenario
 
 TABLES: tuple[GoldenTable, ...] = (OpenAITable(), AnthropicTable())
 """The dialects whose goldens come with Nexus."""
@@ -27,6 +28,7 @@ __all__ = [
     "GoldenTable",
     "Heard",
     "House",
+    "Manner",
     "Nonconforming",
     "OpenAITable",
     "Outcome",
@@ -37,6 +39,7 @@ __all__ = [
     "ends_early",
     "house",
     "matrix",
+    "own_errors",
     "printed",
     "run_cell",
     "spoken",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -10,7 +11,7 @@ import attrs
 
 from nexus.dialects.canonical import Answer, FinishReason, Part, Reasoning, Text, ToolCall
 from nexus.testing.conformance import anthropic_reading
-from nexus.testing.conformance.golden import JSON, Exchange, GoldenTable
+from nexus.testing.conformance.golden import COMMENT, JSON, Exchange, GoldenTable, with_halves, with_marks, with_strangers
 from nexus.testing.conformance.scenarios import (
     CITY,
     MODEL,
@@ -24,6 +25,7 @@ from nexus.testing.conformance.scenarios import (
     SUM,
     UNICODE,
     ZURICH,
+    Manner,
     Scenario,
 )
 
@@ -160,11 +162,15 @@ class AnthropicTable(GoldenTable):
 
     dialect = "anthropic"
     path = "/v1/messages"
-    headers: Mapping[str, str] = {"x-api-key": "client-key", "anthropic-version": "2023-06-01"}
+    headers: Mapping[str, str] = {"anthropic-version": "2023-06-01", "anthropic-beta": "golden-2026-01-01"}
+    query = "beta=true"
+    credentials: Mapping[str, str] = {"x-api-key": "client-key"}
+    wants = frozenset({"anthropic-version"})
     home = False
 
     def exchange(self, scenario: Scenario) -> Exchange:
-        return attrs.evolve(SAID.get(scenario.name, Exchange()), reply=reply(scenario.said), frames=tuple(frames(scenario.said)))
+        told = tuple(frames(scenario.said, scenario.manner))
+        return attrs.evolve(SAID.get(scenario.request, Exchange()), reply=reply(scenario.said), frames=told)
 
     def streaming(self, request: JSON) -> JSON:
         return {**request, "stream": True}
@@ -211,19 +217,35 @@ def reply(said: Answer) -> JSON:
     }
 
 
-def frames(said: Answer) -> Iterator[bytes]:
+def frames(said: Answer, manner: Manner = Manner.USUAL) -> Iterator[bytes]:
     """The events of the stream: a ping after the start, blocks one after another, arguments in pieces of one character."""
+    told = _frames(said, manner)
+    if manner is Manner.MARKED:
+        return with_marks(told, COMMENT, _event("ping"))
+    if manner is Manner.STRANGE:
+        return with_strangers(tuple(told), STRANGERS)
+    return with_halves(told) if manner is Manner.TORN else told
+
+
+def _frames(said: Answer, manner: Manner) -> Iterator[bytes]:
     yield _event("message_start", message={**_message(said), "usage": {**_usage(said), "output_tokens": 1}})
     yield _event("ping")
-    for index, part in enumerate(said.parts or (Text(text=""),)):
-        yield _event("content_block_start", index=index, content_block={**_block(part), **_empty(part)})
-        for delta in _deltas(part):
-            yield _event("content_block_delta", index=index, delta=delta)
-        yield _event("content_block_stop", index=index)
+    blocks = [list(_filled(index, part, manner)) for index, part in enumerate(said.parts or (Text(text=""),))]
+    together = itertools.zip_longest(*blocks) if manner is Manner.IN_TURNS else blocks
+    yield from (event for events in together for event in events if event is not None)
     delta = {"stop_reason": _finish(said), "stop_sequence": said.stop_sequence}
     told = {name: count for name, count in _usage(said).items() if name.startswith("output")}
     yield _event("message_delta", delta=delta, usage=told)
     yield _event("message_stop")
+
+
+def _filled(index: int, part: Part, manner: Manner) -> Iterator[bytes]:
+    """One block, from its start to its stop.  Told at once, a call brings its input with its start, as some servers do."""
+    whole = manner is Manner.AT_ONCE and isinstance(part, ToolCall)
+    yield _event("content_block_start", index=index, content_block={**_block(part), **({} if whole else _empty(part))})
+    for delta in () if whole else _deltas(part):
+        yield _event("content_block_delta", index=index, delta=delta)
+    yield _event("content_block_stop", index=index)
 
 
 def _message(said: Answer) -> JSON:
@@ -280,3 +302,13 @@ def _usage(said: Answer) -> JSON:
         "output_tokens": usage.output_tokens,
         **thought,
     }
+
+
+STRANGERS = (
+    _event("content_block_delta", index=0, delta={"type": "brand_new_delta", "text": "Not said."}),
+    _event("content_block_start", index=7, content_block={"type": "brand_new", "text": "Not said."}),
+    _event("content_block_delta", index=7, delta={"type": "text_delta", "text": "Not said."}),
+    _event("content_block_stop", index=7),
+    _event("brand_new", index=7, text="Not said.", delta={"type": "text_delta", "text": "Not said."}),
+)
+"""What no client of today knows, with words that are no part of the answer."""

@@ -24,6 +24,7 @@ TYPES = {
     401: "authentication_error",
     403: "permission_error",
     404: "not_found_error",
+    408: "api_error",  # Anthropic has no word of its own for what took too long
     413: "request_too_large",
     429: "rate_limit_error",
     503: "overloaded_error",

@@ -14,7 +14,9 @@ from nexus.dialects.canonical import Answer
 from nexus.testing.acts import Act, Respond, Stream
 from nexus.testing.conformance.golden import JSON, Exchange, GoldenTable
 from nexus.testing.conformance.house import LOSS_HEADER, PATIENCE_SECONDS, Heard, House, house
-from nexus.testing.conformance.scenarios import Failing, Scenario
+from nexus.testing.conformance.scenarios import SCENARIOS, Failing, Manner, Scenario
+from nexus.testing.conformance.waiting import KEPT_ALIVE_AFTER, ask_slowly
+from nexus.testing.incoming import Received
 from nexus.testing.upstream import ScriptedUpstream
 
 WORDS = "These words came before it broke. "
@@ -58,10 +60,12 @@ class Cell:
     @property
     def declared(self) -> Outcome:
         """How it must end, by what the tables say."""
+        if isinstance(self.scenario, Failing) and self.scenario.where == "named" and self.server.named_error("") is None:
+            return ABSENT
         if not isinstance(self.scenario, Scenario):
             return KEPT
         asked, served = self.client.exchange(self.scenario), self.server.exchange(self.scenario)
-        if asked.request is None:
+        if asked.request is None or (self.scenario.manner is Manner.SLOW and not self.client.keeps_alive):
             return ABSENT
         if self.native:
             return KEPT
@@ -90,7 +94,8 @@ async def run_cell(cell: Cell, state_dir: Path, *, plugins: Sequence[Any] = ()) 
     if outcome is ABSENT:
         return outcome
     try:
-        async with house(cell.server, state_dir, plugins=plugins) as at:
+        slow = isinstance(cell.scenario, Scenario) and cell.scenario.manner is Manner.SLOW
+        async with house(cell.server, state_dir, plugins=plugins, keepalive_seconds=KEPT_ALIVE_AFTER if slow else 60.0) as at:
             if cell.scenario is None:
                 await _abort(cell, at)
             elif isinstance(cell.scenario, Failing):
@@ -109,8 +114,11 @@ async def _exchange(cell: Cell, scenario: Scenario, at: House) -> None:
     theirs, served = cell.client.exchange(scenario), cell.server.exchange(scenario)
     assert theirs.request is not None, "such a cell is absent"
     asked = cell.client.bytes_of(theirs.request, stream=cell.stream)
-    at.upstream.default = _act(cell, scenario, served)
-    heard = await at.ask(cell.client, asked)
+    if scenario.manner is Manner.SLOW:
+        heard = await ask_slowly(at, cell.client, asked, served.frames)
+    else:
+        at.upstream.default = _act(cell, scenario, served)
+        heard = await at.ask(cell.client, asked)
     if cell.declared.kind == "refused":
         _refused(cell, heard, at.upstream)
         return
@@ -119,19 +127,25 @@ async def _exchange(cell: Cell, scenario: Scenario, at: House) -> None:
     _same(heard.kind, cell.client.stream_type if cell.stream else "application/json", f"{cell}: content type")
     _arrived(cell, asked, served.arriving(theirs.omits), at.upstream)
     _answered(cell, scenario, heard, served)
+    _same(await at.outcome(heard), "ok", f"{cell}: the outcome that is remembered")
+    if scenario.manner is Manner.STAYING:
+        await at.upstream.until(lambda: at.upstream.disconnected == 1, PATIENCE_SECONDS)
 
 
 def _act(cell: Cell, scenario: Scenario, served: Exchange) -> Act:
     if not cell.stream:
         return Respond(body=cell.server.reply_bytes(served), headers={"Content-Type": "application/json"})
     wire, cut = b"".join(served.frames), scenario.cut
-    return Stream([wire[at : at + cut] for at in range(0, len(wire), cut)] if cut else served.frames, done=False)
+    pieces = [wire[at : at + cut] for at in range(0, len(wire), cut)] if cut else served.frames
+    return Stream(pieces, done=False, end="hang" if scenario.manner is Manner.STAYING else "proper")
 
 
 def _arrived(cell: Cell, asked: bytes, expected: JSON | None, upstream: ScriptedUpstream) -> None:
     _same(len(upstream.requests), 1, f"{cell}: requests that the backend got")
     (received,) = upstream.requests
     _same(received.path, cell.server.path, f"{cell}: the path that was asked")
+    _same(received.query, cell.client.query if cell.native else "", f"{cell}: the query that the backend got")
+    _headed(cell, received)
     if cell.native:
         _same(received.body, asked, f"{cell}: the bytes that the backend got")
         return
@@ -140,13 +154,26 @@ def _arrived(cell: Cell, asked: bytes, expected: JSON | None, upstream: Scripted
     _same(received.json, cell.server.streaming(expected) if cell.stream else expected, f"{cell}: the request that the backend got")
 
 
+def _headed(cell: Cell, received: Received) -> None:
+    """The headers of the client's dialect are for servers of it; what it shows to be let in is for nobody."""
+    for name, value in cell.client.headers.items():
+        if cell.native or name not in cell.server.wants:
+            _same(received.header(name), value if cell.native else None, f"{cell}: the header {name} that the backend got")
+    shown = [value for _, value in received.headers if value in cell.client.credentials.values()]
+    _same(shown, [], f"{cell}: credentials of the client's that the backend got")
+    missing = [name for name in cell.server.wants if not received.header(name)]
+    _same(missing, [], f"{cell}: headers that the backend wants and did not get")
+
+
 def _answered(cell: Cell, scenario: Scenario, heard: Heard, served: Exchange) -> None:
-    if cell.native:
+    if cell.native and scenario.manner is not Manner.SLOW:
         _same(
             heard.body,
             b"".join(served.frames) if cell.stream else cell.server.reply_bytes(served),
             f"{cell}: the bytes that the client got",
         )
+    if cell.native and scenario.is_loose:
+        return
     read = cell.client.streamed if cell.stream else cell.client.whole
     expected = cell.client.sayable(cell.server.sayable(scenario.said))
     got = read(heard.body)
@@ -169,16 +196,33 @@ async def _failure(cell: Cell, failing: Failing, at: House) -> None:
     at.upstream.default = _failing_act(cell, failing)
     heard = await at.ask(cell.client, _plain(cell))
     _same(heard.status, failing.told, f"{cell}: status, with {heard.body[:300]!r}")
-    if heard.status == 200:
+    if heard.status == 200 and cell.native and failing.where == "named":
+        sentence = _as_told(cell, heard, failing)  # a strict client need not know it for an error
+    elif heard.status == 200:
         text, sentence = cell.client.broken(heard.body)
         _same(text, WORDS, f"{cell}: the words before the error")
+        if cell.native and failing.where != "cut":
+            _as_told(cell, heard, failing)
     else:
         sentence = cell.client.error(heard.status, heard.body)
         _same(heard.kind, "application/json", f"{cell}: content type")
         if cell.native and failing.status == failing.told == 400:
             _same(heard.body, cell.server.error_body(400, SENTENCE), f"{cell}: the bytes that the client got")
+    _same(await at.outcome(heard), "broken" if heard.status == 200 else "refused", f"{cell}: the outcome that is remembered")
     if failing.where != "cut" and SENTENCE not in sentence:
         raise Nonconforming(f"{cell}: the client is told {sentence!r}, and not what the backend said")
+
+
+def _as_told(cell: Cell, heard: Heard, failing: Failing) -> str:
+    """Within a dialect the error is the server's own, and the last that comes."""
+    told = b"".join([*cell.server.begun(WORDS), _error_event(cell, failing)])
+    _same(heard.body, told, f"{cell}: the bytes that the client got")
+    return told.decode()
+
+
+def _error_event(cell: Cell, failing: Failing) -> bytes:
+    named = cell.server.named_error(SENTENCE) if failing.where == "named" else None
+    return named or cell.server.error_event(SENTENCE)
 
 
 def _failing_act(cell: Cell, failing: Failing) -> Act:
@@ -189,9 +233,10 @@ def _failing_act(cell: Cell, failing: Failing) -> Act:
     if failing.where == "first":
         return Stream([server.error_event(SENTENCE)], done=False)
     begun = server.begun(WORDS)
-    if failing.where == "middle":
-        return Stream([*begun, server.error_event(SENTENCE)], done=False)
-    return Stream(begun, done=False, end="cut")
+    if failing.where == "cut":
+        return Stream(begun, done=False, end="cut")
+    late = server.exchange(SCENARIOS[0]).frames[-3:] if failing.where == "before the end" else ()
+    return Stream([*begun, _error_event(cell, failing), *late], done=False, end="hang" if failing.stays else "proper")
 
 
 # ---------------------------------------------------------------- leaving

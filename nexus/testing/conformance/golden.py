@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import abc
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -13,6 +14,8 @@ from nexus.dialects.canonical import Answer, Part, Reasoning, Text, ToolCall
 from nexus.testing.conformance.scenarios import SCENARIOS, Scenario
 
 JSON = Mapping[str, Any]
+COMMENT = b": a comment\n\n"
+_SMILE = re.compile(rb'"([^"\\]*)%b([^"\\]*)"' % "😀".encode())
 
 
 def _words(words: Iterable[str]) -> frozenset[str]:
@@ -56,9 +59,13 @@ class Exchange:
 class GoldenTable(abc.ABC):
     """All that the suite knows of one dialect.
 
-    `dialect` is its registered name, `path` where a chat is asked for, `headers` what its clients send beside.  `home` says whether
-    the servers that the table describes run models themselves.  `stream_type` is the content type of its streams, `spare` how many of a stream's last events may be missing
-    without the answer being cut.
+    `dialect` is its registered name, `path` where a chat is asked for.  `headers` and `query` are what its clients send beside, and what
+    its servers get from them: a server of another dialect gets nothing of it.  `credentials` are headers that no server gets, `wants`
+    are names of headers that every request to its servers must have.
+
+    `home` says whether the servers that the table describes run models themselves.  `stream_type` is the content type of its streams,
+    `spare` how many of a stream's last events may be missing without the answer being cut, `keeps_alive` whether its clients can be
+    told to wait.
 
     The readers are the suite's own eyes: they are written from the dialect's documentation and do not use its code.  They raise
     ValueError, which says what a strict client would not take: a missing field, events out of order.
@@ -67,13 +74,17 @@ class GoldenTable(abc.ABC):
     dialect: str
     path: str
     headers: Mapping[str, str] = {}
+    query: str = ""
+    credentials: Mapping[str, str] = {}
+    wants: frozenset[str] = frozenset()
+    keeps_alive: bool = True
     stream_type: str = "text/event-stream"
     spare: int = 0
     home: bool = True
 
     @abc.abstractmethod
     def exchange(self, scenario: Scenario) -> Exchange:
-        """The scenario in this dialect's words."""
+        """The scenario in this dialect's words: the request under `scenario.request`, the stream in `scenario.manner`."""
 
     @abc.abstractmethod
     def streaming(self, request: JSON) -> JSON:
@@ -108,6 +119,12 @@ class GoldenTable(abc.ABC):
     def error_event(self, message: str) -> bytes:
         """How a server of the dialect breaks a stream off."""
 
+    def named_error(self, message: str) -> bytes | None:
+        """An error that only its name tells from other events; None for streams whose events have no names."""
+        if self.stream_type != "text/event-stream":
+            return None
+        return b"event: error\ndata: " + json.dumps({"message": message}).encode() + b"\n\n"
+
     def sayable(self, answer: Answer) -> Answer:
         """The part of an answer that this dialect has a place for."""
         return answer
@@ -131,16 +148,43 @@ class GoldenTable(abc.ABC):
 
 def sse_events(body: bytes) -> list[tuple[str | None, str]]:
     """The name and the data of every server-sent event; comments are left out.  Raises ValueError where the stream ends within an
-    event or holds a line that is none."""
+    event or holds a line that is none, or a comment that a client is known to take for the end."""
     text = body.decode()
     if text and not text.endswith("\n\n"):
         raise ValueError(f"the stream ends within an event: {text[-60:]!r}")
     return [event for block in text.split("\n\n")[:-1] if (event := _event(block)) is not None]
 
 
+def with_marks(frames: Iterable[bytes], *marks: bytes) -> Iterator[bytes]:
+    """The events of a stream with marks that clients pass over before and between them; before the first only the first mark."""
+    before: tuple[bytes, ...] = marks[:1]
+    for frame in frames:
+        yield from before
+        yield frame
+        before = marks
+
+
+def with_halves(frames: Iterable[bytes]) -> Iterator[bytes]:
+    """The events of a stream, each that says 😀 in two: the first ends with one half of it, the second begins with the other."""
+    for frame in frames:
+        found = _SMILE.search(frame)
+        if found is None:
+            yield frame
+            continue
+        yield frame[: found.start()] + b'"%b\\ud83d"' % found[1] + frame[found.end() :]
+        yield frame[: found.start()] + b'"\\ude00%b"' % found[2] + frame[found.end() :]
+
+
+def with_strangers(frames: Sequence[bytes], strangers: Sequence[bytes]) -> Iterator[bytes]:
+    """The events of a stream with others in its middle."""
+    middle = len(frames) // 2
+    yield from (*frames[:middle], *strangers, *frames[middle:])
+
+
 def _event(block: str) -> tuple[str | None, str] | None:
     name, data = None, []
     for line in block.split("\n"):
+        need(not line.startswith(": ping"), "a comment that Continue's reader takes for the end of the stream: ': ping'")
         field, colon, value = line.partition(":")
         value = value.removeprefix(" ")
         if field == "event":

@@ -12,7 +12,7 @@ import attrs
 from nexus.dialects.canonical import Answer, FinishReason, Part, Reasoning, Text, ToolCall
 from nexus.testing.acts import sse
 from nexus.testing.conformance import openai_reading
-from nexus.testing.conformance.golden import JSON, Exchange, GoldenTable
+from nexus.testing.conformance.golden import COMMENT, JSON, Exchange, GoldenTable, with_halves, with_marks, with_strangers
 from nexus.testing.conformance.scenarios import (
     CITY,
     MODEL,
@@ -23,6 +23,7 @@ from nexus.testing.conformance.scenarios import (
     SUM,
     UNICODE,
     ZURICH,
+    Manner,
     Scenario,
 )
 
@@ -169,12 +170,14 @@ class OpenAITable(GoldenTable):
 
     dialect = "openai"
     path = "/v1/chat/completions"
-    headers: Mapping[str, str] = {"authorization": "Bearer client-key"}
+    headers: Mapping[str, str] = {"openai-organization": "org-golden"}
+    credentials: Mapping[str, str] = {"authorization": "Bearer client-key"}
     spare = 2  # the usage and [DONE]: what was said is complete with its finish_reason
 
     def exchange(self, scenario: Scenario) -> Exchange:
         said = self.sayable(scenario.said)
-        return attrs.evolve(SAID.get(scenario.name, Exchange()), reply=reply(said), frames=tuple(frames(said)))
+        told = tuple(frames(said, scenario.manner))
+        return attrs.evolve(SAID.get(scenario.request, Exchange()), reply=reply(said), frames=told)
 
     def streaming(self, request: JSON) -> JSON:
         return {**request, "stream": True, "stream_options": {"include_usage": True}}
@@ -237,16 +240,25 @@ def reply(said: Answer) -> JSON:
     }
 
 
-def frames(said: Answer) -> Iterator[bytes]:
+def frames(said: Answer, manner: Manner = Manner.USUAL) -> Iterator[bytes]:
     """The events of the stream: the role first, text in pieces, the arguments of all calls in turns of one character, usage last."""
+    told = _frames(said, at_once=manner is Manner.AT_ONCE)
+    if manner is Manner.MARKED:
+        return with_marks(told, COMMENT)
+    if manner is Manner.STRANGE:
+        return with_strangers(tuple(told), STRANGERS)
+    return with_halves(told) if manner is Manner.TORN else told
+
+
+def _frames(said: Answer, *, at_once: bool) -> Iterator[bytes]:
     yield _chunk({"role": "assistant", "content": None})
     for part in said.parts:
         if isinstance(part, Text | Reasoning):
             key = "content" if isinstance(part, Text) else "reasoning_content"
             yield from (_chunk({key: part.text[at : at + 7]}) for at in range(0, len(part.text), 7))
     for index, call in enumerate(_calls(said.parts)):
-        yield _chunk({"tool_calls": [{"index": index, **_call(call.id, call.name, "")}]})
-    for pieces in itertools.zip_longest(*(call.arguments for call in _calls(said.parts))):
+        yield _chunk({"tool_calls": [{"index": index, **_call(call.id, call.name, call.arguments if at_once else "")}]})
+    for pieces in () if at_once else itertools.zip_longest(*(call.arguments for call in _calls(said.parts))):
         for index, piece in enumerate(pieces):
             if piece:
                 yield _chunk({"tool_calls": [{"index": index, "function": {"arguments": piece}}]})
@@ -281,3 +293,12 @@ def _usage(said: Answer) -> JSON:
         "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
         "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
     }
+
+
+STRANGERS = (
+    _chunk({"brand_new": "Not said."}),
+    _chunk({"content": [{"type": "brand_new", "text": "Not said."}]}),
+    sse({"type": "brand_new", "text": "Not said.", "delta": {"type": "brand_new_delta", "text": "Not said."}}),
+    b'event: brand_new\ndata: {"message":"Not said.","progress":0.5}\n\n',
+)
+"""What no client of today knows, with words that are no part of the answer."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import enum
+
 import attrs
 
 from nexus.dialects.canonical import (
@@ -51,12 +53,32 @@ UNICODE = (
 )
 
 
+class Manner(enum.StrEnum):
+    """How a backend tells a stream.
+
+    `USUAL` as the dialect's own servers do.  `AT_ONCE` each tool call with all of its arguments in the event that begins it.
+    `IN_TURNS` the arguments of several calls in turns, each call begun before any is complete.  `MARKED` with what clients pass over
+    (comments, pings) before and between all events.  `SLOW` with nothing for a while, before the first event and within a later one.
+    `STAYING` with a connection that stays open after the last event.  `TORN` with the halves of a character in two events, each as an
+    escape.  `STRANGE` with events, and parts of events, of kinds that nobody knows, which hold words.
+    """
+
+    USUAL = "usual"
+    AT_ONCE = "at once"
+    IN_TURNS = "in turns"
+    MARKED = "marked"
+    SLOW = "slow"
+    STAYING = "staying"
+    TORN = "torn"
+    STRANGE = "strange"
+
+
 @attrs.frozen(kw_only=True)
 class Scenario:
     """One exchange.  `said` is what the backend answers: its `id` and `model` are not compared.
 
     `whole` and `streamed` say in which ways it is asked for.  `cut` is into pieces of how many bytes the backend's stream is
-    cut, 0 for one piece an event.
+    cut, 0 for one piece an event.  `manner` is how the stream is told; `like` names the scenario that asks the same.
     """
 
     name: str
@@ -65,6 +87,18 @@ class Scenario:
     whole: bool = True
     streamed: bool = True
     cut: int = 0
+    manner: Manner = Manner.USUAL
+    like: str = ""
+
+    @property
+    def is_loose(self) -> bool:
+        """Whether a strict client may refuse the stream: some servers tell theirs so, and within one dialect it passes as it is."""
+        return self.manner in (Manner.AT_ONCE, Manner.IN_TURNS, Manner.TORN, Manner.STRANGE)
+
+    @property
+    def request(self) -> str:
+        """The name under which a table has the request."""
+        return self.like or self.name
 
 
 @attrs.frozen(kw_only=True)
@@ -73,13 +107,15 @@ class Failing:
 
     `status` is the backend's, `told` the client's: what can be tried elsewhere is not the client's error, and 502 where nobody
     else was left.  `where` is `status`, `first` (a 200 whose first event is an error), `middle` (an error event after the first
-    words) or `cut` (the connection ends there).
+    words), `named` (the same, but that only its name says so: `event: error`), `before the end` (the same, and then the last events of
+    a proper stream) or `cut` (the connection ends there).  `stays` is a connection that is left open after it.
     """
 
     name: str
     status: int = 200
     told: int = 200
     where: str = "status"
+    stays: bool = False
 
 
 def _said(text: str = "", *parts: Part, **fields: object) -> Answer:
@@ -131,6 +167,13 @@ _CALLED = (
     ),
 )
 _BOTH = {"tools": (WEATHER, CLOCK)}
+BOTH_ASKED = _asked(_user("Weather and time in Paris?"), tool_choice=ToolChoice(mode=ToolMode.REQUIRED), **_BOTH)
+BOTH_CALLED = _said(
+    "",
+    ToolCall(id="call_W1", name="get_weather", arguments=PARIS),
+    ToolCall(id="call_T2", name="get_time", arguments=ZURICH),
+    finish=FinishReason.TOOL_CALLS,
+)
 
 SCENARIOS: tuple[Scenario, ...] = (
     Scenario(name="plain", asked=PLAIN, said=_said("2 + 2 is 4."), streamed=False),
@@ -143,13 +186,8 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
     Scenario(
         name="parallel tools",
-        asked=_asked(_user("Weather and time in Paris?"), tool_choice=ToolChoice(mode=ToolMode.REQUIRED), **_BOTH),
-        said=_said(
-            "",
-            ToolCall(id="call_W1", name="get_weather", arguments=PARIS),
-            ToolCall(id="call_T2", name="get_time", arguments=ZURICH),
-            finish=FinishReason.TOOL_CALLS,
-        ),
+        asked=BOTH_ASKED,
+        said=BOTH_CALLED,
     ),
     Scenario(
         name="forced tool",
@@ -233,6 +271,18 @@ SCENARIOS: tuple[Scenario, ...] = (
         asked=_asked(HELLO, _assistant("Hello."), _system(Text(text="Be brief from here on.")), _user("How are you?")),
         said=_said("Well."),
     ),
+    *(
+        Scenario(name=name, asked=BOTH_ASKED, said=BOTH_CALLED, whole=False, manner=manner, like="parallel tools")
+        for name, manner in (("calls at once", Manner.AT_ONCE), ("calls in turns", Manner.IN_TURNS))
+    ),
+    *(
+        Scenario(name=name, asked=PLAIN, said=_said("2 + 2 is 4."), whole=False, manner=manner, like="streamed")
+        for name, manner in (("pings", Manner.MARKED), ("kept alive", Manner.SLOW), ("silence at the end", Manner.STAYING))
+    ),
+    *(
+        Scenario(name=name, asked=PLAIN, said=_said("2 + 2 is 4 😀, I 😀 think."), whole=False, manner=manner, like="streamed")
+        for name, manner in (("halves of characters", Manner.TORN), ("unknown kinds", Manner.STRANGE))
+    ),
 )
 
 EVERYTHING = Scenario(
@@ -255,11 +305,17 @@ FAILURES: tuple[Failing, ...] = (
     Failing(name="413", status=413, told=413),
     Failing(name="422", status=422, told=422),
     Failing(name="401", status=401, told=502),
+    Failing(name="403", status=403, told=502),
     Failing(name="404", status=404, told=502),
     Failing(name="429", status=429, told=429),
     Failing(name="500", status=500, told=502),
+    Failing(name="503", status=503, told=502),
+    Failing(name="504", status=504, told=502),
     Failing(name="529", status=529, told=502),
     Failing(name="error as first event", where="first", told=502),
     Failing(name="error in mid-stream", where="middle"),
+    Failing(name="error by its name", where="named"),
+    Failing(name="error before an end", where="before the end"),
+    Failing(name="silence after an error", where="middle", stays=True),
     Failing(name="cut in mid-stream", where="cut"),
 )
