@@ -58,6 +58,8 @@ def fields_of(body: bytes, known: frozenset[str] = frozenset()) -> Fields:
 def _judge(fields: Fields, body: bytes, known: frozenset[str]) -> None:
     if len(body) < _LARGE or not _is_all(fields, body):
         _refuse_twins(body)
+    if known.issuperset(fields):
+        return
     for key in fields.keys() - known:
         if key not in _JUDGED and key.casefold() in _JUDGED:
             # servers written in Go read keys without regard to case: two spellings would mean two different requests
