@@ -12,6 +12,7 @@ from pathlib import Path
 
 import attrs
 import pytest
+from aiohttp import web
 
 from nexus.api import (
     BackendError,
@@ -33,6 +34,9 @@ from nexus.api import (
     Refused,
     Reply,
     Report,
+    Route,
+    Routes,
+    RoutesKind,
     Sighting,
     Source,
     SourceKind,
@@ -43,7 +47,15 @@ from nexus.api import (
 )
 from nexus.backends import HTTPBackend
 from nexus.testing import openai_server, sse
-from nexus.testing.contracts import BackendContract, DialectContract, Golden, ObserverContract, SourceContract, StageContract
+from nexus.testing.contracts import (
+    BackendContract,
+    DialectContract,
+    Golden,
+    ObserverContract,
+    RoutesContract,
+    SourceContract,
+    StageContract,
+)
 from nexus.testing.contracts.backend import GARBAGE, ODD_LISTS
 
 BREACH = (Exception, pytest.fail.Exception)
@@ -718,6 +730,48 @@ class TestCountingObserver(ObserverContract):
 async def test_a_broken_observer_is_caught(see):
     kind = ObserverKind(name="broken", open=opens(type("Broken", (Counting,), {"see": see})))
     assert await broken(type("Breach", (ObserverContract,), {"kind": kind}), "test_see_takes_every_event")
+    assert await broken(type("Breach", (ObserverContract,), {"kind": kind}), "test_seer_takes_every_event_of_its_type")
+
+
+# ---------------------------------------------------------------- routes
+
+
+class Greeting(Routes):
+    """Answers one path."""
+
+    def __init__(self, options, scope):
+        pass
+
+    def routes(self):
+        yield Route(path="/greeting/{tail}", handler=self.greet)
+
+    async def greet(self, request):
+        return web.Response(text=request.match_info["tail"])
+
+
+class TestGreetingRoutes(RoutesContract):
+    kind = RoutesKind(name="greeting", open=opens(Greeting))
+
+
+async def failing(request):
+    raise ValueError("no")
+
+
+@pytest.mark.parametrize(
+    ("promise", "routes"),
+    [
+        ("test_routes_can_be_mounted", ()),
+        ("test_routes_can_be_mounted", ("/x",)),
+        ("test_routes_can_be_mounted", (Route(path="x", handler=failing),)),
+        ("test_routes_can_be_mounted", (Route(path="/v1/x", handler=failing),)),
+        ("test_routes_can_be_mounted", (Route(path="/x", handler=failing, method="get"),)),
+        ("test_routes_can_be_mounted", (Route(path="/x", handler=failing), Route(path="/x", handler=failing))),
+        ("test_every_get_is_answered", (Route(path="/x", handler=failing),)),
+    ],
+)
+async def test_broken_routes_are_caught(promise, routes):
+    kind = RoutesKind(name="broken", open=opens(type("Broken", (Greeting,), {"routes": lambda self: routes})))
+    assert await broken(type("Breach", (RoutesContract,), {"kind": kind}), promise)
 
 
 URL = "http://127.0.0.1:1"
@@ -824,7 +878,9 @@ async def test_a_kind_without_a_fingerprint_is_skipped():
         await contract().test_the_fingerprint_matches_the_double()
 
 
-@pytest.mark.parametrize("contract", [BackendContract, StageContract, DialectContract, SourceContract, ObserverContract])
+@pytest.mark.parametrize(
+    "contract", [BackendContract, StageContract, DialectContract, SourceContract, ObserverContract, RoutesContract]
+)
 def test_every_promise_is_broken_by_somebody_here(contract):
     named = set(re.findall(r'"(test_\w+)"', Path(__file__).read_text(encoding="utf-8")))
     assert {name for name in dir(contract) if name.startswith("test_")} <= named

@@ -6,6 +6,7 @@ Each file holds one kind.  pytest may be imported here and in the fixtures, nowh
 from nexus.testing.contracts.backend import BackendContract
 from nexus.testing.contracts.conformance import ConformanceContract
 from nexus.testing.contracts.dialect import DialectContract, Golden
+from nexus.testing.contracts.routes import RoutesContract
 from nexus.testing.contracts.stage import StageContract
 from nexus.testing.contracts.witness import ObserverContract, SourceContract
 
@@ -15,6 +16,7 @@ __all__ = [
     "DialectContract",
     "Golden",
     "ObserverContract",
+    "RoutesContract",
     "SourceContract",
     "StageContract",
 ]
