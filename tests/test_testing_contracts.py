@@ -520,17 +520,22 @@ class ToyReader(Reader):
         return b"".join(self.passed(event + b"\n\n") for event in ready.split(b"\n\n") if event) if boundary else b""
 
     def passed(self, event):
+        if self.over:
+            return b""
         self.last = event
         if not event.startswith(b"data: ") or event == b"data: END\n\n":
             return event
         value = json.loads(event[6:])
         if not self.begun:
             self.begun, self.error = True, value.get("error")
+        self.over = "error" in value
         if "usage" in value:
             self.known = Usage(input_tokens=value["usage"][0], output_tokens=value["usage"][1], source="reported")
         return b"" if self.hide and "usage" in value else event
 
     def finish(self):
+        if self.over:
+            raise BackendError("error_event")
         if self.held or self.last != b"data: END\n\n":
             raise BackendError("cut")
         return b""
@@ -677,6 +682,11 @@ DIALECT_BREACHES = [
     ("test_an_error_is_json_with_the_message", speaking(read_error=gives("something"))),
     ("test_read_error_takes_anything", speaking(read_error=lambda self, body: json.loads(body)["error"])),
     ("test_an_error_event_is_read_as_an_error", speaking(error_event=gives(sse({"text": "sorry"})))),
+    (
+        "test_nothing_is_passed_on_after_an_error_event",
+        reading(over=property(lambda self: False, lambda self, value: None)),
+    ),
+    ("test_nothing_is_passed_on_after_an_error_event", reading(finish=gives(b""))),
     ("test_the_keepalive_begins_nothing", speaking(keepalive=sse({"text": ""}))),
     ("test_the_model_list_names_every_model", speaking(models=gives(b"[]"))),
     ("test_the_model_list_names_every_model", speaking(model=gives(b"{}"))),

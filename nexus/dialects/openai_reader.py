@@ -181,7 +181,7 @@ def _dict(value: Any) -> dict[str, Any]:
 
 def error_in(data: bytes) -> str | None:
     """The sentence of an event or a body that is an error; None for any other."""
-    if b"error" not in data and b'"code"' not in data:
+    if b'error"' not in data and b'"code"' not in data:  # a quote inside a text is escaped
         return None
     try:
         value = loads(data)

@@ -9,9 +9,10 @@ import asyncio
 from collections.abc import Sequence
 
 from nexus.testing.acts import Stream
-from nexus.testing.conformance.golden import GoldenTable
+from nexus.testing.conformance.golden import GoldenTable, need
 from nexus.testing.conformance.house import PATIENCE_SECONDS, Heard, House, heard
 
+SSE = "text/event-stream"
 KEPT_ALIVE_AFTER = 0.05
 """Seconds of silence; the gateway looks less often."""
 
@@ -24,6 +25,7 @@ async def ask_slowly(at: House, client: GoldenTable, body: bytes, frames: Sequen
     at.upstream.default = Stream([first, *begun, *rest], done=False)
     async with asyncio.timeout(PATIENCE_SECONDS * 2), at.post(client, body) as answer:
         sign = got = await answer.content.readany()
+        need(answer.content_type != SSE or sign.endswith(b"\n\n"), f"a sign of life that is a whole event, not {sign!r}")
         first.set()
         while not second.is_set():
             got += await answer.content.readany()

@@ -191,6 +191,22 @@ class DialectContract:
                 assert PROBLEM.message in (reader.error or "")
 
     @pytest.mark.asyncio
+    async def test_nothing_is_passed_on_after_an_error_event(self) -> None:
+        async with self.opened() as dialect:
+            event = dialect.error_event(PROBLEM, "req-1")
+            for golden, endpoint, facts in self._streams(dialect):
+                frames = self.frames(golden.wire)
+                for place in range(1, len(frames) - golden.spare):
+                    reader = dialect.reader(endpoint, facts, hide_usage=golden.hide_usage)
+                    wire = b"".join([*frames[:place], event, *frames[place:]])
+                    out = reader.feed(wire) + reader.feed(golden.wire)
+                    assert out.endswith(event), "the error is passed on, and nothing after it"
+                    assert reader.over, "nobody waits for more"
+                    with pytest.raises(BackendError) as caught:
+                        reader.finish()
+                    assert caught.value.code == "error_event", "the client has been told: nobody tells it again"
+
+    @pytest.mark.asyncio
     async def test_the_keepalive_begins_nothing(self) -> None:
         async with self.opened() as dialect:
             for golden, endpoint, facts in self._streams(dialect):
