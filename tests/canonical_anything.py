@@ -38,11 +38,11 @@ from nexus.dialects.canonical import (
 
 from .canonical_values import arguments, choices, conversations, formats, names, objects, schemas, texts, usages, words
 
-caches = st.none() | st.sampled_from(["5m", "1h"])
+caches = st.sampled_from([None, None, None, None, None, "5m", "1h"])
 blanks = st.sampled_from([" ", "\n", "\t \n"])
 base64s = st.binary(max_size=8).map(lambda raw: base64.b64encode(raw).decode())
 addresses = names.map("https://example.test/{}".format)
-any_texts = st.builds(Text, text=words | blanks, cache=caches)
+any_texts = st.builds(Text, text=words | blanks | words.map("{} \n".format), cache=caches)
 any_images = st.builds(Image, url=addresses, detail=st.sampled_from([None, "low", "high", "auto"]), cache=caches) | st.builds(
     Image, data=base64s, media_type=st.sampled_from([None, "image/png", "image/jpeg"]), cache=caches
 )

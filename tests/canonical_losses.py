@@ -99,7 +99,7 @@ def _format(asked: ResponseFormat | None, lost: frozenset[str]) -> ResponseForma
         name=None if "schema_name" in lost or asked.name == ANY_NAME else asked.name,
         description=None if "schema_description" in lost else asked.description,
         schema=closed(asked.schema or {"type": "object"}),
-        strict=None if "strict" in lost or not asked.strict else True,
+        strict=None if "strict" in lost else asked.strict,
     )
 
 

@@ -24,7 +24,9 @@ def worded(said: Conversation) -> Conversation:
             return Document(name=part.name, text=base64.b64decode(part.data).decode(), cache=part.cache)
         return attrs.evolve(part, parts=tuple(map(read, part.parts))) if isinstance(part, ToolResult) else part
 
-    asked = said.response_format and attrs.evolve(said.response_format, strict=None)
+    asked = said.response_format
+    if asked is not None and asked.strict:
+        asked = attrs.evolve(asked, strict=None)
     messages = tuple(attrs.evolve(m, parts=tuple(map(read, m.parts))) for m in said.messages)
     return attrs.evolve(said, messages=messages, response_format=asked)
 

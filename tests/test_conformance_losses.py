@@ -42,6 +42,8 @@ TARGETS = {
     "home": Target(model="m", home=True, thinks=True),
     "unknown": Target(model="m", home=True),
     "cloud": Target(model="m", thinks=True, max_output_tokens=ROOMY),
+    "by a budget": Target(model="claude-sonnet-4-5", thinks=True, max_output_tokens=ROOMY),
+    "old": Target(model="claude-3-opus", thinks=False, max_output_tokens=ROOMY),
     "small": Target(model="m", home=True, thinks=False, image_urls=False, max_output_tokens=1000, room=500),
 }
 
