@@ -1,6 +1,6 @@
 """Encoding and decoding keep what the canonical form carries, for every dialect that is installed, and for every pair of them.
 
-The values are those that every dialect has words for.  What one of them has no words for is its own tests' business.
+The values are those that every dialect has words for.  What is lost of all others is in `test_conformance_losses`.
 """
 
 from __future__ import annotations

@@ -72,6 +72,7 @@ async def test_what_the_list_says_goes_before_the_table():
         known, new = (await backend.probe()).models
     assert (known.context, known.offers["vision"], known.offers["tools"]) == (1_000_000, False, True)
     assert (new.context, new.offers["vision"], new.offers["json_schema"]) == (8192, True, True)
+    assert (known.offers["image_url"], new.offers["image_url"]) == (False, True)  # the cloud fetches pictures for all that see
     assert "tools" not in new.offers
     assert known.speaks == {("anthropic", "chat"), ("anthropic", "count")}
     assert known.price is None

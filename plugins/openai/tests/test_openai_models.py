@@ -111,7 +111,7 @@ def test_what_is_no_list(answer):
 @pytest.mark.parametrize(
     ("name", "context", "yes", "no"),
     [
-        ("gpt-4o", 128_000, {"chat", "vision", "tools", "json_schema"}, {"embedding"}),
+        ("gpt-4o", 128_000, {"chat", "vision", "image_url", "tools", "json_schema"}, {"embedding"}),
         ("gpt-4o-2024-08-06", 128_000, {"chat", "json_schema"}, {"completion"}),
         ("gpt-4o-2024-05-13", 128_000, {"chat", "vision"}, {"json_schema"}),
         ("gpt-4.1-mini-2025-04-14", 1_047_576, {"chat", "vision"}, set()),
