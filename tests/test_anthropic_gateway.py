@@ -434,6 +434,21 @@ async def test_the_clouds_error_in_openais_words(house: House):
     assert (said.status, said.error["message"], said.error["type"]) == (400, "too odd", "invalid_request_error")
 
 
+async def test_what_a_whole_answer_loses_is_named(house: House):
+    content = [
+        {"type": "thinking", "thinking": "hm", "signature": "c2ln"},
+        {"type": "redacted_thinking", "data": "xyz"},
+        {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}},
+        {"type": "text", "text": "it rains", "citations": [{"type": "web_search_result_location"}]},
+    ]
+    usage = {"input_tokens": 1, "output_tokens": 2}
+    said = {"id": "msg_1", "type": "message", "role": "assistant", "model": "claude-tiny", "content": content, "usage": usage}
+    house.cloud.next(Respond(json={**said, "stop_reason": "stop_sequence", "stop_sequence": "END"}), path=MESSAGES)
+    told = await chat(house)
+    assert told.status == 200
+    assert told.nexus("Translation-Loss") == "server_tool_results, citations, signature, redacted_thinking, stop_sequence"
+
+
 # ---------------------------------------------------------------- errors and lists
 
 
