@@ -265,7 +265,7 @@ async def test_a_source_may_repeat_itself_and_crash(nexus_gateway, caplog):
     async with openai_server() as server:
         source, gateway = await told_gateway(nexus_gateway)
         events = []
-        gateway.gateway.observers += (("test", type("See", (Observer,), {"see": lambda self, event: events.append(event)})()),)
+        gateway.gateway.witnesses.call([("test", type("See", (Observer,), {"see": lambda self, event: events.append(event)})())])
         for url in (server.url, server.url + "/", f"http://localhost:{server.port}", f"http://127.0.0.2:{server.port}/v1"):
             source.queue.put_nowait(Sighting(url=url, kind="openai-compatible"))
         source.queue.put_nowait(Sighting(url="http://127.0.0.1:9", found=False))
