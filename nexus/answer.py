@@ -92,6 +92,8 @@ class Answerer:
             self._bodies.release(payload)
             self._answered(told, journey, dialect, endpoint, accepted)
             headers.clear()  # who keeps the event for later does not keep what a client sent
+            if told.opened is not None:
+                await told.opened.leave()
 
     async def _served(self, visit: Visit, journey: Journey, told: Told) -> web.StreamResponse:
         dispatcher = self._gateway.runtime.dispatcher
@@ -104,6 +106,7 @@ class Answerer:
             if estimate is None or problem.status in NOT_FOR_THIS_CLIENT:
                 raise
             return await send_estimate(visit, told, estimate)
+        told.opened = opened
         self._bodies.release(journey.payload)  # a committed answer is never asked for again
         failure = ""
         try:
@@ -113,7 +116,7 @@ class Answerer:
             told.attempt_outcome, failure = "left" if left else "refused", type(error).__name__
             raise
         finally:
-            await opened.close(told.attempt_outcome, failure or told.code)
+            opened.finish(told.attempt_outcome, failure or told.code)
             told.usage = opened.usage
             told.cost = opened.cost
             told.first_byte = opened.claim.since + opened.first_byte

@@ -168,12 +168,13 @@ class Attempts:
             )
             headers = way.back(headers, stream=journey.facts.stream)
         else:
-            head, _ = await whole_body(reply, None, MAX_WHOLE_BYTES)
-            whole = True  # no honest rejection is longer
+            head, whole = await whole_body(reply, None, MAX_WHOLE_BYTES)
             head = _without(head, turn.claim.standing.member.backend)
             said = way.dialect.read_error(head)
             code = way.dialect.lacks(said) or rejected(reply.status, said).code
-            head, headers = way.rejection(reply.status, headers, head, journey.request.id)
+            if whole or way.dialect is not journey.dialect:  # what is longer passes as it comes, where it can
+                head, headers = way.rejection(reply.status, headers, head, journey.request.id)
+                whole = True
         return OpenReply(
             turn.claim,
             turn.choice,

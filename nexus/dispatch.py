@@ -14,7 +14,7 @@ from nexus.dialects.ways import Ways
 from nexus.errors import Problem, StageError
 from nexus.fleet import Fleet
 from nexus.journey import Journey
-from nexus.model import Choice, Health, Plan
+from nexus.model import Candidate, Choice, Health, Plan
 from nexus.names import Names
 from nexus.reply import OpenReply
 from nexus.routing import Circumstances, Pipeline, reason, route, waitable
@@ -104,9 +104,21 @@ class Dispatcher:
 
     def can_ask(self, journey: Journey) -> bool:
         """Whether a server may know better than Nexus' own estimate, or nobody serves the model at all."""
-        known = [candidate for leg in journey.legs for candidate in self.fleet.candidates(leg)]
+        if not any(self.fleet.candidates(leg) for leg in journey.legs):
+            return True
         wanted = (journey.dialect.name, journey.endpoint.task)
-        return not known or any(wanted in c.speaks and c.health is not Health.UNHEALTHY for c in known)
+        return any(wanted in c.speaks and c.health is not Health.UNHEALTHY for c in self._nearest(journey))
+
+    def _nearest(self, journey: Journey) -> list[Candidate]:
+        """The pairs of the name that was asked for: those at home, else those of clouds."""
+        known = self.fleet.candidates(journey.legs[0])
+        return [candidate for candidate in known if not candidate.cloud] or list(known)
+
+    def leaves_home(self, journey: Journey, choice: Choice) -> bool:
+        """Whether what is no work for a server would take a prompt where a chat would not go first."""
+        if journey.request.takes_slot:
+            return False
+        return choice.ask.leg.index > 0 or (choice.candidate.cloud and not all(c.cloud for c in self._nearest(journey)))
 
     async def open(self, journey: Journey) -> OpenReply:
         """The reply of the best pair that answers.  Raises Problem where none does, StageError where a stage crashes."""
@@ -135,6 +147,8 @@ class Dispatcher:
         plan = journey.plan = self.plan(journey)
         journey.routing_seconds += perf_counter() - start
         choice = plan.choices[0] if plan.choices else None
+        if choice is not None and self.leaves_home(journey, choice):
+            raise Problem(503, "no_backend_available", "no server that a chat would go to first can do this")
         if choice is not None and not (patient and self._rather_wait(journey, plan, choice)):
             journey.choice = choice
             journey.reason = reason(plan, choice, failed_before=bool(journey.attempts))

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from nexus.answer import journey_of, request_id
+from nexus.answer import NOT_FOR_THIS_CLIENT, journey_of, request_id
 from nexus.api import Dialect, Endpoint
 from nexus.config import KeyConfig
 from nexus.dispatch import Outlook
@@ -45,14 +45,18 @@ def _foreseen(gateway: Gateway, journey: Journey) -> Json:
         "request": {"model": request.model, "task": request.task, "stream": request.stream},
         "legs": [{"index": leg.index, "name": leg.name, "trail": list(leg.trail)} for leg in whole.legs],
         **plan_json(whole),
-        **(_estimated() if _answers_itself(gateway, journey) else _told(outlook)),
+        **(_estimated() if _answers_itself(gateway, journey, outlook) else _told(outlook)),
     }
 
 
-def _answers_itself(gateway: Gateway, journey: Journey) -> bool:
-    """Whether Nexus gives its own estimate, since no server can be asked."""
-    estimate = journey.dialect.local_answer(journey.endpoint, journey.facts)
-    return estimate is not None and not gateway.runtime.dispatcher.can_ask(journey)
+def _answers_itself(gateway: Gateway, journey: Journey, outlook: Outlook) -> bool:
+    """Whether Nexus gives its own estimate, since no server can be asked now that a chat would go to first."""
+    dispatcher = gateway.runtime.dispatcher
+    if journey.dialect.local_answer(journey.endpoint, journey.facts) is None:
+        return False
+    if outlook.problem is not None:
+        return outlook.problem.status not in NOT_FOR_THIS_CLIENT
+    return outlook.choice is None or not dispatcher.can_ask(journey) or dispatcher.leaves_home(journey, outlook.choice)
 
 
 def _told(outlook: Outlook) -> Json:

@@ -8,6 +8,9 @@ see docs/benchmarks.md).  A turn lasts well under a millisecond.  Who is alone h
 from __future__ import annotations
 
 import asyncio
+import logging
+
+LOG = logging.getLogger("nexus")
 
 
 class Outbox:
@@ -29,4 +32,8 @@ class Outbox:
         letters, self._letters = self._letters, []
         for transport, data in letters:
             if not transport.is_closing():
-                transport.write(data)
+                try:
+                    transport.write(data)
+                except Exception:
+                    LOG.exception("a connection could not be written to")
+                    transport.abort()

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Mapping
 from aiohttp import web
 
 from nexus.api import Dialect
+from nexus.dialects.rejections import is_packed, rejected
 from nexus.errors import BackendError, Problem
 from nexus.journey import Journey
 from nexus.model import COUNT, EMPTY, NO_USAGE, Attempt, Choice, Usage
@@ -22,7 +23,8 @@ COUNT_HEADER = "X-Nexus-Token-Count"
 class Told:
     """What the client was told, for the `Answered` event.  `common` are the headers of every answer.
 
-    `unsent` are the headers that came too late for an answer whose head had to be sent early.  `attempt_outcome` is how the last exchange ended, as in `Finished`, `attempt_seconds` how long it took.
+    `unsent` are the headers that came too late for an answer whose head had to be sent early, `opened` is what must be left
+    when all is told.  `attempt_outcome` is how the last exchange ended, as in `Finished`, `attempt_seconds` how long it took.
     """
 
     __slots__ = (
@@ -31,9 +33,11 @@ class Told:
         "choice",
         "code",
         "common",
+        "complete",
         "cost",
         "dialect",
         "first_byte",
+        "opened",
         "outcome",
         "request_id",
         "status",
@@ -55,9 +59,13 @@ class Told:
         self.cost: float | None = None
         self.first_byte: float | None = None
         self.unsent: Mapping[str, str] = EMPTY
+        self.complete = False
+        self.opened: OpenReply | None = None
 
     def left(self) -> None:
-        """The client went before its answer was complete."""
+        """The client went; that means nothing where its answer was complete."""
+        if self.complete:
+            return
         self.outcome = "client_left"
         self.status = self.status or 499
         self.code = "client_left"
@@ -107,12 +115,23 @@ async def send_estimate(visit: Visit, told: Told, body: bytes) -> web.StreamResp
 async def send_problem(visit: Visit, told: Told, problem: Problem, journey: Journey | None) -> web.StreamResponse:
     """Send an error in the dialect's own form: as a whole answer, or as the last event of a stream that has begun."""
     told.status, told.code, told.outcome = problem.status, problem.code, "refused"
+    headers = _problem_headers(problem, journey)
     if (response := await visit.begun()) is not None:
         told.outcome = "broken"
+        told.unsent = told.unsent or headers
         await response.write(told.dialect.error_event(problem, told.request_id))
         await response.write_eof()
         return response
-    headers = {"Content-Type": "application/json", **told.common}
+    headers = {"Content-Type": "application/json", **told.common, **headers}
+    visit.streaming = False
+    answer = whole(visit.http, problem.status, headers, told.dialect.error(problem, told.request_id))
+    if not visit.http.content.is_eof() or visit.http.content.exception() is not None:
+        answer.force_close()  # the rest of a body that nobody will read is no next request
+    return await _send(visit, answer)
+
+
+def _problem_headers(problem: Problem, journey: Journey | None) -> dict[str, str]:
+    headers = {}
     if problem.retry_after is not None:
         headers["Retry-After"] = str(problem.retry_after)
     if journey is not None:
@@ -120,11 +139,7 @@ async def send_problem(visit: Visit, told: Told, problem: Problem, journey: Jour
         headers.update(_queue_header(journey))
         if journey.plan is not None and journey.plan.objections:
             headers["X-Nexus-Rejection-Reasons"] = reasons_header(journey.plan)
-    visit.streaming = False
-    answer = whole(visit.http, problem.status, headers, told.dialect.error(problem, told.request_id))
-    if not visit.http.content.is_eof() or visit.http.content.exception() is not None:
-        answer.force_close()  # the rest of a body that nobody will read is no next request
-    return await _send(visit, answer)
+    return headers
 
 
 async def _whole(visit: Visit, opened: OpenReply, told: Told, headers: dict[str, str]) -> web.StreamResponse:
@@ -159,6 +174,7 @@ async def _stream(visit: Visit, opened: OpenReply, told: Told, headers: dict[str
         await _broken(visit, response, opened, told, error)
         return response
     await response.write_eof()
+    told.complete = True
     return response
 
 
@@ -180,9 +196,9 @@ async def _broken(visit: Visit, response: web.StreamResponse, opened: OpenReply,
 
 async def _rejected_late(visit: Visit, opened: OpenReply, told: Told) -> web.StreamResponse:
     """The backend rejected the request after the stream had to begin: its sentence becomes an error event."""
-    problem = Problem(opened.status, "backend_rejected", told.dialect.read_error(opened.head))
-    response = await send_problem(visit, told, problem, None)
-    told.attempt_outcome = "rejected"
+    said = "" if is_packed(opened.headers) else told.dialect.read_error(opened.head)
+    response = await send_problem(visit, told, rejected(opened.status, said), None)
+    told.attempt_outcome, told.code = "rejected", opened.code
     return response
 
 
@@ -200,7 +216,7 @@ def _headers(opened: OpenReply, journey: Journey, told: Told, extra: Mapping[str
     }
     if leg.index:
         headers["X-Nexus-Fallback-Model"] = _plain(candidate.name)
-    if journey.endpoint.task == COUNT:
+    if journey.endpoint.task == COUNT and opened.status < 400:
         headers[COUNT_HEADER] = "exact"
     headers.update(_queue_header(journey))
     if extra:

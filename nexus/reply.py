@@ -91,17 +91,20 @@ class OpenReply:
             ready = self.reader.feed(data) if self.reader else data
             if ready:
                 return ready
-        if self._lingers:
-            self._lingers = False
-            await self._until_the_end()
         return b""
 
     async def close(self, outcome: str, code: str = "") -> None:
         """End it: `outcome` as in `nexus.model.Finished`."""
+        self.finish(outcome, code)
+        await self.leave()
+
+    async def leave(self) -> None:
+        """Give the exchange back.  After a proper last event the end of the body is waited for a little, by nobody but the connection."""
         try:
-            await self._exchange.__aexit__(None, None, None)
+            if self._lingers:
+                await self._until_the_end()
         finally:
-            self.finish(outcome, code)
+            await self._exchange.__aexit__(None, None, None)
 
     async def _until_the_end(self) -> None:
         """The client has every event.  A connection can serve again once its body has ended, which some servers leave open."""

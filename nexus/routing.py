@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 from nexus.api import Stage
-from nexus.errors import StageError
+from nexus.errors import StageError, StartupError
 from nexus.model import (
     NO_DEMAND,
     Ask,
@@ -65,7 +65,7 @@ class Pipeline:
         self.prepare = having("prepare")
         self.admit: tuple[tuple[str, Callable[[Call], Awaitable[None]]], ...] = having("admit")
         self.tell = having("tell")
-        hears = {name: s.hears for name, s in listed}
+        hears = {name: _event_types(name, s.hears) for name, s in listed}
         self._learn = tuple((name, learn, hears[name]) for name, learn in having("learn"))
         self._learners: dict[type[Event], tuple[tuple[str, Verb], ...]] = {}
         self.deaf: set[str] = set()
@@ -94,6 +94,17 @@ class Circumstances:
     policy: Callable[[tuple[str, ...]], Demand] | None = None
     allowed: Callable[[str], bool] | None = None
     reach: frozenset[tuple[str, str]] = frozenset()
+
+
+def _event_types(stage: str, hears: Iterable[type[Event]]) -> tuple[type[Event], ...]:
+    """Raises StartupError where a stage hears what are no types of events."""
+    try:
+        found = tuple(hears)
+    except TypeError:
+        found = (hears,)  # type: ignore[assignment]  # a type by itself, or nothing of the kind: told below
+    if not all(isinstance(kind, type) and issubclass(kind, Event) for kind in found):
+        raise StartupError(f"the stage {stage!r}: `hears` must be a tuple of event types")
+    return found
 
 
 def route(

@@ -6,6 +6,8 @@ much as choosing who gives it.  It is still the one for an embedding application
 
 from __future__ import annotations
 
+import asyncio
+import sys
 import time
 from collections.abc import Mapping
 from email.utils import formatdate
@@ -23,11 +25,15 @@ def whole(
 ) -> web.StreamResponse:
     """An answer to this request with this body; its `Content-Length` is set here.
 
-    `outbox` is for an answer that was waited for: aiohttp then goes on with the connection only after the outbox has been emptied.
+    `outbox` is where a short one goes that others leave beside.
     """
     if isinstance(http, web.Request) or http.version != HttpVersion11:
         return web.Response(status=status, headers=headers, body=body)
     return WholeResponse(status, headers, body, outbox)
+
+
+SMALL_BYTES = 32 * 1024  # well below what asyncio holds back before it makes a writer wait
+EAGER = sys.version_info >= (3, 12)  # from there on aiohttp begins a handler within the task that reads the connection
 
 
 class WholeResponse(web.StreamResponse):
@@ -62,13 +68,19 @@ class WholeResponse(web.StreamResponse):
             raise ConnectionResetError("the client is gone")
         self._stays = self._stays and request.keep_alive
         data = self._head() + self._ready_body
-        if self._outbox is None or not self._stays:  # a connection that ends here may be closed before the turn is over
+        if self._may_wait(transport, data):
+            assert self._outbox is not None
+            self._outbox.put(transport, data)
+            if EAGER:
+                await asyncio.sleep(0)  # aiohttp may not have waited for this handler at all, and go on at once
+        else:
             transport.write(data)
             await request.writer.drain()
-        else:
-            await request.writer.drain()  # what a slow client has not read yet of the answer before
-            self._outbox.put(transport, data)
         return None
+
+    def _may_wait(self, transport: asyncio.Transport, data: bytes) -> bool:
+        """Only what leaves at one go, on a connection that stays open: all else is to be waited for, or may be overtaken by its end."""
+        return self._outbox is not None and self._stays and len(data) <= SMALL_BYTES and not transport.get_write_buffer_size()
 
     async def write_eof(self, data: bytes = b"") -> None:
         """Nothing is left to write."""

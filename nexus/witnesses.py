@@ -39,13 +39,22 @@ class Witnesses:
         """Show what has not been seen yet.  A failing observer changes nothing."""
         events, self._unseen = self._unseen, []
         for event in events:
-            for name, see in self._seers.get(type(event)) or self._seers_of(type(event)):
+            seers = self._seers.get(type(event))
+            for name, see in self._seers_of(type(event)) if seers is None else seers:
                 try:
                     see(event)
                 except Exception:
                     LOG.exception("the observer %s failed", name)
 
     def _seers_of(self, kind: type[Event]) -> tuple[tuple[str, Callable[[Event], None]], ...]:
-        asked = [(name, observer.seer(kind)) for name, observer in self._observers]
-        found = self._seers[kind] = tuple((name, see) for name, see in asked if see is not None)
-        return found
+        found = []
+        for name, observer in self._observers:
+            try:
+                see = observer.seer(kind)
+            except Exception:
+                LOG.exception("the observer %s failed", name)
+                continue
+            if see is not None:
+                found.append((name, see))
+        self._seers[kind] = tuple(found)
+        return self._seers[kind]

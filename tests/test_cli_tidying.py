@@ -21,6 +21,10 @@ class Busy:
 
     under_way: int = 0
 
+    @property
+    def upstream(self) -> Busy:
+        return self
+
 
 class Knot:
     """Refers to itself, as a closed transport does."""

@@ -73,7 +73,7 @@ ROOMS = {
     "whole": "outbox",
     "body": "errors model",
     "door": "config errors keys",
-    "relay": "api errors journey model outcome reply verdict visit whole",
+    "relay": "api dialects errors journey model outcome reply verdict visit whole",
     "answer": "api body config errors gateway journey keys model names outbox relay visit wishes",
     "explaining": "answer api config dispatch errors gateway journey model observers routing",
     "control": "answer api body config errors explaining gateway model names observers pairs",

@@ -22,6 +22,7 @@ async def tidy(gateway: Gateway) -> None:
     left = sys.getallocatedblocks()
     while True:
         await asyncio.sleep(PAUSE_SECONDS)
-        if not gateway.under_way and abs(sys.getallocatedblocks() - left) > CHANGED * left:
+        busy = gateway.under_way or gateway.upstream.under_way
+        if not busy and abs(sys.getallocatedblocks() - left) > CHANGED * left:
             gc.collect()
             left = sys.getallocatedblocks()

@@ -21,6 +21,8 @@ _OVERFLOWS = tuple(
         r"(exceeds?|longer than|larger than|too long for) the (available |maximum |model'?s? )*context( size| length| window)?\b",
     )
 )
+# a bound of the answer, or a picture: a shorter conversation would help nobody
+_NOT_THE_PROMPT = re.compile(r"^\W*(max_|num_predict|n_predict|image|audio|picture)", re.IGNORECASE)
 _KNOWN_OVERFLOW = re.compile(r"prompt is too long|maximum context length is \d")
 
 
@@ -30,6 +32,8 @@ def overflow_in(said: str) -> str:
     """
     if _KNOWN_OVERFLOW.search(said):
         return said
+    if _NOT_THE_PROMPT.search(said):
+        return ""
     found = next((match for pattern in _OVERFLOWS if (match := pattern.search(said))), None)
     if found is None:
         return ""

@@ -21,13 +21,19 @@ def quick(cls: type[T]) -> type[T]:
     The class must be slotted, keyword-only and without a weak reference's slot; defaults must be plain values.
     Raises TypeError for one that is not.
     """
+    if "__slots__" not in vars(cls) or hasattr(cls, "__attrs_post_init__") or hasattr(cls, "__attrs_pre_init__"):
+        raise TypeError(f"{cls.__name__} has no slots, or does more than keep its fields")
     fields = attrs.fields(cls)  # type: ignore[arg-type]  # mypy cannot know that T is an attrs class
-    for field in fields:
-        if not field.kw_only or field.validator or field.converter or isinstance(field.default, attrs.Factory):  # type: ignore[arg-type]
-            raise TypeError(f"{cls.__name__}.{field.name} is more than a plain field")
+    if not all(map(_is_plain, fields)):
+        raise TypeError(f"{cls.__name__} has a field that is more than a plain one")
     slow = cls.__init__
     cls.__init__ = functools.wraps(slow)(_init(cls, slow, fields))  # type: ignore[method-assign]
     return cls
+
+
+def _is_plain(field: attrs.Attribute[Any]) -> bool:
+    made = type(field.default).__name__ == "Factory"
+    return field.init and field.kw_only and field.alias == field.name and not (field.validator or field.converter or made)
 
 
 def _twin(cls: type) -> type:

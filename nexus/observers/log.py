@@ -33,10 +33,9 @@ class RequestLog(Observer):
     def see(self, event: Event) -> None:
         if type(event) is Answered and _log.isEnabledFor(logging.INFO):
             fields = line_json(event)
-            if len(event.attempts) > 1 or event.outcome != "ok":
-                met = [_met(attempt) for attempt in event.attempts if attempt.outcome != "ok"]
-                if met:
-                    fields["met"] = met
+            met = [_met(attempt) for attempt in event.attempts if attempt.outcome != "ok"]
+            if met:
+                fields["met"] = met
             now = self._clock.time()
             record = _new_record(logging.LogRecord)
             record.__dict__ = {**self._same, "msg": _Line(fields), "created": now, "msecs": now % 1 * 1000, "fields": fields}

@@ -119,7 +119,8 @@ class Stats(Observer):
         return row
 
     def _claimed(self, event: Claimed) -> None:
-        self._claims[event.claim] = event.candidate.backend
+        if event.request.takes_slot:
+            self._claims[event.claim] = event.candidate.backend
 
     def _finished(self, event: Finished) -> None:
         self._claims.pop(event.claim, None)

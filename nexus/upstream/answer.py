@@ -15,6 +15,7 @@ import httptools
 from nexus.errors import BackendError
 
 _MAX_NAMES = 512
+_LONGEST_KEPT = 64
 _names: dict[bytes, str] = {}
 
 
@@ -191,9 +192,11 @@ class Answer:
 
 def _name(name: bytes) -> str:
     """In lower case; the same object for the same name.  Names are few, but a server may choose some, hence the bound."""
-    if len(_names) >= _MAX_NAMES:
-        _names.clear()
-    key = _names[name] = name.decode("latin-1").lower()
+    key = name.decode("latin-1").lower()
+    if len(name) <= _LONGEST_KEPT:
+        if len(_names) >= _MAX_NAMES:
+            _names.clear()
+        _names[name] = key
     return key
 
 

@@ -52,7 +52,7 @@ class Pool:
         self._idle: dict[request.Address, list[Connection]] = {}
         self._distrusted: dict[request.Address, float] = {}
         self._connections: set[Connection] = set()
-        self._under_way = 0
+        self.under_way = 0
         self._outbox: Outbox | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
@@ -177,17 +177,17 @@ class Pool:
 
     def begun(self) -> None:
         """One more exchange holds a connection."""
-        self._under_way += 1
+        self.under_way += 1
 
     def left(self) -> None:
         """It does no more."""
-        self._under_way -= 1
+        self.under_way -= 1
 
     # ---- for connections
 
     def write(self, transport: asyncio.Transport, data: bytes) -> None:
         """Write it: at once, or together with what others write in this turn of the loop."""
-        if self._under_way > 1 and self._outbox is not None:
+        if self.under_way > 1 and self._outbox is not None:
             self._outbox.put(transport, data)
         else:
             transport.write(data)
@@ -265,9 +265,9 @@ class Exchange:
         self._connection = connection
         self._pool.begun()
         answer = self._answer
-        connection.send(answer, self._head, self._body, self._deadlines)
-        self._head = self._body = b""
         try:
+            connection.send(answer, self._head, self._body, self._deadlines)
+            self._head = self._body = b""
             while not answer.head_done:
                 if answer.error is not None:
                     raise answer.problem()

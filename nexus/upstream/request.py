@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -83,16 +82,7 @@ def render(target: Target, headers: Iterable[tuple[str, str]], length: int) -> b
 
     Without an accept-encoding the answer is asked for as it is: nobody behind this room unpacks it.
     """
-    opening = _opening(target.opening, tuple(headers))
-    if length or target.method in _ALWAYS_MEASURED:
-        return b"%bcontent-length: %d\r\n\r\n" % (opening, length)
-    return opening + b"\r\n"
-
-
-@functools.lru_cache(maxsize=256)
-def _opening(opening: str, headers: tuple[tuple[str, str], ...]) -> bytes:
-    """All but the length: the same for most requests of one client."""
-    parts = [opening]
+    parts = [target.opening]
     plain = True
     for name, value in headers:
         start = _starts.get(name) or _start(name)
@@ -103,6 +93,9 @@ def _opening(opening: str, headers: tuple[tuple[str, str], ...]) -> bytes:
         parts += (start, value, "\r\n")
     if plain:
         parts.append("accept-encoding: identity\r\n")
+    if length or target.method in _ALWAYS_MEASURED:
+        parts.append(f"content-length: {length}\r\n")
+    parts.append("\r\n")
     return "".join(parts).encode("latin-1")
 
 

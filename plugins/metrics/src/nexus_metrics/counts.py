@@ -139,6 +139,8 @@ class Counts:
 
     def _claimed(self, event: Claimed) -> None:
         self._release(event.claim)
+        if not event.request.takes_slot:
+            return
         backend = event.candidate.backend
         self._claims[event.claim] = backend
         self.in_flight[backend] = self.in_flight.get(backend, 0) + 1

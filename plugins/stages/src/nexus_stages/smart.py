@@ -77,7 +77,7 @@ class Smart(Turns):
         """Note whose turn it was, and which pair has a session's prompt in its cache."""
         if not isinstance(event, Finished):
             super().learn(event)
-        elif event.request.session is not None:
+        elif event.request.session is not None and event.request.takes_slot:
             self._note(event.request.session, event)
 
     def _note(self, session: str, event: Finished) -> None:
