@@ -244,10 +244,26 @@ async def test_a_count_that_fails_is_an_estimate_and_hurts_no_chat(house: House,
     assert (pair.failures, pair.paused_until, pair.claimed) == (0.0, 0.0, 0)
 
 
+@pytest.mark.parametrize("other", [False, True])
+async def test_a_count_never_takes_a_prompt_where_a_chat_would_not_go(nexus_gateway: Any, other: bool):
+    """The home server cannot count; the cloud, with the model itself or with its fallback, could."""
+    async with anthropic_server() as cloud, openai_server([FakeModel("mine" if other else "claude-tiny")]) as server:
+        (model,) = server.models
+        config = fleet(
+            a_backend("cloud", cloud, "anthropic"), a_backend("home", server), routing={"fallbacks": {model: ["claude-tiny"]} if other else {}}
+        )
+        gateway = await settled(await nexus_gateway(config))
+        for path, told in ((MESSAGES, ("home", None)), (COUNT, (None, "estimated"))):
+            async with gateway.client.post(path, json=asked(model), headers=VERSION) as answer:
+                assert answer.status == 200
+                assert (answer.headers.get("X-Nexus-Backend"), answer.headers.get("X-Nexus-Token-Count")) == told
+        assert not cloud.calls(COUNT)
+
+
 async def test_a_count_that_the_server_rejects_is_its_word(house: House):
     house.cloud.on(COUNT, anthropic_problem(400, "invalid_request_error", "no"))
     said = await post(house, {"model": "claude-tiny", "messages": asked()["messages"]}, COUNT)
-    assert (said.status, said.json["error"]["message"]) == (400, "no")
+    assert (said.status, said.json["error"]["message"], said.nexus("Token-Count")) == (400, "no", None)
 
 
 async def test_nothing_is_counted_for_a_model_that_nobody_serves(house: House):

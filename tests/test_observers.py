@@ -22,6 +22,7 @@ from nexus.api import (
     Left,
     Leg,
     Objection,
+    Observer,
     Plan,
     Probed,
     Problem,
@@ -36,6 +37,7 @@ from nexus.observers.feed import Feed
 from nexus.observers.history import OBJECTIONS_PER_ENTRY, History
 from nexus.observers.render import answered_json, event_json, iso
 from nexus.observers.stats import Stats
+from nexus.witnesses import Witnesses
 
 
 class SetClock:
@@ -390,3 +392,41 @@ def test_rows_are_bounded_and_those_used_last_stay():
     assert set(told["backends"]) == {"a", "c"}
     assert set(told["models"]) == {"model-a", "model-c"}
     assert told["requests"] == 4
+
+
+# ---------------------------------------------------------------- the way to them
+
+
+async def test_an_observer_that_fails_hurts_itself_only(caplog):
+    class Bad(Observer):
+        asked = 0
+
+        def see(self, event):
+            """Never called."""
+
+        def seer(self, kind):
+            Bad.asked += 1
+            raise RuntimeError("no")
+
+    class Odd(Observer):
+        sees = [Answered]  # noqa: RUF012 - as people write it
+
+        def see(self, event):
+            raise RuntimeError("no")
+
+    class Good(Observer):
+        def __init__(self):
+            self.seen = []
+
+        def see(self, event):
+            self.seen.append(event)
+
+    good, witnesses = Good(), Witnesses()
+    witnesses.call([("bad", Bad()), ("odd", Odd()), ("good", good)])
+    for event in (ANSWERED, claimed(1), ANSWERED):
+        witnesses.tell(event)
+    await asyncio.sleep(0)
+    assert good.seen == [ANSWERED, claimed(1), ANSWERED]
+    assert Bad.asked == 2  # once for each type
+    assert caplog.text.count("the observer bad failed") == 2
+    assert caplog.text.count("the observer odd failed") == 2

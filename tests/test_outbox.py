@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 
 import attrs
+from aiohttp import HttpVersion11
 
+import nexus.whole
 from nexus.outbox import Outbox
 from nexus.testing import a_body
+from nexus.whole import SMALL_BYTES, whole
 
 from .wire import open_house, tiny
 
@@ -24,6 +27,24 @@ class Transport:
 
     def write(self, data: bytes) -> None:
         self.written.append(data)
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+
+class Http:
+    """As much of a request as a whole answer asks."""
+
+    version = HttpVersion11
+    keep_alive = True
+
+    def __init__(self) -> None:
+        self.transport = Transport()
+        self.writer = self
+        self.waited = False
+
+    async def drain(self) -> None:
+        self.waited = True
 
 
 async def test_letters_leave_when_the_turn_is_over_and_before_what_becomes_due_later():
@@ -63,3 +84,37 @@ async def test_many_at_once_each_get_their_answer_and_connections_end_as_they_sh
         async with asyncio.TaskGroup() as group:
             for number in range(40):
                 group.create_task(client(number))
+
+
+async def test_a_long_answer_is_written_at_once_and_waited_for():
+    outbox, http = Outbox(asyncio.get_running_loop()), Http()
+    for size, at_once in ((10, False), (SMALL_BYTES, True)):
+        answer = whole(http, 200, {}, b"x" * size, outbox)
+        await answer.prepare(http)
+        assert bool(http.transport.written) is at_once
+        await asyncio.sleep(0)
+        assert (len(http.transport.written), http.waited) == (1, at_once)
+        http.transport.written.clear()
+
+
+async def test_where_handlers_begin_at_once_an_answer_has_left_before_its_handler_ends(monkeypatch):
+    monkeypatch.setattr(nexus.whole, "EAGER", True)
+    http = Http()
+    await whole(http, 200, {}, b"x", Outbox(asyncio.get_running_loop())).prepare(http)
+    assert len(http.transport.written) == 1
+
+
+async def test_one_connection_that_cannot_be_written_to_is_one(caplog):
+    class Broken(Transport):
+        def write(self, data: bytes) -> None:
+            raise RuntimeError
+
+        def abort(self) -> None:
+            self.closing = True
+
+    outbox, broken, other = Outbox(asyncio.get_running_loop()), Broken(), Transport()
+    outbox.put(broken, b"a")
+    outbox.put(other, b"b")
+    await asyncio.sleep(0)
+    assert (broken.closing, other.written) == (True, [b"b"])
+    assert "could not be written to" in caplog.text

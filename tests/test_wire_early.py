@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 
 import pytest
 
@@ -105,6 +106,14 @@ async def test_failover_goes_on_behind_a_stream_that_has_begun(tmp_path):
 LATE = {
     "all fail": (Respond(500, json={"error": {"message": "out of memory"}}), "all_attempts_failed"),
     "rejected": (Respond(400, json={"error": {"message": "no such tool"}}), "backend_rejected"),
+    "rejected as too long": (
+        Respond(400, json={"error": {"message": "request (90 tokens) exceeds the available context size (80 tokens)"}}),
+        "context_length_exceeded",
+    ),
+    "rejected in a packed body": (
+        Respond(400, body=gzip.compress(b"{}"), headers={"Content-Encoding": "gzip"}),
+        "backend_rejected",
+    ),
     "error first": (Stream([{"error": {"message": "out of memory"}}]), "all_attempts_failed"),
 }
 
@@ -122,9 +131,10 @@ async def test_an_error_behind_a_stream_that_has_begun_is_an_error_event(tmp_pat
         assert body.startswith(b'data: {"error":')
         assert body.count(b"data:") == 1
         assert f'"code":"{code}"'.encode() in body
-        assert b"no such tool" in body or b"out of memory" in body
-        assert house.ledger.outcomes == ["rejected" if what == "rejected" else "failed"]
-        assert house.ledger.answered[0].outcome == "broken"
+        assert any(said in body for said in (b"no such tool", b"out of memory", b"prompt is too long: 90 tokens > 80", b"with 400"))
+        assert house.ledger.outcomes == ["rejected" if what.startswith("rejected") else "failed"]
+        assert (house.ledger.answered[0].outcome, house.ledger.answered[0].code) == ("broken", code)
+        assert house.ledger.answered[0].unsent["X-Nexus-Attempts"] == "1"
         assert (await house.post()).status in (400, 502)
 
 

@@ -22,4 +22,4 @@ class Observer(abc.ABC):
 
         To be overridden by an observer that does something else for each type: then nobody looks at types for every event.
         """
-        return self.see if issubclass(kind, self.sees) else None
+        return self.see if issubclass(kind, tuple(self.sees)) else None
