@@ -250,7 +250,9 @@ async def test_a_count_never_takes_a_prompt_where_a_chat_would_not_go(nexus_gate
     async with anthropic_server() as cloud, openai_server([FakeModel("mine" if other else "claude-tiny")]) as server:
         (model,) = server.models
         config = fleet(
-            a_backend("cloud", cloud, "anthropic"), a_backend("home", server), routing={"fallbacks": {model: ["claude-tiny"]} if other else {}}
+            a_backend("cloud", cloud, "anthropic"),
+            a_backend("home", server),
+            routing={"fallbacks": {model: ["claude-tiny"]} if other else {}},
         )
         gateway = await settled(await nexus_gateway(config))
         for path, told in ((MESSAGES, ("home", None)), (COUNT, (None, "estimated"))):
