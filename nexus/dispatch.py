@@ -169,6 +169,9 @@ class Dispatcher:
             return verdict.no_backends()
         if silent:
             return verdict.not_ready(asked, silent)
+        gone = next((backend for leg in journey.legs for id in leg.ids if (backend := self.fleet.missed(id))), None)
+        if gone is not None:
+            return verdict.gone(asked, gone)
         return verdict.unknown_model(asked, [*self.names.aliases, *self.fleet.names()])
 
     def _rather_wait(self, journey: Journey, plan: Plan, choice: Choice) -> bool:

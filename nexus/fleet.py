@@ -36,6 +36,8 @@ SMOOTHING = 0.2
 FAILURE_SMOOTHING = 0.3
 FAILURE_HALF_LIFE_SECONDS = 30.0
 DEFAULT_PAUSE_SECONDS = 5.0
+MISSED_SECONDS = 600.0  # somebody who restarts a server, or loses a laptop's network, is back by then
+MAX_MISSED = 4096  # names
 
 
 class Claim:
@@ -103,6 +105,7 @@ class Fleet:
         self._limits = limits or Limits()
         self._standings: dict[str, Standing] = {}
         self._by_name: dict[str, list[tuple[Standing, Pair]]] = {}
+        self._missed: dict[str, tuple[str, float]] = {}
         self._numbers = itertools.count(1)
 
     # ------------------------------------------------------------ reading
@@ -127,6 +130,11 @@ class Fleet:
     def knows(self, name: str) -> bool:
         return name in self._by_name
 
+    def missed(self, name: str) -> str | None:
+        """The backend that served the name until it left, a short while ago; None where nobody did."""
+        backend, since = self._missed.get(name, ("", 0.0))
+        return backend if backend and self.now() - since < MISSED_SECONDS else None
+
     def has_room(self, backend: str) -> bool:
         standing = self._standings.get(backend)
         return standing is not None and (standing.capacity is None or standing.in_flight < standing.capacity)
@@ -150,6 +158,7 @@ class Fleet:
         """A backend is gone.  Claims on it stay valid until they finish."""
         standing = self._standings.pop(name, None)
         if standing is not None:
+            self._miss(standing)
             self._forget(standing)
             self.tell(Left(at=self.now(), backend=name))
             self.changed()
@@ -291,6 +300,14 @@ class Fleet:
         for gone in [id for id in standing.pairs if id not in effective]:
             del standing.pairs[gone]
         return True
+
+    def _miss(self, standing: Standing) -> None:
+        now = self.now()
+        for name in [n for n, pairs in self._by_name.items() if any(s is standing for s, _ in pairs)]:
+            self._missed.pop(name, None)  # the newest stands last
+            self._missed[name] = (standing.member.name, now)
+        for name in list(self._missed)[:-MAX_MISSED]:
+            del self._missed[name]
 
     def _forget(self, standing: Standing) -> None:
         for name in [n for n, pairs in self._by_name.items() if any(s is standing for s, _ in pairs)]:

@@ -114,6 +114,7 @@ class Front:
                 return web.Response(status=204, headers={**cors, **self._door.preflight(http)})
             response = await handler(http)
         except Problem as problem:
+            LOG.info("%s %r refused: %s", http.method, path[:200], problem.code)
             response = self._problem(http, path, problem)
         except ConnectionError:
             return web.Response(status=499)  # nobody is there to read it; raised, it would be logged as an error of ours
@@ -155,7 +156,15 @@ class Front:
             if http.headers.get("Upgrade", "").lower() == "websocket":
                 return Problem(426, "upgrade_not_supported", "no WebSocket is offered here: use POST")
             return Problem(404, "unknown_path", "/v1/responses is not served: use POST /v1/chat/completions")
-        return Problem(404, "unknown_path", f"{http.method} {path[:200]!r} is not served here; try GET /v1/models")
+        return Problem(404, "unknown_path", f"{http.method} {path[:200]!r} is not served here; {self._advice(path)}")
+
+    def _advice(self, path: str) -> str:
+        """What most likely went wrong: clients differ in whether their base URL ends in /v1."""
+        if path.startswith("/v1/v1/"):
+            return "your client adds /v1 itself: take it from the end of its base URL"
+        if self._methods("/v1" + path) is not None:
+            return "your client does not add /v1 itself: put it at the end of its base URL"
+        return "try GET /v1/models"
 
     def _problem(self, http: web.BaseRequest, path: str, problem: Problem) -> web.Response:
         id = request_id(headers_of(http))
@@ -166,7 +175,7 @@ class Front:
             headers["WWW-Authenticate"] = "Bearer"
         if problem.status == 405:
             headers["Allow"] = ", ".join(self._methods(path) or ()).replace("GET", "GET, HEAD")
-        dialect = self._owners.get(path) or self._dialect_of(http)
+        dialect = self._owners.get(path.removeprefix("/v1") if path.startswith("/v1/v1/") else path) or self._dialect_of(http)
         body = (
             dialect.error(problem, id)
             if dialect

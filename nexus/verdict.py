@@ -13,6 +13,7 @@ from nexus.routing import WAITABLE, waitable
 from nexus.sentences import hint, sentence
 
 LONGEST_RETRY_AFTER = 59  # Claude Code gives up at once above 60 s
+RETRY_GONE_SECONDS = 5  # a server that is started again is found within three
 GUESSED_SECONDS = 5.0  # how long an exchange takes where none has been measured
 GUESSED_LOADING_SECONDS = 10.0
 REFUSALS_SHOWN = 50
@@ -50,6 +51,18 @@ def not_ready(name: str, silent: Sequence[str]) -> Problem:
         f"no backend that answers serves the model {name!r}, and these have not answered yet: {waiting_for}; see `nexus backends`",
         param="model",
         context={"available_backends": [], "silent_backends": list(silent)},
+    )
+
+
+def gone(name: str, backend: str) -> Problem:
+    """Who served the name has left, and may be back."""
+    return Problem(
+        503,
+        "backends_unavailable",
+        f"the backend {backend!r}, which serves the model {name!r}, has gone; try again when it is back",
+        param="model",
+        context={"available_backends": []},
+        retry_after=RETRY_GONE_SECONDS,
     )
 
 

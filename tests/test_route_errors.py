@@ -96,6 +96,22 @@ async def test_a_name_is_unknown_only_once_everybody_has_answered(nexus_gateway)
         assert (await ask(gateway, "huge")).status == 404
 
 
+async def test_a_name_is_missed_for_a_while_after_its_backend_has_left(nexus_gateway, monkeypatch):
+    """A server that is started again is no reason for a client to give up."""
+    async with openai_server() as stays, openai_server(["big"]) as goes:
+        tables = {"routing": {"aliases": {"large": ["big"]}}}
+        gateway = await settled(await nexus_gateway(fleet(a_backend("stays", stays), a_backend("goes", goes), **tables)))
+        held = gateway.gateway.fleet
+        held.leave("goes")
+        for name in ("big", "large"):
+            said = await ask(gateway, name)
+            assert (said.status, said.error["code"], said.headers["Retry-After"]) == (503, "backends_unavailable", "5")
+            assert "'goes', which serves" in said.error["message"]
+        now = held.now
+        monkeypatch.setattr(held, "now", lambda: now() + 601)
+        assert (await ask(gateway, "big")).status == 404
+
+
 async def test_a_request_that_comes_before_the_first_probe_waits_for_it(nexus_gateway):
     gate = asyncio.Event()
     async with openai_server() as server:

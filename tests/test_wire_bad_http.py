@@ -157,6 +157,8 @@ async def test_a_websocket_is_declined_and_the_connection_goes_on(shared, path):
 ELSEWHERE = {
     "unknown path": ("GET", "/v1/nothing", 404, "unknown_path"),
     "unknown path, posted": ("POST", "/v2/chat/completions", 404, "unknown_path"),
+    "v1 twice": ("POST", "/v1" + CHAT, 404, "unknown_path"),
+    "no v1": ("POST", "/chat/completions", 404, "unknown_path"),
     "slash too many": ("POST", CHAT + "/", 404, "unknown_path"),
     "slash too many in front": ("POST", "/" + CHAT, 404, "unknown_path"),
     "parent directory": ("GET", "/v1/../etc/passwd", 404, "unknown_path"),
@@ -182,6 +184,8 @@ async def test_a_path_or_method_that_is_not_served(shared):
             await line.say(f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n".encode())
             got = await line.hear()
             assert (got.status, got.error["code"]) == (status, code), (what, got)
+            if what in ("v1 twice", "no v1"):
+                assert "base URL" in got.error["message"]
             if status == 405:
                 assert got.headers["allow"] == ("POST" if path == CHAT else "GET, HEAD"), what
 
