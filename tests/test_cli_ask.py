@@ -187,6 +187,20 @@ async def test_explain_of_a_body_from_a_file_and_from_stdin(running, tmp_path):
     assert "absent.json cannot be read" in missing.err
 
 
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages/count_tokens"])
+async def test_explain_knows_anthropics_requests(running, tmp_path, path):
+    flags = ("--image", "--tools", "--path", path, "--json", "--url", running.url)
+    asked = await nexus("explain", "gpt", *flags, cwd=tmp_path)
+    assert asked.json["error"] is None, asked.out
+    assert set(asked.json["demand"]["needs"]) >= {"vision", "tools"}
+
+
+async def test_explain_of_a_path_whose_requests_are_not_known_wants_a_body(running, tmp_path):
+    ended = await nexus("explain", "gpt", "--path", "/plain/chat", "--url", running.url, cwd=tmp_path)
+    assert ended.code == 2
+    assert "give one with --body FILE" in ended.err
+
+
 async def test_explain_of_nothing_is_wrong_usage(running, tmp_path):
     ended = await nexus("explain", "--url", running.url, cwd=tmp_path)
     assert ended.code == 2

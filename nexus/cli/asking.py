@@ -13,6 +13,7 @@ from nexus.cli.failure import Failure
 # One white pixel: what counts is that there is a picture.
 PIXEL = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8/5+hHgAHggJ/PchI7wAAAABJRU5ErkJggg=="
 TOOL = {"type": "function", "function": {"name": "a_tool", "parameters": {"type": "object", "properties": {}}}}
+ANTHROPICS_TOOL = {"name": "a_tool", "input_schema": {"type": "object", "properties": {}}}
 Json = dict[str, Any]
 
 
@@ -40,9 +41,9 @@ def question(
     if stream:
         request["stream"] = True
     if tools:
-        request.setdefault("tools", [TOOL])
+        request.setdefault("tools", [ANTHROPICS_TOOL if _is_anthropics(path) else TOOL])
     if image:
-        _add_image(request)
+        _add_image(request, path)
     headers = {"x-nexus-zone": zone, "x-nexus-priority": priority, "x-nexus-strict": strict, "x-nexus-flexible": flexible}
     given = {name: "true" if value is True else value for name, value in headers.items() if value}
     asked: Json = {"request": request, "headers": given, "path": path}
@@ -50,20 +51,29 @@ def question(
 
 
 def _written(prompt: str, path: str) -> Json:
-    """A small request of the endpoint's kind."""
+    """A small request of the endpoint's kind.  Raises UsageError for one whose kind is not known here."""
     if path.endswith("/embeddings"):
         return {"input": prompt}
-    if path.endswith("/chat/completions"):
+    if path.endswith("/chat/completions") or _is_anthropics(path):
         return {"messages": [{"role": "user", "content": prompt}]}
-    return {"prompt": prompt}
+    if path.endswith("/completions"):
+        return {"prompt": prompt}
+    raise click.UsageError(f"What a request to {path} looks like is not known here: give one with --body FILE.")
 
 
-def _add_image(request: Json) -> None:
+def _is_anthropics(path: str) -> bool:
+    return path.endswith(("/messages", "/messages/count_tokens"))
+
+
+def _add_image(request: Json, path: str) -> None:
     messages = request.get("messages")
     if not isinstance(messages, list):
         raise click.UsageError("--image needs a chat: a request with messages.")
-    picture = [{"type": "text", "text": "What is this?"}, {"type": "image_url", "image_url": {"url": PIXEL}}]
-    messages.append({"role": "user", "content": picture})
+    source = {"type": "base64", "media_type": "image/png", "data": PIXEL.partition(",")[2]}
+    picture: Json = {"type": "image_url", "image_url": {"url": PIXEL}}
+    if _is_anthropics(path):
+        picture = {"type": "image", "source": source}
+    messages.append({"role": "user", "content": [{"type": "text", "text": "What is this?"}, picture]})
 
 
 def _read(file: Path) -> Json:
