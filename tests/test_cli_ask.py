@@ -191,7 +191,6 @@ async def test_explain_of_a_body_from_a_file_and_from_stdin(running, tmp_path):
 async def test_explain_knows_anthropics_requests(running, tmp_path, path):
     flags = ("--image", "--tools", "--path", path, "--json", "--url", running.url)
     asked = await nexus("explain", "gpt", *flags, cwd=tmp_path)
-    assert asked.json["error"] is None, asked.out
     assert set(asked.json["demand"]["needs"]) >= {"vision", "tools"}
 
 
