@@ -44,7 +44,10 @@ async def test_without_a_name_all_are_listed_and_nobody_is_asked(tmp_path):
         assert name in (await nexus("clients", cwd=tmp_path)).out
 
 
-@pytest.mark.parametrize("name", CLIENTS)
+WORKING = [name for name, client in CLIENTS.items() if client.works]
+
+
+@pytest.mark.parametrize("name", WORKING)
 async def test_the_lines_carry_the_gateways_own_names(tmp_path, gateway, stack, name):
     running = await gateway(stack)
     told = await nexus("clients", name, "--url", running.url, cwd=tmp_path)
@@ -66,11 +69,39 @@ async def test_names_that_are_served_need_no_alias(tmp_path, gateway, stack):
     assert f"export ANTHROPIC_BASE_URL={running.url}\n" in told.out
 
 
+async def test_claude_code_gets_its_model_by_a_variable_first_and_aliases_second(tmp_path, gateway, stack):
+    running = await gateway(stack)
+    told = (await nexus("clients", "claude-code", "--url", running.url, cwd=tmp_path)).out
+    assert told.index("export ANTHROPIC_MODEL=chatty\n") < told.index("that one.") < told.index(ALIASES)
+    assert "Warning" not in told, "nobody knows the context of this model"
+
+
+@pytest.mark.parametrize(("context", "warned"), [(8192, True), (65535, True), (65536, False), (None, False)])
+async def test_a_context_too_small_for_claude_code_is_warned_of(tmp_path, gateway, stack, context, warned):
+    tables = f'[[backends.models]]\nid = "chatty"\ncontext = {context}\n' if context else ""
+    running = await gateway(stack, more=tables)
+    told = (await nexus("clients", "claude-code", "--url", running.url, cwd=tmp_path)).out
+    assert (f"Warning: chatty is served with a context of {context} tokens" in told) == warned
+    assert ("OLLAMA_CONTEXT_LENGTH=65536" in told) == ("--ctx-size 65536" in told) == warned
+    described = (await nexus("clients", "claude-code", "--json", "--url", running.url, cwd=tmp_path)).json
+    assert bool(described["warning"]) == warned
+    assert "Warning" not in (await nexus("clients", "aider", "--url", running.url, cwd=tmp_path)).out
+
+
+async def test_what_cannot_work_gets_one_sentence_and_no_lines(tmp_path, gateway, stack):
+    told = await nexus("clients", "codex", "--url", "http://127.0.0.1:1", cwd=tmp_path)
+    assert (told.code, told.out, told.err) == (0, CLIENTS["codex"].note + "\n", "")
+    running = await gateway(stack)
+    described = (await nexus("clients", "codex", "--json", "--url", running.url, cwd=tmp_path)).json
+    assert (described["lines"], described["note"]) == ([], CLIENTS["codex"].note)
+
+
 async def test_a_key_is_never_printed(tmp_path, gateway, stack):
     key = "nx-of-a-client"
     running = await gateway(stack, more=f'[[keys]]\nname = "laptop"\nhash = "{hash_key(key)}"\n')
     refused = await nexus("clients", "continue", "--url", running.url, cwd=tmp_path)
     assert refused.code == 1
+    assert "put a key into NEXUS_KEY" in refused.err
     told = await nexus("clients", "continue", "--url", running.url, cwd=tmp_path, env={"NEXUS_KEY": key})
     assert told.code == 0
     assert 'apiKey: "YOUR-KEY"' in told.out

@@ -36,6 +36,9 @@ def command(remote: Remote, name: str | None, model: str | None, as_json: bool) 
         _list(as_json)
         return
     client = _known(name)
+    if not client.works and not as_json:
+        click.echo(client.note)
+        return
     setting = settle(remote, model)
     if as_json:
         print_json(described(client, setting))
@@ -74,7 +77,8 @@ def settle(remote: Remote, model: str | None) -> Setting:
         raise Failure(f"the name {chosen!r} would not survive a shell: give that model an alias, see [routing.aliases]")
     if chosen is None:
         raise Failure(f"the gateway at {remote.url} serves no chat model yet: `nexus backends` says which servers are connected")
-    setting = Setting(url=remote.url, model=chosen, served=frozenset(names))
+    context = next(entry.get("context_length") for entry in served if entry["id"] == chosen)
+    setting = Setting(url=remote.url, model=chosen, served=frozenset(names), context=context)
     return attrs.evolve(setting, key="YOUR-KEY") if remote.has_key else setting
 
 
@@ -88,18 +92,21 @@ def _best(served: Iterable[Mapping[str, Any]]) -> str | None:
 
 def described(client: Client, setting: Setting) -> dict[str, Any]:
     """The same as JSON."""
-    lines = [attrs.asdict(lines) for lines in client.lines(setting)]
+    lines = [attrs.asdict(lines) for lines in client.lines(setting)] if client.works else []
     about = {"name": client.name, "title": client.title, "dialect": client.dialect, "note": client.note or None}
-    return {**about, "url": setting.url, "model": setting.model, "lines": lines}
+    return {**about, "url": setting.url, "model": setting.model, "lines": lines, "warning": client.warning(setting) or None}
 
 
 def told(client: Client, setting: Setting) -> Iterable[str]:
     """Where, then the lines, flush left: they are there to be copied."""
     from nexus.observers.format import plain
 
-    if client.note:
-        yield from (client.note, "")
+    warning = client.warning(setting)
+    if warning:
+        yield from (click.style("Warning: ", fg="yellow") + warning, "")
     for lines in client.lines(setting):
+        if lines.why:
+            yield from (lines.why, "")
         yield click.style(f"In {lines.where}:", bold=True)
         yield ""
         yield from map(plain, lines.text.splitlines())

@@ -11,8 +11,16 @@ from types import MappingProxyType
 import attrs
 
 EXAMPLE_URL, EXAMPLE_MODEL = "http://127.0.0.1:6398", "llama3.2:3b"
-CLAUDE_NAMES = ("claude-opus-5-5", "claude-sonnet-5-5", "claude-haiku-5-5")
-"""What Claude Code 2.1 asks for where nobody names a model: by default, for its smaller agents, for its chores."""
+CLAUDE_NAMES = (
+    *("claude-opus-5-5", "claude-sonnet-5-5", "claude-haiku-5-5"),
+    *("claude-opus-4-8", "claude-sonnet-5", "claude-haiku-4-5-20251001"),
+)
+"""What Claude Code asks for where nobody names a model: by default, for its smaller agents, for its chores.
+
+The first three are those of 2.1.330, the others those of 2.1.197, the last one for Node 20.
+"""
+CLAUDE_PROMPT, CLAUDE_CONTEXT = 48_000, 65_536
+"""Tokens of what Claude Code sends before a word is said, as a small model's tokenizer counts them; the context that has room for it."""
 
 
 @attrs.frozen(kw_only=True)
@@ -22,6 +30,8 @@ class Lines:
     where: str
     language: str
     text: str
+    why: str = ""
+    """A sentence to say before them, where they are not simply needed."""
 
     @property
     def file(self) -> str | None:
@@ -37,6 +47,8 @@ class Setting:
     model: str = EXAMPLE_MODEL
     key: str = "anything"
     served: frozenset[str] = frozenset()
+    context: int | None = None
+    """Tokens that the model is served with, where that is known."""
 
 
 @attrs.frozen(kw_only=True)
@@ -49,20 +61,47 @@ class Client:
     places: tuple[tuple[str, str, str], ...]
     asks_for: tuple[str, ...] = ()
     """Names of models that it asks for by itself: an alias has to answer those that nothing serves."""
+    needs_context: int = 0
+    """Tokens of context below which it is warned."""
+    works: bool = True
     note: str = ""
+    """What is said instead of lines where it does not work."""
 
     def lines(self, setting: Setting) -> tuple[Lines, ...]:
-        """Everything to write down, filled in; the aliases come first, since nothing works without them."""
+        """Everything to write down, filled in; the aliases come last, since they are another way to the same."""
         fields = {"url": setting.url, "model": setting.model, "key": setting.key}
         missing = [name for name in self.asks_for if name not in setting.served]
-        aliases = (Lines(where=NEXUS_TOML, language="toml", text=_aliases(missing, setting.model)),) if missing else ()
-        return (*aliases, *(Lines(where=w, language=kind, text=text.strip("\n") % fields) for w, kind, text in self.places))
+        text = _aliases(missing, setting.model)
+        aliases = (Lines(where=NEXUS_TOML, language="toml", text=text, why=OR_ALIASES),) if missing else ()
+        return (*(Lines(where=w, language=kind, text=text.strip("\n") % fields) for w, kind, text in self.places), *aliases)
+
+    def warning(self, setting: Setting) -> str:
+        """What will not fit; empty where it does, or where nobody knows."""
+        if setting.context is None or setting.context >= self.needs_context:
+            return ""
+        return TOO_SMALL % {"title": self.title, "model": setting.model, "has": setting.context}
 
 
 NEXUS_TOML = "nexus.toml, then start the gateway again"
+OR_ALIASES = (
+    "Or leave ANTHROPIC_MODEL out, and let aliases answer the names that it asks for by itself.  They change with its version; "
+    "the gateway's log line names the model it asked for: alias that one."
+)
+TOO_SMALL = (
+    f"%(model)s is served with a context of %(has)d tokens, and %(title)s begins with about {CLAUDE_PROMPT}.  Give it {CLAUDE_CONTEXT}: "
+    f"llama.cpp with `llama-server --ctx-size {CLAUDE_CONTEXT} --parallel 1`, Ollama with `OLLAMA_CONTEXT_LENGTH={CLAUDE_CONTEXT} ollama serve`."
+)
 SHELL, PROGRAM = "the shell", "the program"
 OPENAI_SHELL = "export OPENAI_BASE_URL=%(url)s/v1\nexport OPENAI_API_KEY=%(key)s"
 ANTHROPIC_SHELL = "export ANTHROPIC_BASE_URL=%(url)s\nexport ANTHROPIC_API_KEY=%(key)s"
+
+
+CLAUDE_SHELL = """
+export ANTHROPIC_BASE_URL=%(url)s
+export ANTHROPIC_AUTH_TOKEN=%(key)s
+export ANTHROPIC_MODEL=%(model)s
+claude
+"""
 
 
 def _aliases(names: Iterable[str], model: str) -> str:
@@ -219,8 +258,9 @@ _ALL = (
         name="claude-code",
         title="Claude Code",
         dialect="anthropic",
-        places=((SHELL, "sh", "export ANTHROPIC_BASE_URL=%(url)s\nexport ANTHROPIC_AUTH_TOKEN=%(key)s\nclaude"),),
+        places=((SHELL, "sh", CLAUDE_SHELL),),
         asks_for=CLAUDE_NAMES,
+        needs_context=CLAUDE_CONTEXT,
     ),
     Client(
         name="continue",
@@ -239,6 +279,7 @@ _ALL = (
         title="Codex",
         dialect="openai (responses)",
         places=(("~/.codex/config.toml", "toml", CODEX_TOML), (SHELL, "sh", "export NEXUS_KEY=%(key)s\ncodex")),
+        works=False,
         note="Codex speaks only the Responses API, which Nexus does not serve yet: it ends at once, and says so.",
     ),
 )

@@ -87,7 +87,7 @@ class Program(Client):
 
 
 class ClaudeCode(Program):
-    """Two variables, the default model's name behind an alias, and nothing else."""
+    """Its model is named by a variable in one scenario; in the others two variables, the names it asks for behind aliases, and no more."""
 
     has_terminal = True
     name = page = "claude-code"
@@ -108,11 +108,12 @@ class ClaudeCode(Program):
         quiet = {"CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1"}
         # By itself it asks for minutes before it says that nobody answers.
         brief = {"CLAUDE_CODE_MAX_RETRIES": "0"} if scenario == LOST else {}
-        return {**super().variables(world, scenario), **quiet, **brief}
+        told = {**super().variables(world, scenario), **quiet, **brief}
+        return told if scenario == PLAIN else _by_alias(told)
 
     def interactive(self, world: SlowWorld) -> None:
         command = [str(packages.npm("claude-code") / "node_modules" / ".bin" / "claude"), "--permission-mode", "manual"]
-        with terminal(command, world.folder, world.variables(self.page)) as seat:
+        with terminal(command, world.folder, _by_alias(world.variables(self.page))) as seat:
             converse(seat, world)
 
     def stream(self, world: World) -> None:
@@ -122,6 +123,10 @@ class ClaudeCode(Program):
         texts = [e["delta"]["text"] for e in events if e["type"] == "content_block_delta" and e["delta"]["type"] == "text_delta"]
         assert len(texts) > 1, "the answer came in one piece"
         assert "".join(texts).strip() == SAYS, texts
+
+
+def _by_alias(variables: Mapping[str, str]) -> Mapping[str, str]:
+    return {name: value for name, value in variables.items() if name != "ANTHROPIC_MODEL"}
 
 
 class Continue(Program):

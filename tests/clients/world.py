@@ -122,7 +122,7 @@ def backend(name: str, way: str, url: str, more: str = "") -> str:
 
 def configured(*tables: str) -> str:
     """A configuration of these tables, with the aliases that Claude Code's page tells to set."""
-    aliases = CLIENTS["claude-code"].lines(Setting(model=MODEL))[0].text
+    aliases = CLIENTS["claude-code"].lines(Setting(model=MODEL))[-1].text
     return "\n\n".join(["[discovery]\nsources = []", aliases, *tables]) + "\n"
 
 
