@@ -159,6 +159,25 @@ def test_greeting_without_any_server_says_where_nexus_looked():
     assert "within 3 seconds" in text
 
 
+def test_greeting_says_the_address_for_clients_of_anthropics_api_where_they_are_served():
+    gateway = bare()
+    line = "In any Anthropic client,   base_url = http://127.0.0.1:6398  (without /v1)"
+    assert line in "\n".join(lines(gateway, "http://127.0.0.1:6398"))
+    gateway.catalog = attrs.evolve(gateway.catalog, dialects={})
+    assert "Anthropic" not in "\n".join(lines(gateway, "http://127.0.0.1:6398"))
+
+
+async def test_greeting_tries_a_model_that_is_known_to_chat_and_to_do_most(tmp_path):
+    async with openai_server(["mystery", "chatty", "able"]) as upstream:
+        one_backend(tmp_path, upstream.url)
+        with (tmp_path / "nexus.toml").open("a") as file:
+            for name, can in (("chatty", ["chat"]), ("able", ["chat", "tools"])):
+                file.write(f'[[backends.models]]\nid = "{name}"\ncapabilities = {can}\n'.replace("'", '"'))
+        async with serving(cwd=tmp_path) as running:
+            await running.until_logged("nexus explain")
+            assert running.log.partition("nexus explain")[2].split()[0] == "able"
+
+
 def test_greeting_names_an_address_that_can_be_used():
     assert "http://localhost:6398/v1" in "\n".join(lines(bare(), "http://0.0.0.0:6398"))
 

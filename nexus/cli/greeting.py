@@ -55,6 +55,8 @@ def lines(gateway: Gateway, url: str) -> Iterator[str]:
     yield from (_finds(standings) if standings else _nothing(gateway))
     yield ""
     yield f"  In any OpenAI client, set  base_url = {here}/v1"
+    if "anthropic" in gateway.catalog.dialects:
+        yield f"  In any Anthropic client,   base_url = {here}  (without /v1)"
     yield f"                             api_key  = {'one of the keys under [[keys]]' if gateway.config.keys else 'anything'}"
     model = _example(standings)
     if model:
@@ -114,13 +116,14 @@ def _usual(names: Iterable[tuple[int, str]]) -> str:
 
 
 def _example(standings: Iterable[Standing]) -> str | None:
-    """A chat model that is there now, at home if there is one."""
+    """A chat model that is there now: at home before elsewhere, known to chat before unknown, then the one known to do most."""
     able = [c for s in standings if s.pulse.health is Health.HEALTHY for c in s.candidates() if c.offers.get(CHAT) is not False]
-    return min(able, key=_farness).name if able else None
+    return min(able, key=_doubt).name if able else None
 
 
-def _farness(candidate: Candidate) -> bool:
-    return candidate.cloud
+def _doubt(candidate: Candidate) -> tuple[bool, bool, int]:
+    known = sum(offered is True for offered in candidate.offers.values())
+    return candidate.cloud, candidate.offers.get(CHAT) is not True, -known
 
 
 def _try(url: str, model: str, *, keyed: bool) -> Iterator[str]:
