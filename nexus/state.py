@@ -53,7 +53,10 @@ class Store:
 
     def _why_not(self, error: sqlite3.Error) -> str:
         if "locked" in str(error):
-            return f"the state directory {self.directory} is in use by another Nexus: stop that one, or set [server] state_dir to another"
+            return (
+                f"the state directory {self.directory} is in use by another Nexus: "
+                "stop that one, or give this one another with --state-dir, or with [server] state_dir"
+            )
         return (
             f"the state in {self.directory} cannot be read ({error}): move the file state.sqlite3 away, or set [server] state_dir"
         )

@@ -82,7 +82,8 @@ def test_a_second_process_hears_one_clear_sentence(tmp_path):
     last = second.stderr.strip().splitlines()[-1]
     assert last.startswith("nexus.errors.StartupError: the state directory ")
     assert "in use by another Nexus" in last
-    assert "state_dir" in last
+    assert "--state-dir" in last
+    assert "[server] state_dir" in last
     store.close()
     third = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert (third.returncode, third.stderr) == (0, "")

@@ -23,7 +23,8 @@ REASONS = {
 def of_asked(answer: Json, columns: int | None = None) -> Iterator[str]:
     """What would happen now; sentences wrapped where `columns` says how wide the terminal is."""
     request, choices = answer["request"], answer["choices"]
-    yield f"A {'streamed ' if request['stream'] else ''}{request['task']} request for {_strong(request['model'])}, now:"
+    kind = f"{'streamed ' if request['stream'] else ''}{request['task']}"
+    yield f"{'An' if kind[0] in 'aeiou' else 'A'} {kind} request for {_strong(request['model'])}, now:"
     yield from _named(answer["legs"])
     yield from _demanded(answer["demand"], request["task"])
     yield ""

@@ -14,6 +14,7 @@ TIMEOUT_SECONDS = 10.0
 SIGN = "X-Nexus-Request-Id"  # what every refusal of Nexus carries
 # What another server's page of that name does not have.
 MARKS = {"/health": "uptime_seconds", "/nexus/backends": "backends", "/nexus/models": "models", "/nexus/explain": "refusals"}
+FOR_ADMINS = "/nexus/"
 ABOUT_THE_KEY = ("invalid_key", "admin_only")  # the codes that another key in the variable would help
 
 
@@ -59,7 +60,7 @@ class Remote:
         if not isinstance(answer, dict) or not (signed or (status in fine and MARKS.get(path) in (None, *answer))):
             raise Failure(f"what answers at {self.url} is not a Nexus gateway ({method} {path}: status {status})")
         if status not in fine:
-            raise Failure(self._refused(status, answer))
+            raise Failure(self._refused(path, status, answer))
         return answer
 
     def _exchange(self, method: str, path: str, body: bytes | None) -> tuple[int, bool, bytes]:
@@ -88,9 +89,10 @@ class Remote:
         finally:
             connection.close()
 
-    def _refused(self, status: int, answer: dict[str, Any]) -> str:
+    def _refused(self, path: str, status: int, answer: dict[str, Any]) -> str:
         error = answer.get("error")
         said = error.get("message") if isinstance(error, dict) else None
         code = error.get("code") if isinstance(error, dict) else None
-        hint = f"; put an admin key into {self._key_name}" if code in ABOUT_THE_KEY else ""
+        which = "an admin key" if path.startswith(FOR_ADMINS) else "a key"
+        hint = f"; put {which} into {self._key_name}" if code in ABOUT_THE_KEY else ""
         return f"the gateway at {self.url} answered {status}: {said or 'no reason given'}{hint}"
