@@ -102,6 +102,15 @@ def test_a_tutorial_builds_the_example(page, example):
         assert text == there, f"examples/{example}/{name} is another file than the page's"
 
 
+@pytest.mark.parametrize("page", [BACKEND, DIALECT], ids=["write-a-backend", "write-a-dialect"])
+def test_a_tutorials_package_names_no_file_that_the_page_does_not_give(page):
+    given = files(page)
+    project = tomllib.loads(given["pyproject.toml"])
+    assert project["project"].get("readme") in (None, *given)
+    for folder in project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]:
+        assert f"{folder}/__init__.py" in given
+
+
 # ---------------------------------------------------------------- write a stage
 
 
