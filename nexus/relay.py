@@ -161,6 +161,7 @@ async def _send(visit: Visit, response: web.StreamResponse) -> web.StreamRespons
 async def _stream(visit: Visit, opened: OpenReply, told: Told, headers: dict[str, str]) -> web.StreamResponse:
     response = await visit.begun() or await visit.begin(opened.status, headers)
     del headers  # a stream may stay open for long
+    opened.headers = ()
     now = visit.now
     write = response.write
     try:

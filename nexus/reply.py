@@ -32,6 +32,8 @@ class OpenReply:
         "_exchange",
         "_lingers",
         "_over",
+        "_read",
+        "_reported",
         "choice",
         "claim",
         "code",
@@ -40,7 +42,6 @@ class OpenReply:
         "head",
         "headers",
         "reader",
-        "reply",
         "status",
         "usage",
         "whole",
@@ -62,7 +63,8 @@ class OpenReply:
     ) -> None:
         self.claim = claim
         self.choice = choice
-        self.reply = reply
+        self._read = reply.read  # its headers are not kept for as long as a stream is open
+        self._reported = reply.usage
         self.status = reply.status
         self.headers = headers
         self.reader = reader
@@ -84,7 +86,7 @@ class OpenReply:
                 if rest := self.reader.finish():
                     return rest
                 break
-            data = await self.reply.read()
+            data = await self._read()
             if not data:
                 self._over = True
                 return self.reader.finish() if self.reader else b""
@@ -110,15 +112,15 @@ class OpenReply:
         """The client has every event.  A connection can serve again once its body has ended, which some servers leave open."""
         try:
             async with asyncio.timeout(LINGER_SECONDS):
-                while await self.reply.read():
+                while await self._read():
                     pass
         except (BackendError, TimeoutError):
             pass
 
     def finish(self, outcome: str, code: str = "") -> None:
         """Give the claim back and settle usage; once."""
-        if self.reply.usage is not None:
-            self.usage = self.reply.usage()
+        if self._reported is not None:
+            self.usage = self._reported()
         elif self.reader is not None:
             self.usage = self.reader.usage()
         self.cost = cost_of(self.usage, self.claim.candidate)

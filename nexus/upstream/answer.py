@@ -37,7 +37,7 @@ class Answer:
     """A parser's target.  A fresh parser for each answer: httptools keeps the last trailer and would prepend it to the next head."""
 
     __slots__ = (
-        "_bodiless", "_chunked", "_fields", "_limits", "_parser", "_pieces", "_quiet", "_size",
+        "_bodiless", "_chunked", "_fields", "_limits", "_measured", "_parser", "_pieces", "_quiet", "_size",
         "buffered", "done", "error", "head_done", "headers", "keep_alive", "received", "started", "status", "surplus", "waiter",
     )  # fmt: skip
 
@@ -46,6 +46,7 @@ class Answer:
         self._chunked = False
         self._fields: list[tuple[str, str]] = []
         self._limits = limits
+        self._measured = False
         self._pieces: list[bytes] = []
         self._quiet = 0
         self._size = 0
@@ -90,7 +91,7 @@ class Answer:
 
     def close(self) -> bool:
         """The peer has closed its side.  True where that is the proper end of the body."""
-        if self.head_done and not self._chunked and not any(name == "content-length" for name, _ in self.headers):
+        if self.head_done and not self._chunked and not self._measured:
             self.done = True
         return self.done
 
@@ -160,6 +161,7 @@ class Answer:
             return
         self.status = status
         self.headers = tuple(self._fields)
+        self._measured = any(name == "content-length" for name, _ in self.headers)
         self._fields = []
         self.keep_alive = parser.should_keep_alive()
         if not self.keep_alive and parser.get_http_version() not in ("1.1", "1.0"):
