@@ -63,7 +63,7 @@ class OpenReply:
     ) -> None:
         self.claim = claim
         self.choice = choice
-        self._read = reply.read  # its headers are not kept for as long as a stream is open
+        self._read = reply.read
         self._reported = reply.usage
         self.status = reply.status
         self.headers = headers

@@ -256,7 +256,6 @@ class Exchange:
 
     @property
     def headers(self) -> tuple[tuple[str, str], ...]:
-        """Until the first `read`: whoever needs them takes them, and thousands of open streams need not keep them."""
         return self._answer.headers
 
     async def __aenter__(self) -> Exchange:
@@ -296,7 +295,6 @@ class Exchange:
         A read that was cancelled loses nothing: the next one goes on.
         """
         answer = self._answer
-        answer.headers = ()
         while True:
             if data := answer.take():
                 connection = self._connection
