@@ -1,8 +1,8 @@
 """What is written to many connections in one turn of the loop, written together once the turn is over.
 
 A system call makes the processor forget the code that both sides of it run.  Requests that come together are therefore worked on
-one after the other without one, and leave together: with 64 at a time that takes a fifth off the whole cost of a request (measured,
-see docs/benchmarks.md).  A turn lasts well under a millisecond.  Who is alone has nothing to gain, and writes at once.
+one after the other without one, and leave together: where many come in one turn that took up to a fifth off the whole cost of a request
+(docs/decisions/leave-together.md).  A turn lasts well under a millisecond.  Who is alone has nothing to gain, and writes at once.
 """
 
 from __future__ import annotations
