@@ -1,47 +1,61 @@
-"""Hypothesis strategies for all that the canonical form has a place for, whether a dialect has words for it or none."""
+"""Hypothesis strategies for all that a request in the canonical form has a place for, whether a dialect has words for it or none.
+
+Those that are `plain` make no more than what dialects say and order alike, and the fields that OpenAI has for all of it: they come
+back the same.  Replies are in `canonical_replies`.
+"""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
+import json
 
-import attrs
 from hypothesis import strategies as st
 
 from nexus.dialects.canonical import (
-    Answer,
-    Begin,
     Conversation,
     Document,
-    Finish,
-    FinishReason,
     Format,
     Image,
     Message,
+    Part,
     Reasoning,
-    ReasoningDelta,
-    ReasoningSignature,
-    RedactedReasoning,
     ResponseFormat,
     Role,
-    StreamEvent,
     Text,
-    TextDelta,
     Thinking,
     Tool,
     ToolCall,
-    ToolCallDelta,
-    ToolCallStart,
+    ToolChoice,
+    ToolMode,
     ToolResult,
-    UsageSeen,
 )
 
-from .canonical_values import arguments, choices, conversations, formats, names, objects, schemas, texts, usages, words
-
-caches = st.sampled_from([None, None, None, None, None, "5m", "1h"])
+words = st.text(min_size=1, max_size=20)
+names = st.from_regex(r"[a-zA-Z0-9_-]{1,20}", fullmatch=True)
 blanks = st.sampled_from([" ", "\n", "\t \n"])
+caches = st.sampled_from([None, None, None, None, None, "5m", "1h"])
 base64s = st.binary(max_size=8).map(lambda raw: base64.b64encode(raw).decode())
 addresses = names.map("https://example.test/{}".format)
+maybe_small = st.none() | st.floats(0, 1, allow_nan=False)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=10),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+schemas = st.dictionaries(st.text(max_size=5), json_values, max_size=3).map(lambda more: {"type": "object", **more})
+# a model may write anything, JSON or not
+arguments = st.dictionaries(st.text(max_size=5), json_values, max_size=3).map(json.dumps) | words
+arguments_or_none = arguments | st.just("")
+objects = st.builds(
+    json.dumps, st.dictionaries(words, json_values, max_size=3), separators=st.just((",", ":")), ensure_ascii=st.booleans()
+)
+# letters that some servers put into ids, and that fall together where others have no place for them
+call_ids = st.text(alphabet="ab_.- ", min_size=1, max_size=4)
+
+# ---------------------------------------------------------------- parts
+
+texts = st.builds(Text, text=words)
+images = st.builds(Image, url=addresses) | st.builds(Image, data=base64s, media_type=st.sampled_from(["image/png", "image/jpeg"]))
 any_texts = st.builds(Text, text=words | blanks | words.map("{} \n".format), cache=caches)
 any_images = st.builds(Image, url=addresses, detail=st.sampled_from([None, "low", "high", "auto"]), cache=caches) | st.builds(
     Image, data=base64s, media_type=st.sampled_from([None, "image/png", "image/jpeg"]), cache=caches
@@ -70,12 +84,16 @@ thoughts = (
     | st.builds(Reasoning, signature=names)
     | st.builds(Reasoning, redacted=names)
 )
-# letters that some servers put into ids, and that fall together where others have no place for them
-call_ids = st.text(alphabet="ab_.- ", min_size=1, max_size=4)
+plain_words = st.tuples(
+    st.lists(st.builds(Reasoning, text=words), max_size=1),
+    st.lists(texts, max_size=1),
+).map(lambda both: [*both[0], *both[1]])
+
+# ---------------------------------------------------------------- requests
 
 
 @st.composite
-def any_turns(draw: st.DrawFn) -> tuple[Message, ...]:
+def any_turns(draw: st.DrawFn, called_with: st.SearchStrategy[str]) -> tuple[Message, ...]:
     """Turns in any order that a client may send: results follow their calls, a system message may stand before any other turn, and the
     model may speak first and last."""
     ids = draw(st.lists(call_ids, min_size=9, max_size=9, unique=True))
@@ -86,15 +104,15 @@ def any_turns(draw: st.DrawFn) -> tuple[Message, ...]:
         if draw(st.booleans()):
             made.append(Message(role=Role.USER, parts=tuple(draw(st.lists(shown, min_size=1, max_size=3)))))
         if draw(st.booleans()):
-            made += draw(model_turns(ids))
+            made += draw(model_turns(ids, called_with))
     return tuple(made)
 
 
 @st.composite
-def model_turns(draw: st.DrawFn, ids: list[str]) -> list[Message]:
+def model_turns(draw: st.DrawFn, ids: list[str], called_with: st.SearchStrategy[str]) -> list[Message]:
     """A turn of the model's with its parts in any order, and the results of its calls; takes the ids that it uses."""
     mine = [ids.pop() for _ in range(draw(st.integers(0, 3)))]
-    calls = [ToolCall(id=id, name=draw(names), arguments=draw(arguments | st.just("")), cache=draw(caches)) for id in mine]
+    calls = [ToolCall(id=id, name=draw(names), arguments=draw(called_with), cache=draw(caches)) for id in mine]
     parts = draw(st.permutations([*calls, *draw(st.lists(any_texts | thoughts, min_size=0 if calls else 1, max_size=3))]))
     turn = [Message(role=Role.ASSISTANT, parts=tuple(parts))]
     if mine:
@@ -107,19 +125,36 @@ def model_turns(draw: st.DrawFn, ids: list[str]) -> list[Message]:
 
 
 @st.composite
-def any_conversations(draw: st.DrawFn) -> Conversation:
-    """A whole request, with everything in it that the form has a place for."""
-    return attrs.evolve(
-        draw(conversations()),
-        messages=draw(any_turns()),
-        tools=tuple(draw(st.lists(any_tools, max_size=2))),
-        tool_choice=draw(st.none() | choices),
-        parallel_tools=draw(st.none() | st.booleans()),
-        stop=tuple(draw(st.lists(words | blanks, max_size=5))),
-        response_format=draw(st.none() | any_formats),
-        thinking=draw(st.none() | any_thinking),
-    )
+def plain_turns(draw: st.DrawFn, called_with: st.SearchStrategy[str]) -> tuple[Message, ...]:
+    """A system message perhaps, then a user's turn, and as often as may be the model's, its results, and a user's again."""
+    made = [Message(role=Role.SYSTEM, parts=(draw(texts),))] if draw(st.booleans()) else []
+    made.append(draw(plain_user_turns))
+    for number in range(draw(st.integers(0, 3))):
+        parts = draw(plain_words) + draw(plain_calls(f"call_{number}", called_with))
+        if not parts:
+            continue
+        made.append(Message(role=Role.ASSISTANT, parts=tuple(parts)))
+        results = [
+            ToolResult(call_id=part.id, parts=tuple(draw(st.lists(texts, max_size=1))))
+            for part in parts
+            if isinstance(part, ToolCall)
+        ]
+        if results:
+            made.append(Message(role=Role.TOOL, parts=tuple(results)))
+        made.append(draw(plain_user_turns))
+    return tuple(made)
 
+
+@st.composite
+def plain_calls(draw: st.DrawFn, prefix: str, called_with: st.SearchStrategy[str], least: int = 0) -> list[Part]:
+    """Calls of tools, their ids numbered after the prefix."""
+    return [ToolCall(id=f"{prefix}_{n}", name=draw(names), arguments=draw(called_with)) for n in range(draw(st.integers(least, 3)))]
+
+
+plain_user_turns = st.one_of(
+    texts.map(lambda text: (text,)),
+    st.tuples(st.lists(texts | images, max_size=3), images).map(lambda both: (*both[0], both[1])),
+).map(lambda parts: Message(role=Role.USER, parts=parts))
 
 any_tools = st.builds(
     Tool,
@@ -129,7 +164,22 @@ any_tools = st.builds(
     strict=st.none() | st.booleans(),
     cache=caches,
 )
-any_formats = formats | st.builds(ResponseFormat, kind=st.just(Format.JSON_SCHEMA), schema=st.none() | schemas)
+plain_tools = st.builds(Tool, name=names, description=st.none() | words, schema=schemas, strict=st.none() | st.booleans())
+choices = st.builds(ToolChoice, mode=st.sampled_from([ToolMode.AUTO, ToolMode.NONE, ToolMode.REQUIRED])) | st.builds(
+    ToolChoice, mode=st.just(ToolMode.NAMED), name=names
+)
+plain_formats = st.builds(ResponseFormat, kind=st.sampled_from([Format.TEXT, Format.JSON_OBJECT])) | st.builds(
+    ResponseFormat,
+    kind=st.just(Format.JSON_SCHEMA),
+    name=names,
+    description=st.none() | words,
+    schema=schemas,
+    strict=st.none() | st.booleans(),
+)
+any_formats = plain_formats | st.builds(ResponseFormat, kind=st.just(Format.JSON_SCHEMA), schema=st.none() | schemas)
+plain_thinking = st.just(Thinking(enabled=False)) | st.builds(
+    Thinking, enabled=st.just(True), effort=st.sampled_from(["low", "medium", "high"])
+)
 any_thinking = st.just(Thinking(enabled=False)) | st.builds(
     Thinking,
     enabled=st.none() | st.just(True),
@@ -139,77 +189,29 @@ any_thinking = st.just(Thinking(enabled=False)) | st.builds(
 
 
 @st.composite
-def any_answers(draw: st.DrawFn) -> Answer:
-    """A whole reply, its parts in any order.  Arguments are JSON objects unless they were cut."""
-    finish = draw(st.sampled_from(list(FinishReason)))
-    of_calls = arguments if finish is FinishReason.LENGTH else objects
-    calls = st.integers(1, 2) if finish is FinishReason.TOOL_CALLS else st.integers(0, 2)
-    calls = calls if finish in (FinishReason.TOOL_CALLS, FinishReason.LENGTH) else st.just(0)
-    made = [ToolCall(id=f"call_{n}", name=draw(names), arguments=draw(of_calls)) for n in range(draw(calls))]
-    return Answer(
-        id=draw(names),
-        model=draw(names),
-        parts=tuple(draw(st.permutations([*made, *draw(st.lists(texts | thoughts, max_size=4))]))),
-        finish=finish,
-        stop_sequence=draw(words) if finish is FinishReason.STOP_SEQUENCE else None,
-        usage=draw(usages()),
+def any_conversations(
+    draw: st.DrawFn, *, plain: bool = False, called_with: st.SearchStrategy[str] = arguments_or_none
+) -> Conversation:
+    """A whole request, with everything in it that the form has a place for.  A plain one chooses among tools only where it has some."""
+    tools = tuple(draw(st.lists(plain_tools if plain else any_tools, max_size=3)))
+    chooses = not plain or bool(tools)
+    return Conversation(
+        model="m",
+        messages=draw(plain_turns(called_with) if plain else any_turns(called_with)),
+        tools=tools,
+        tool_choice=draw(st.none() | choices) if chooses else None,
+        parallel_tools=draw(st.none() | st.booleans()) if chooses else None,
+        max_output_tokens=draw(st.none() | st.integers(1, 10**6)),
+        stop=tuple(draw(st.lists(words, max_size=4) if plain else st.lists(words | blanks, max_size=5))),
+        temperature=draw(maybe_small),
+        top_p=draw(maybe_small),
+        top_k=draw(st.none() | st.integers(1, 100)),
+        seed=draw(st.none() | st.integers(0, 2**53)),
+        presence_penalty=draw(maybe_small),
+        frequency_penalty=draw(maybe_small),
+        response_format=draw(st.none() | (plain_formats if plain else any_formats)),
+        thinking=draw(st.none() | (plain_thinking if plain else any_thinking)),
+        user=draw(st.none() | words),
+        stream=(stream := draw(st.booleans())),
+        wants_usage=stream,
     )
-
-
-@st.composite
-def any_streams(draw: st.DrawFn) -> list[StreamEvent]:
-    """A stream of such a reply, cut anywhere: pieces of a call may come after what began after it."""
-    answer = draw(any_answers())
-    events: list[StreamEvent] = [Begin(id=answer.id, model=answer.model)]
-    late: list[ToolCallDelta] = []
-    index = 0
-    for part in answer.parts:
-        if isinstance(part, ToolCall):
-            events.append(ToolCallStart(index=index, id=part.id, name=part.name))
-            size = draw(st.integers(1, 7))
-            pieces = [
-                ToolCallDelta(index=index, arguments=part.arguments[at : at + size]) for at in range(0, len(part.arguments), size)
-            ]
-            now = draw(st.integers(0, len(pieces)))
-            events += pieces[:now]
-            late += pieces[now:]
-            index += 1
-        elif isinstance(part, Text):
-            events.append(TextDelta(text=part.text))
-        elif isinstance(part, Reasoning):
-            events += thought_events(part)
-        late = draw(some_told(events, late))
-    events += late
-    events.append(Finish(reason=answer.finish or FinishReason.STOP, stop_sequence=answer.stop_sequence))
-    events.append(
-        UsageSeen(
-            usage=attrs.evolve(
-                answer.usage, input_tokens=answer.usage.input_tokens + 1, output_tokens=answer.usage.output_tokens + 1
-            )
-        )
-    )
-    return events
-
-
-def thought_events(part: Reasoning) -> Iterator[StreamEvent]:
-    """A block of thinking as it is streamed."""
-    if part.redacted is not None:
-        yield RedactedReasoning(data=part.redacted)
-    if part.text:
-        yield ReasoningDelta(text=part.text)
-    if part.signature:
-        yield ReasoningSignature(signature=part.signature)
-
-
-@st.composite
-def some_told(draw: st.DrawFn, events: list[StreamEvent], late: list[ToolCallDelta]) -> list[ToolCallDelta]:
-    """Tells some of what is late, each call's pieces in their order; what is late still."""
-    left = []
-    held: set[int] = set()
-    for piece in late:
-        if piece.index not in held and draw(st.booleans()):
-            events.append(piece)
-        else:
-            held.add(piece.index)
-            left.append(piece)
-    return left

@@ -33,7 +33,8 @@ from nexus.dialects.canonical import (
     joined,
 )
 
-from .canonical_values import answers, conversations, json_values, streams, words
+from .canonical_anything import any_conversations, objects
+from .canonical_replies import any_answers, any_streams
 
 MESSAGES = Anthropic.endpoints[0]
 HOME = Target(model="m", home=True)
@@ -41,20 +42,6 @@ CONTEXT = ReplyContext(request_id="r", model="m")
 thinkings = (
     st.none() | st.just(Thinking(enabled=False)) | st.builds(Thinking, enabled=st.just(True), budget_tokens=st.integers(1024, 9000))
 )
-objects = st.dictionaries(words, json_values, max_size=3)
-
-
-def as_objects(parts):
-    """The parts with the arguments of calls as JSON text of an object, which is all that the wire takes."""
-    return tuple(attrs.evolve(part, arguments=_object(part.arguments)) if isinstance(part, ToolCall) else part for part in parts)
-
-
-def _object(text):
-    try:
-        value = json.loads(text)
-    except ValueError:
-        value = None
-    return json.dumps(value if isinstance(value, dict) else {"said": text}, separators=(",", ":"), ensure_ascii=False)
 
 
 def parsed(conversation):
@@ -74,12 +61,11 @@ def blank(part):
 @st.composite
 def sayable(draw):
     """A conversation of which Anthropic's form can say all."""
-    made = draw(conversations())
+    made = draw(any_conversations(plain=True, called_with=objects))
     assume(not any(blank(part) for message in made.messages for part in message.parts))
     choice = made.tool_choice
     return attrs.evolve(
         made,
-        messages=tuple(attrs.evolve(message, parts=as_objects(message.parts)) for message in made.messages),
         tools=tuple(
             attrs.evolve(tool, strict=None, schema={"properties": {}, **tool.schema, "type": "object"}) for tool in made.tools
         ),
@@ -106,28 +92,13 @@ def test_what_is_written_is_read_again(conversation: Conversation):
 
 
 @settings(max_examples=300, deadline=None)
-@given(answers())
+@given(any_answers(plain=True))
 def test_an_answer_that_is_written_is_read_again(answer):
-    answer = attrs.evolve(answer, parts=as_objects(answer.parts))
     body, unwritten = Anthropic().write_answer(answer, CONTEXT)
     again, unread = Anthropic().read_answer(body)
     assert (unwritten, unread) == ((), ())
     assert parsed(Conversation(model="", messages=(again,))) == parsed(Conversation(model="", messages=(answer,)))
     assert attrs.evolve(again, parts=()) == attrs.evolve(answer, parts=())
-
-
-@st.composite
-def sayable_streams(draw):
-    """A stream whose calls have arguments, in pieces, that are JSON objects."""
-    made = [event for event in draw(streams()) if not isinstance(event, ToolCallDelta)]
-    said = []
-    for event in made:
-        said.append(event)
-        if isinstance(event, ToolCallStart):
-            text = json.dumps(draw(objects))
-            size = draw(st.integers(1, 7))
-            said += [ToolCallDelta(index=event.index, arguments=text[at : at + size]) for at in range(0, len(text), size)]
-    return said
 
 
 def encoded(events):
@@ -145,7 +116,7 @@ def decoded(wire, *borders):
 
 
 @settings(max_examples=300, deadline=None)
-@given(sayable_streams())
+@given(any_streams(plain=True, least=0))
 def test_a_stream_that_is_written_is_read_again(events):
     again = decoded(encoded(events))
     assert [e for e in again if not isinstance(e, UsageSeen | Finish)] == [
@@ -159,7 +130,7 @@ def test_a_stream_that_is_written_is_read_again(events):
 
 
 @settings(max_examples=30, deadline=None)
-@given(sayable_streams(), st.data())
+@given(any_streams(plain=True), st.data())
 def test_a_stream_means_the_same_wherever_it_is_cut(events, data):
     wire = encoded(events)
     whole = decoded(wire)

@@ -29,7 +29,8 @@ from nexus.dialects.canonical import (
 from nexus.dialects.openai import OpenAI
 from nexus.model import Usage
 
-from .canonical_values import answers, streams
+from .canonical_anything import arguments
+from .canonical_replies import any_answers, any_streams
 
 CONTEXT = ReplyContext(request_id="req-1", model="named", created=7, wants_usage=True)
 STOPPED = Finish(reason=FinishReason.STOP)
@@ -103,7 +104,7 @@ def test_a_stream_is_the_same_wherever_it_is_cut():
 
 
 @settings(max_examples=200, deadline=None)
-@given(streams(), st.data())
+@given(any_streams(plain=True, called_with=arguments, least=0), st.data())
 def test_what_is_streamed_is_read_again_however_it_is_cut(events, data):
     wire = encoded(events)
     cuts = sorted(data.draw(st.sets(st.integers(0, len(wire)), max_size=10)))
@@ -290,7 +291,7 @@ def test_a_signature_has_no_place():
 
 
 @settings(max_examples=200, deadline=None)
-@given(answers())
+@given(any_answers(plain=True, called_with=arguments))
 def test_a_whole_reply_is_read_again(answer):
     body, lost = OpenAI().write_answer(answer, CONTEXT)
     assert (OpenAI().read_answer(body), lost) == ((answer, ()), ())

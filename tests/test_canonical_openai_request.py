@@ -32,7 +32,7 @@ from nexus.dialects.canonical import (
 from nexus.dialects.openai import OpenAI
 from nexus.model import CHAT, Payload
 
-from .canonical_values import conversations
+from .canonical_anything import any_conversations, arguments
 
 CHATS = Endpoint(path="/v1/chat/completions", task=CHAT)
 HOME = Target(model="m", home=True, thinks=True)
@@ -60,7 +60,7 @@ def messages(*given, target=HOME):
 
 
 @settings(max_examples=300, deadline=None)
-@given(conversations())
+@given(any_conversations(plain=True, called_with=arguments))
 def test_what_is_written_is_read_again(conversation):
     body, unwritten = OpenAI().write_request(CHATS, conversation, HOME)
     again, unread = OpenAI().read_request(CHATS, Payload(body))

@@ -34,7 +34,8 @@ from nexus.dialects.canonical import (
 from nexus.model import CHAT
 from nexus.testing.conformance import spoken
 
-from .canonical_values import answers, conversations, objects, streams
+from .canonical_anything import any_conversations, objects
+from .canonical_replies import any_answers, any_streams
 
 HOME = Target(model="m", home=True, thinks=True)
 CONTEXT = ReplyContext(request_id="r", model="m", created=1, wants_usage=True)
@@ -55,13 +56,12 @@ def blank(part) -> bool:
 @st.composite
 def sayable(draw) -> Conversation:
     """A conversation that every dialect can say."""
-    made = draw(conversations())
+    made = draw(any_conversations(plain=True, called_with=objects))
     assume(not any(blank(inner) for m in made.messages for part in m.parts for inner in getattr(part, "parts", (part,))))
     choice = made.tool_choice
     parallel = choice is not None and choice.mode is not ToolMode.NONE and made.parallel_tools is False
     return attrs.evolve(
         made,
-        messages=tuple(attrs.evolve(m, parts=tuple(_with_object(p, draw) for p in m.parts)) for m in made.messages),
         tools=tuple(attrs.evolve(t, strict=None, schema={"properties": {}, **t.schema, "type": "object"}) for t in made.tools),
         parallel_tools=False if parallel else None,
         max_output_tokens=draw(st.integers(1, 10**6)),
@@ -72,10 +72,6 @@ def sayable(draw) -> Conversation:
         thinking=None,
         wants_usage=made.stream,
     )
-
-
-def _with_object(part, draw):
-    return attrs.evolve(part, arguments=draw(objects)) if isinstance(part, ToolCall) else part
 
 
 def meant(conversation: Conversation) -> Conversation:
@@ -141,11 +137,8 @@ def through_whole(answer: Answer, dialect: Dialect) -> Answer:
 
 
 @RELAXED
-@given(answer=answers(), arguments=st.lists(objects, min_size=3, max_size=3))
-def _answers_are_kept(dialects, answer, arguments):
-    left = iter(arguments)
-    parts = tuple(attrs.evolve(p, arguments=next(left)) if isinstance(p, ToolCall) else p for p in answer.parts)
-    answer = attrs.evolve(answer, parts=parts)
+@given(answer=any_answers(plain=True))
+def _answers_are_kept(dialects, answer):
     for first in dialects.values():
         for second in dialects.values():
             there = through_whole(answer, first)
@@ -183,29 +176,8 @@ def through(events, dialect: Dialect):
     return decoder.feed(wire) + decoder.finish()
 
 
-def _counted(events):
-    """Noughts are what servers say that do not count yet: in a stream they say nothing."""
-    told = [event.usage for event in events if isinstance(event, UsageSeen)]
-    assume(all(usage.input_tokens and usage.output_tokens for usage in told))
-    return events
-
-
-@st.composite
-def sayable_streams(draw):
-    """A stream whose calls have JSON objects for arguments, in pieces."""
-    events = []
-    for event in _counted(draw(streams())):
-        if isinstance(event, ToolCallDelta):
-            continue
-        events.append(event)
-        if isinstance(event, ToolCallStart):
-            text, size = draw(objects), draw(st.integers(1, 7))
-            events += [ToolCallDelta(index=event.index, arguments=text[at : at + size]) for at in range(0, len(text), size)]
-    return events
-
-
 @RELAXED
-@given(events=sayable_streams())
+@given(events=any_streams(plain=True))
 def _streams_are_kept(dialects, events):
     for first in dialects.values():
         for second in dialects.values():

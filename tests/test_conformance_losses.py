@@ -31,8 +31,9 @@ from nexus.dialects.openai import OpenAI
 from nexus.model import CHAT
 from nexus.testing.conformance import spoken
 
-from .canonical_anything import any_answers, any_conversations, any_streams
+from .canonical_anything import any_conversations
 from .canonical_losses import KNOWN, OF_REPLIES, left, left_of
+from .canonical_replies import any_answers, any_streams
 from .canonical_shapes import flat, worded
 
 THOROUGH = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
