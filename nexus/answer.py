@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 import random
 import re
 from collections.abc import Mapping
-from urllib.parse import urlencode
-
-from aiohttp import web
+from urllib.parse import parse_qs, urlencode
 
 from nexus.api import Dialect, Endpoint
 from nexus.body import Bodies
@@ -21,9 +18,9 @@ from nexus.journey import Journey
 from nexus.keys import CREDENTIAL_HEADERS
 from nexus.model import Answered, Payload, Request, Zone
 from nexus.names import matcher
-from nexus.outbox import Outbox
 from nexus.relay import Told, relay, send_estimate, send_problem
-from nexus.visit import Visit, Watch
+from nexus.visit import Visit
+from nexus.watch import Watch
 from nexus.wishes import lane_of, wishes_of
 
 LOG = logging.getLogger("nexus")
@@ -38,22 +35,22 @@ class Answerer:
         self._gateway = gateway
         self._watch = watch
         self._bodies = bodies
-        self._now = gateway.clock.now
-        self._outbox = Outbox(asyncio.get_running_loop())
+        self.now = gateway.clock.now
 
     async def answer(
-        self, http: web.BaseRequest, dialect: Dialect, endpoint: Endpoint, key: KeyConfig | None, common: Mapping[str, str]
-    ) -> web.StreamResponse:
-        """The whole answer, sent.  Emits exactly one `Answered`, whatever happens."""
-        accepted = self._now()
-        visit = Visit(http, self._now, self._outbox if len(self._watch) else None)
-        headers = headers_of(http)
+        self, visit: Visit, dialect: Dialect, endpoint: Endpoint, key: KeyConfig | None, common: Mapping[str, str]
+    ) -> None:
+        """Answer it.  Emits exactly one `Answered`, whatever happens.  Raises ConnectionError where the client has gone."""
+        accepted = self.now()
+        headers = visit.headers
+        for name in CREDENTIAL_HEADERS:
+            headers.pop(name, None)
         told = Told(request_id(headers), dialect, common)
         payload = Payload(b"")
         journey: Journey | None = None
         self._watch.add(visit)
         try:
-            payload.body = await self._bodies.read(http)
+            payload.body = await self._bodies.read(visit)
             journey = journey_of(
                 self._gateway,
                 headers,
@@ -63,30 +60,30 @@ class Answerer:
                 key,
                 told.request_id,
                 accepted,
-                http.remote or "",
-                _query(http, dialect),
+                visit.peer,
+                _query(visit.query, dialect),
             )
-            visit.headers = told.common
+            visit.common = told.common
             visit.keepalive = dialect.keepalive
             visit.stream_type = dialect.stream_type
             visit.streaming = journey.facts.stream
-            return await self._served(visit, journey, told)
+            await self._served(visit, journey, told)
         except Problem as problem:
-            return await send_problem(visit, told, problem, journey)
+            await send_problem(visit, told, problem, journey)
         except StageError as error:
             LOG.error("%s", error, exc_info=error.__cause__)
-            return await send_problem(visit, told, _stage_failed(error), journey)
-        except (ConnectionError, web.PayloadAccessError):
+            await send_problem(visit, told, _stage_failed(error), journey)
+        except ConnectionError:
             told.left()
             raise
         except asyncio.CancelledError:
-            if visit.cut and not visit.gone:
-                return await send_problem(visit, told, Problem(503, "stopping", "Nexus is stopping"), journey)
-            told.left()
-            raise
+            if not visit.cut or visit.gone:
+                told.left()
+                raise
+            await send_problem(visit, told, Problem(503, "stopping", "Nexus is stopping"), journey)
         except Exception as error:
             LOG.exception("request %s failed inside Nexus", told.request_id)
-            return await send_problem(visit, told, _internal(error), journey)
+            await send_problem(visit, told, _internal(error), journey)
         finally:
             self._watch.remove(visit)
             self._bodies.release(payload)
@@ -95,22 +92,24 @@ class Answerer:
             if told.opened is not None:
                 await told.opened.leave()
 
-    async def _served(self, visit: Visit, journey: Journey, told: Told) -> web.StreamResponse:
+    async def _served(self, visit: Visit, journey: Journey, told: Told) -> None:
         dispatcher = self._gateway.runtime.dispatcher
         estimate = journey.dialect.local_answer(journey.endpoint, journey.facts)
         if estimate is not None and not dispatcher.can_ask(journey):
-            return await send_estimate(visit, told, estimate)
+            await send_estimate(visit, told, estimate)
+            return
         try:
             opened = await dispatcher.open(journey)
         except Problem as problem:
             if estimate is None or problem.status in NOT_FOR_THIS_CLIENT:
                 raise
-            return await send_estimate(visit, told, estimate)
+            await send_estimate(visit, told, estimate)
+            return
         told.opened = opened
         self._bodies.release(journey.payload)  # a committed answer is never asked for again
         failure = ""
         try:
-            return await relay(visit, opened, journey, told, dispatcher.tell(opened.choice))
+            await relay(visit, opened, journey, told, dispatcher.tell(opened.choice))
         except BaseException as error:
             left = isinstance(error, asyncio.CancelledError | ConnectionError)
             told.attempt_outcome, failure = "left" if left else "refused", type(error).__name__
@@ -120,10 +119,10 @@ class Answerer:
             told.usage = opened.usage
             told.cost = opened.cost
             told.first_byte = opened.claim.since + opened.first_byte
-            told.attempt_seconds = self._now() - opened.claim.since
+            told.attempt_seconds = self.now() - opened.claim.since
 
     def _answered(self, told: Told, journey: Journey | None, dialect: Dialect, endpoint: Endpoint, accepted: float) -> None:
-        now = self._now()
+        now = self.now()
         request = (
             journey.request
             if journey
@@ -208,31 +207,16 @@ def _internal(error: Exception) -> Problem:
     return Problem(500, "internal_error", f"Nexus itself failed ({type(error).__name__}); its log says more")
 
 
-def headers_of(http: web.BaseRequest) -> dict[str, str]:
-    """Lower-case names, credentials removed; a repeated header joined by commas (RFC 9110, 5.3)."""
-    headers = {_lower(name): value for name, value in http.headers.items()}
-    if len(headers) != len(http.headers):
-        headers = {name: ", ".join(http.headers.getall(name)) for name in headers}
-    for name in CREDENTIAL_HEADERS:
-        headers.pop(name, None)
-    return headers
-
-
-@functools.lru_cache(maxsize=512)
-def _lower(name: str) -> str:
-    """The same object for the same name: thousands of open requests share it."""
-    return name.lower()
-
-
 def request_id(headers: Mapping[str, str]) -> str:
     """The client's `X-Request-Id` if it is short and printable, else a new one: unique, but no secret."""
     given = headers.get("x-request-id")
     return given if given and REQUEST_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
 
 
-def _query(http: web.BaseRequest, dialect: Dialect) -> str:
+def _query(query: str, dialect: Dialect) -> str:
     """The parameters that the dialect passes on; "" for none."""
-    if not dialect.query or not http.query_string:
+    if not dialect.query or not query:
         return ""
-    passed = [(name, http.query[name]) for name in dialect.query if name in http.query]
+    given = parse_qs(query, keep_blank_values=True)
+    passed = [(name, given[name][0]) for name in dialect.query if name in given]
     return "?" + urlencode(passed) if passed else ""

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from aiohttp import StreamReader, web
-
 from nexus.errors import Problem
 from nexus.model import Payload
+from nexus.visit import Visit
 
 SILENCE_SECONDS = 30.0  # the longest pause within a body
 RETRY_SECONDS = 1
@@ -21,41 +20,29 @@ class Bodies:
         self._in_sum = in_sum
         self.held = 0
 
-    async def read(self, http: web.BaseRequest) -> bytes:
+    async def read(self, visit: Visit) -> bytes:
         """The whole body, counted as held until `release`.
 
         Raises Problem: 400, 408, 413, or 503 where too much is held already; ConnectionError where the client has gone.
         """
-        announced = http.content_length or 0
-        self._check(announced, announced)
-        content = http.content
-        try:
-            # nearly always the body came in one piece with the head, and nothing has to be waited for
-            if content.total_bytes == announced and content.is_eof():
-                body = content.read_nowait()
-                self.held += len(body)
-                return body
-            await _go_on(http)
-            return await self._slowly(content)
-        except (Problem, ConnectionError):
-            raise
-        except OSError as error:  # the network's other ways to lose a client
-            raise ConnectionResetError("the client has gone") from error
-        except (web.PayloadAccessError, web.RequestPayloadError, ValueError) as error:
-            content.feed_eof()  # what follows cannot be told from this body: aiohttp need not wait for the rest
-            raise Problem(400, "invalid_request", f"the body could not be read: {type(error).__name__}") from None
+        self._check(visit.announced, visit.announced)
+        body = visit.ready()  # nearly always it came in one piece with the head, and nothing has to be waited for
+        if body is None:
+            return await self._slowly(visit)
+        self.held += len(body)
+        return body
 
     def release(self, payload: Payload) -> None:
         """Let go of a body that was read; harmless when it is gone already."""
         self.held -= len(payload.body)
         payload.body = b""
 
-    async def _slowly(self, content: StreamReader) -> bytes:
+    async def _slowly(self, visit: Visit) -> bytes:
         pieces, size = [], 0
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(SILENCE_SECONDS) as patience:
-                while piece := await content.readany():
+                while piece := await visit.piece():
                     pieces.append(piece)
                     size += len(piece)
                     self.held += len(piece)
@@ -75,10 +62,3 @@ class Bodies:
             raise Problem(413, "request_too_large", f"the body is larger than {self._largest} bytes ([server] max_body_bytes)")
         if self.held + more > self._in_sum:
             raise Problem(503, "overloaded", "too many request bodies are held at the moment; try again", retry_after=RETRY_SECONDS)
-
-
-async def _go_on(http: web.BaseRequest) -> None:
-    """Some clients (curl with a large body) wait for a word before they send.  It is said only once the door has let them in."""
-    if http.headers.get("Expect", "").lower() == "100-continue":
-        await http.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        http.writer.output_size = 0  # the answer has not begun

@@ -9,13 +9,13 @@ from typing import Any
 from aiohttp import web
 
 from nexus import __version__
-from nexus.answer import headers_of
 from nexus.api import Dialect, ModelEntry, Route
 from nexus.body import Bodies
 from nexus.config import KeyConfig
 from nexus.errors import Problem
 from nexus.explaining import explained
 from nexus.gateway import Gateway
+from nexus.hosted import HostedVisit, headers_of
 from nexus.model import Candidate, Health, Lane, State
 from nexus.names import matcher
 from nexus.observers.feed import Feed
@@ -179,7 +179,8 @@ class Control:
 
     async def explain(self, http: web.BaseRequest) -> web.Response:
         """What would happen to a request now, without sending it: `{"request": {…}, "headers": {…}, "path": "/v1/…", "key": "name"}`."""
-        raw = await Bodies(MAX_EXPLAIN_BYTES, MAX_EXPLAIN_BYTES).read(http)
+        visit = HostedVisit(http, self._gateway.clock.now)
+        raw = await Bodies(MAX_EXPLAIN_BYTES, MAX_EXPLAIN_BYTES).read(visit)
         return _json(explained(self._gateway, self._dialects, raw))
 
     async def requests(self, http: web.BaseRequest) -> web.Response:

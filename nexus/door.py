@@ -17,7 +17,7 @@ CORS_SECONDS = "600"
 
 
 class Head(Protocol):
-    """What of a request is looked at."""
+    """What of a request is looked at.  `headers` finds names in lower case (aiohttp's do in any case)."""
 
     @property
     def headers(self) -> Mapping[str, str]: ...
@@ -35,10 +35,10 @@ class Door:
     def check(self, http: Head) -> Mapping[str, str]:
         """The CORS headers for the answer.  Raises Problem (403) for a page or a host that nobody listed: no web page may spend
         somebody's budget, and no foreign name may be made to point here."""
-        host = http.headers.get("Host", "")
+        host = http.headers.get("host", "")
         if host and not self._knows(host):
             raise Problem(403, "host_not_allowed", "this Host is neither an IP address nor localhost: list it in [server] hosts")
-        origin = http.headers.get("Origin")
+        origin = http.headers.get("origin")
         if origin is None:
             return {}
         if origin.lower() not in self._origins and not _same(origin, host):
@@ -47,7 +47,7 @@ class Door:
 
     def preflight(self, http: Head) -> Mapping[str, str]:
         """What a browser wants to know before it calls."""
-        asked = http.headers.get("Access-Control-Request-Headers", "")
+        asked = http.headers.get("access-control-request-headers", "")
         return {
             "Access-Control-Allow-Methods": CORS_METHODS,
             "Access-Control-Max-Age": CORS_SECONDS,

@@ -5,23 +5,34 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Protocol
 
 from aiohttp import web
 
-from nexus.answer import Answerer, headers_of, request_id
+from nexus.answer import Answerer, request_id
 from nexus.api import EMPTY, Dialect, Endpoint, Route
 from nexus.body import Bodies
 from nexus.config import KeyConfig
 from nexus.control import Control
-from nexus.door import Door
+from nexus.door import Door, Head
 from nexus.errors import Problem
 from nexus.gateway import Gateway
-from nexus.visit import Watch
+from nexus.hosted import HostedVisit, headers_of
+from nexus.visit import Visit
+from nexus.watch import Watch
 
 LOG = logging.getLogger("nexus")
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+Answer = Callable[[Visit], Awaitable[None]]
 TAIL = "/{tail}"
 RETRY_STARTING = 1
+
+
+class Incoming(Head, Protocol):
+    """The head of a request."""
+
+    @property
+    def path(self) -> str: ...
 
 
 class Front:
@@ -33,6 +44,7 @@ class Front:
         self._exact: dict[str, dict[str, Handler]] = {}
         self._under: dict[str, dict[str, Handler]] = {}
         self._owners: dict[str, Dialect] = {}
+        self._answers: dict[str, Callable[[KeyConfig | None], Answer]] = {}
         self._dialects: tuple[Dialect, ...] = ()
         self._door: Door | None = None
         self._watch: Watch | None = None
@@ -49,6 +61,8 @@ class Front:
             for endpoint in dialect.endpoints:
                 self._owners[endpoint.path] = dialect
                 self._add(endpoint.method, endpoint.path, self._dialect_handler(answerer, dialect, endpoint, door))
+                if endpoint.method == "POST":
+                    self._answers.setdefault(endpoint.path, answering(answerer, dialect, endpoint))
         control = Control(gateway, self._dialects)
         self._add("GET", "/v1/models", self._keyed(control.models, door))
         self._add("GET", "/v1/models" + TAIL, self._keyed(control.model, door))
@@ -81,12 +95,16 @@ class Front:
         for route in routes:
             self._add(route.method, route.path, self._admin(route.handler, door) if route.admin else route.handler)
 
-    # These handlers are plain functions that give the answer's coroutine back: a frame fewer for every open stream.
-
     def _dialect_handler(self, answerer: Answerer, dialect: Dialect, endpoint: Endpoint, door: Door) -> Handler:
-        def handler(http: web.BaseRequest) -> Awaitable[web.StreamResponse]:
+        now = answerer.now
+
+        async def handler(http: web.BaseRequest) -> web.StreamResponse:
             cors = door.check(http) if "Origin" in http.headers else EMPTY
-            return answerer.answer(http, dialect, endpoint, door.key(http), cors)
+            key = door.key(http)
+            visit = HostedVisit(http, now)
+            await answerer.answer(visit, dialect, endpoint, key, cors)
+            assert visit.response is not None
+            return visit.response
 
         return handler
 
@@ -101,6 +119,17 @@ class Front:
         return handler
 
     # ------------------------------------------------------------ a request
+
+    def admit(self, head: Incoming) -> Answer | None:
+        """Who answers this POST; None where there is anything to remark: then `handle` is to have it."""
+        answering = self._answers.get(head.path)
+        gateway, door = self._gateway, self._door
+        if answering is None or gateway is None or gateway.draining or door is None:
+            return None
+        try:
+            return None if door.check(head) else answering(door.key(head))
+        except Problem:
+            return None
 
     async def handle(self, http: web.BaseRequest) -> web.StreamResponse:
         """Answer any request under the prefix."""
@@ -189,3 +218,13 @@ class Front:
     def _dialect_of(self, http: web.BaseRequest) -> Dialect | None:
         headers = headers_of(http)
         return next((d for d in self._dialects if d.claims(headers)), self._dialects[0] if self._dialects else None)
+
+
+def answering(answerer: Answerer, dialect: Dialect, endpoint: Endpoint) -> Callable[[KeyConfig | None], Answer]:
+    """For a client's key, who answers its visit."""
+
+    def for_key(key: KeyConfig | None) -> Answer:
+        return lambda visit: answerer.answer(visit, dialect, endpoint, key, EMPTY)
+
+    keyless = for_key(None)
+    return lambda key: keyless if key is None else for_key(key)

@@ -14,18 +14,22 @@ LOG = logging.getLogger("nexus")
 
 
 class Outbox:
-    """Letters of one event loop."""
+    """For what those under way in one room write, in one event loop.  `company` is how many they are."""
 
-    __slots__ = ("_letters", "_soon")
+    __slots__ = ("_letters", "company")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self) -> None:
         self._letters: list[tuple[asyncio.WriteTransport, bytes]] = []
-        self._soon = loop.call_soon
+        self.company = 0
 
-    def put(self, transport: asyncio.WriteTransport, data: bytes) -> None:
-        """Write it before anything that becomes due from now on is run; not at all where the connection closes before that."""
+    def write(self, transport: asyncio.WriteTransport, data: bytes) -> None:
+        """Write it at once for who is alone; else before anything that becomes due from now on is run, and not at all where the
+        connection closes before that."""
+        if self.company < 2:
+            transport.write(data)
+            return
         if not self._letters:
-            self._soon(self._post)
+            asyncio.get_running_loop().call_soon(self._post)
         self._letters.append((transport, data))
 
     def _post(self) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping
 
-from aiohttp import web
-
 from nexus.api import Dialect
 from nexus.dialects.rejections import is_packed, rejected
 from nexus.errors import BackendError, Problem
@@ -15,7 +13,6 @@ from nexus.outcome import of_error
 from nexus.reply import OpenReply, cost_of
 from nexus.verdict import reasons_header
 from nexus.visit import Visit
-from nexus.whole import whole
 
 COUNT_HEADER = "X-Nexus-Token-Count"
 
@@ -87,7 +84,7 @@ class Told:
         )
 
 
-def relay(visit: Visit, opened: OpenReply, journey: Journey, told: Told, extra: Mapping[str, str]) -> Awaitable[web.StreamResponse]:
+def relay(visit: Visit, opened: OpenReply, journey: Journey, told: Told, extra: Mapping[str, str]) -> Awaitable[None]:
     """Send a committed reply.  A break after its head becomes the dialect's error event, and never a normal end.
 
     Awaiting it raises ConnectionError where the client is gone.
@@ -105,29 +102,26 @@ def relay(visit: Visit, opened: OpenReply, journey: Journey, told: Told, extra: 
     return _whole(visit, opened, told, headers) if opened.whole else _stream(visit, opened, told, headers)
 
 
-async def send_estimate(visit: Visit, told: Told, body: bytes) -> web.StreamResponse:
+def send_estimate(visit: Visit, told: Told, body: bytes) -> Awaitable[None]:
     """Send what Nexus itself has estimated, marked as such."""
     told.status = 200
     headers = {"Content-Type": "application/json", **told.common, COUNT_HEADER: "estimated"}
-    return await _send(visit, whole(visit.http, 200, headers, body))
+    return visit.whole(200, headers, body)
 
 
-async def send_problem(visit: Visit, told: Told, problem: Problem, journey: Journey | None) -> web.StreamResponse:
+async def send_problem(visit: Visit, told: Told, problem: Problem, journey: Journey | None) -> None:
     """Send an error in the dialect's own form: as a whole answer, or as the last event of a stream that has begun."""
     told.status, told.code, told.outcome = problem.status, problem.code, "refused"
     headers = _problem_headers(problem, journey)
-    if (response := await visit.begun()) is not None:
+    if await visit.begun():
         told.outcome = "broken"
         told.unsent = told.unsent or headers
-        await response.write(told.dialect.error_event(problem, told.request_id))
-        await response.write_eof()
-        return response
+        await visit.write(told.dialect.error_event(problem, told.request_id))
+        await visit.end()
+        return
     headers = {"Content-Type": "application/json", **told.common, **headers}
     visit.streaming = False
-    answer = whole(visit.http, problem.status, headers, told.dialect.error(problem, told.request_id))
-    if not visit.http.content.is_eof() or visit.http.content.exception() is not None:
-        answer.force_close()  # the rest of a body that nobody will read is no next request
-    return await _send(visit, answer)
+    await visit.whole(problem.status, headers, told.dialect.error(problem, told.request_id))
 
 
 def _problem_headers(problem: Problem, journey: Journey | None) -> dict[str, str]:
@@ -142,65 +136,55 @@ def _problem_headers(problem: Problem, journey: Journey | None) -> dict[str, str
     return headers
 
 
-async def _whole(visit: Visit, opened: OpenReply, told: Told, headers: dict[str, str]) -> web.StreamResponse:
+def _whole(visit: Visit, opened: OpenReply, told: Told, headers: dict[str, str]) -> Awaitable[None]:
     visit.streaming = False
     if opened.choice.candidate.price is not None and opened.reader is not None:
         cost = cost_of(opened.reader.usage(), opened.choice.candidate)
         if cost is not None:
             headers["X-Nexus-Cost-Estimated"] = f"{cost:.6f}".rstrip("0").rstrip(".")
-    return await _send(visit, whole(visit.http, opened.status, headers, opened.head, visit.outbox))
+    return visit.whole(opened.status, headers, opened.head)
 
 
-async def _send(visit: Visit, response: web.StreamResponse) -> web.StreamResponse:
-    visit.response = response
-    await response.prepare(visit.http)
-    await response.write_eof()
-    return response
-
-
-async def _stream(visit: Visit, opened: OpenReply, told: Told, headers: dict[str, str]) -> web.StreamResponse:
-    response = await visit.begun() or await visit.begin(opened.status, headers)
+async def _stream(visit: Visit, opened: OpenReply, told: Told, headers: dict[str, str]) -> None:
+    if not await visit.begun():
+        await visit.begin(opened.status, headers)
     del headers  # a stream may stay open for long
     opened.headers = ()
-    now = visit.now
-    write = response.write
+    now, write, read = visit.now, visit.write, opened.read
     try:
-        data, opened.head = opened.head or await opened.read(), b""
+        data, opened.head = opened.head or await read(), b""
         while data:
             await write(data)
             visit.last_write = now()
             data = b""  # nobody needs the old piece while the next one is waited for
-            data = await opened.read()
+            data = await read()
     except BackendError as error:
-        await _broken(visit, response, opened, told, error)
-        return response
-    await response.write_eof()
+        await _broken(visit, opened, told, error)
+        return
+    await visit.end()
     told.complete = True
-    return response
 
 
-async def _broken(visit: Visit, response: web.StreamResponse, opened: OpenReply, told: Told, error: BackendError) -> None:
+async def _broken(visit: Visit, opened: OpenReply, told: Told, error: BackendError) -> None:
     """The backend broke off: the client must see that, and not take what came for all there is."""
     told.outcome, told.attempt_outcome, told.code = "broken", of_error(error).outcome, error.code
     if not visit.streaming:  # a body with a length or a JSON document has no place for an error: only a cut says it
-        if visit.http.transport is not None:
-            visit.http.transport.abort()
+        visit.abort()
         return
     if error.code != "error_event":  # that one has been relayed already
         backend = opened.choice.candidate.backend
         problem = Problem(
             502, "backend_broke_off", f"the backend {backend!r} broke off in the middle of its answer: {error.hint or error.code}"
         )
-        await response.write(told.dialect.error_event(problem, told.request_id))
-    await response.write_eof()
+        await visit.write(told.dialect.error_event(problem, told.request_id))
+    await visit.end()
 
 
-async def _rejected_late(visit: Visit, opened: OpenReply, told: Told) -> web.StreamResponse:
+async def _rejected_late(visit: Visit, opened: OpenReply, told: Told) -> None:
     """The backend rejected the request after the stream had to begin: its sentence becomes an error event."""
     said = "" if is_packed(opened.headers) else told.dialect.read_error(opened.head)
-    response = await send_problem(visit, told, rejected(opened.status, said), None)
+    await send_problem(visit, told, rejected(opened.status, said), None)
     told.attempt_outcome, told.code = "rejected", opened.code
-    return response
 
 
 def _headers(opened: OpenReply, journey: Journey, told: Told, extra: Mapping[str, str]) -> dict[str, str]:

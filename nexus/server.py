@@ -21,11 +21,12 @@ from aiohttp import web
 from nexus.answer import request_id
 from nexus.catalog import Catalog
 from nexus.config import Config, load
+from nexus.downstream import Listener
 from nexus.errors import StartupError
 from nexus.front import Front
 from nexus.gateway import Gateway, open_gateway
 from nexus.tasks import Tasks
-from nexus.visit import LOOK_SECONDS, Watch
+from nexus.watch import LOOK_SECONDS, Watch
 
 LOG = logging.getLogger("nexus")
 GATEWAY: web.AppKey[Gateway] = web.AppKey("nexus.gateway", Gateway)
@@ -84,19 +85,20 @@ async def listen(config: Config, catalog: Catalog) -> AsyncIterator[tuple[Gatewa
     """
     front = Front()
     async with _open(front, config, catalog) as gateway, Tasks(LOG) as tasks:
-        server = _Server(front.handle, handler_cancellation=True)
-        tasks.spawn(server.sweep(), "close silent connections")
-        runner = web.ServerRunner(server, shutdown_timeout=CUT_SECONDS)
-        await runner.setup()
+        aiohttp = _Server(front.handle, handler_cancellation=True)
+        listener = Listener(front.admit, aiohttp, gateway.clock.now)
+        tasks.spawn(aiohttp.sweep(), "close silent connections of aiohttp")
+        tasks.spawn(listener.sweep(), "close silent connections")
         try:
-            url = await _bind(runner, config)
-            yield gateway, url
+            yield gateway, await _bind(listener, config)
             await _drain(front, config.server.shutdown_grace_seconds)
         finally:
             front.close()
             front.cut()
             await _quiet(front, CUT_SECONDS)
-            await runner.cleanup()
+            await listener.close()
+            aiohttp.pre_shutdown()
+            await aiohttp.shutdown(CUT_SECONDS)
 
 
 async def _drain(front: Front, grace: float) -> None:
@@ -121,18 +123,15 @@ async def _open(front: Front, config: Config, catalog: Catalog) -> AsyncIterator
         yield gateway
 
 
-async def _bind(runner: web.BaseRunner, config: Config) -> str:
+async def _bind(listener: Listener, config: Config) -> str:
     host, port = config.server.host, config.server.port
-    site = web.TCPSite(runner, host, port, backlog=2048)
     try:
-        await site.start()
+        bound, port = await listener.bind(host, port)
     except OSError as error:
         raise StartupError(
             f"cannot listen on {host}:{port}: {os.strerror(error.errno).lower() if error.errno else error}; set [server] port or --port to another"
         ) from None
-    bound = runner.addresses[0]
-    shown = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
-    return f"http://{shown}:{bound[1]}"
+    return f"http://[{bound}]:{port}" if ":" in bound else f"http://{bound}:{port}"
 
 
 async def _later(http: web.Request) -> None:

@@ -1,146 +1,121 @@
-"""One open request as the watcher sees it: is the client still there, does its stream need a sign of life?
+"""One open request as the core sees it: what came, and the ways an answer can leave.
 
-What is answered is decided elsewhere; the watcher only cancels and keeps alive.
+Whose connection it is, is for the two kinds of visit to know: `downstream` has Nexus' own, `hosted` an aiohttp application's.
 """
 
 from __future__ import annotations
 
-import asyncio
+import abc
 import contextlib
-from collections.abc import Callable, Coroutine, Mapping
-from typing import Any
-
-from aiohttp import web
-
-from nexus.outbox import Outbox
-
-LOOK_SECONDS = 0.05  # between two looks for clients that left; an embedding app may not tell us
+from collections.abc import Callable, Mapping
 
 
-class Visit:
-    """One request between its head and its last byte.  `streaming` says that the client expects a stream of `keepalive`'s dialect,
-    `cut` that the gateway stops and cannot wait for the end.  `outbox` is where a whole answer goes that others leave beside."""
+class Visit(abc.ABC):
+    """One request between its head and its last byte.
+
+    `headers` have lower-case names, `query` is as it was sent, `peer` the client's address, `announced` the length in bytes that
+    the client gave its body (0 for none given).  `streaming` says that the client expects a stream of `keepalive`'s dialect,
+    `common` which headers every answer has, `cut` that the gateway stops and cannot wait for the end.
+    """
 
     __slots__ = (
-        "_beginning",
+        "announced",
+        "common",
         "cut",
         "headers",
-        "http",
         "keepalive",
         "last_write",
         "now",
-        "outbox",
-        "response",
+        "peer",
+        "query",
         "stream_type",
         "streaming",
     )
 
-    def __init__(self, http: web.BaseRequest, now: Callable[[], float], outbox: Outbox | None = None) -> None:
-        self.http = http
-        self.outbox = outbox
+    def __init__(self, headers: dict[str, str], query: str, peer: str, announced: int, now: Callable[[], float]) -> None:
+        self.headers = headers
+        self.query = query
+        self.peer = peer
+        self.announced = announced
         self.now = now
-        self.response: web.StreamResponse | None = None
         self.cut = False
-        self._beginning: asyncio.Future[None] | None = None
         self.streaming = False
         self.keepalive = b""
         self.stream_type = ""
-        self.headers: Mapping[str, str] = {}
+        self.common: Mapping[str, str] = {}
         self.last_write = now()
 
-    @property
-    def gone(self) -> bool:
-        transport = self.http.transport
-        return transport is None or transport.is_closing()
+    # ---- what came
 
-    async def begin(self, status: int, headers: Mapping[str, str]) -> web.StreamResponse:
-        """Send the head of the answer."""
-        beginning = self._beginning = asyncio.get_running_loop().create_future()
-        response = web.StreamResponse(status=status, headers=headers)
-        try:
-            await response.prepare(self.http)
-            response.headers.clear()  # they are written, and thousands of open streams need not keep them
-            self.response = response
-        finally:
-            self._beginning = None
-            beginning.set_result(None)
-        return response
+    @abc.abstractmethod
+    def ready(self) -> bytes | None:
+        """The whole body, where all of it has come; to be asked once, before any piece."""
+
+    @abc.abstractmethod
+    async def piece(self) -> bytes:
+        """More of the body; b"" at its end.  Raises Problem (400) for one that cannot be read, ConnectionError where the client has gone."""
+
+    # ---- how an answer leaves; each raises ConnectionError where the client has gone
 
     @property
+    @abc.abstractmethod
     def early(self) -> bool:
-        """Whether the head has been sent, or is just being sent: an app's signals may take their time."""
-        return self.response is not None or self._beginning is not None
+        """Whether the head of a stream has been sent, or is just being sent: an app's signals may take their time."""
 
-    async def begun(self) -> web.StreamResponse | None:
-        """The answer whose head has been sent, if any; one that is just being sent is waited for."""
-        if self._beginning is not None:
-            await self._beginning
-        return self.response
+    @abc.abstractmethod
+    async def begun(self) -> bool:
+        """Whether the head of a stream has been sent; one that is just being sent is waited for."""
+
+    @abc.abstractmethod
+    async def begin(self, status: int, headers: Mapping[str, str]) -> None:
+        """Send the head of a stream."""
+
+    @abc.abstractmethod
+    async def write(self, data: bytes) -> None:
+        """Send more of the stream, never b""; waits while the client takes it slowly."""
+
+    @abc.abstractmethod
+    async def end(self) -> None:
+        """The stream is complete."""
+
+    @abc.abstractmethod
+    async def whole(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        """Send a whole answer; its `Content-Length` is set here.  After a body that was not all read it is the connection's last."""
+
+    # ---- how it ends otherwise
+
+    @property
+    @abc.abstractmethod
+    def gone(self) -> bool:
+        """Whether the client has left."""
+
+    @property
+    @abc.abstractmethod
+    def behind(self) -> bool:
+        """Whether the client has not taken yet what was written."""
+
+    @abc.abstractmethod
+    def cancel(self) -> None:
+        """End the work on it."""
+
+    @abc.abstractmethod
+    def abort(self) -> None:
+        """Break the connection off: the answer that has begun cannot be completed, and must not look complete."""
+
+    # ---- a sign of life
 
     async def stay_alive(self) -> None:
         """Send a keep-alive, and before it the head where the answer has not begun.  Never waits for a slow client."""
-        transport = self.http.transport
-        if transport is None or transport.get_write_buffer_size():
+        if self.gone or self.behind or not self.streaming:
             return
-        if self._beginning is not None:
+        began = self.early
+        if began and not await self.begun():
             return
         self.last_write = self.now()
         with contextlib.suppress(OSError, RuntimeError):  # the client has just left: the next look finds out
-            if self.response is None:
+            if not began:
                 await self.begin(200, self._pending())
-            if self.response is not None:
-                await self.response.write(self.keepalive)
+            await self.write(self.keepalive)
 
     def _pending(self) -> dict[str, str]:
-        return {"Content-Type": self.stream_type, "Cache-Control": "no-cache", **self.headers, "X-Nexus-Pending": "true"}
-
-
-class Watch:
-    """The one watcher over all open requests.  `spawn` runs what may take its time, so that nobody else is waited for."""
-
-    def __init__(
-        self, keepalive_seconds: float, now: Callable[[], float], spawn: Callable[[Coroutine[Any, Any, None], str], None]
-    ) -> None:
-        self._keepalive_seconds = keepalive_seconds
-        self._now = now
-        self._spawn = spawn
-        self._visits: set[Visit] = set()
-        self._some = asyncio.Event()
-
-    def __len__(self) -> int:
-        return len(self._visits)
-
-    def add(self, visit: Visit) -> None:
-        if not self._visits:
-            self._some.set()
-        self._visits.add(visit)
-
-    def remove(self, visit: Visit) -> None:
-        self._visits.discard(visit)
-
-    def cut(self) -> None:
-        """The gateway stops now: end every request, in words where its client can still be told."""
-        for visit in tuple(self._visits):
-            visit.cut = True
-            visit.http.task.cancel()
-
-    async def run(self) -> None:
-        """Look until cancelled."""
-        look = 0
-        while True:
-            if not self._visits:
-                self._some.clear()
-                await self._some.wait()
-            await asyncio.sleep(LOOK_SECONDS)
-            for visit in tuple(self._visits):
-                if visit.gone:
-                    visit.http.task.cancel()  # the connection's task, and with it the request's
-            look += 1
-            if look % 10 == 0:
-                self._keep_alive()
-
-    def _keep_alive(self) -> None:
-        now = self._now()
-        for visit in tuple(self._visits):
-            if visit.streaming and visit.keepalive and now - visit.last_write >= self._keepalive_seconds and not visit.gone:
-                self._spawn(visit.stay_alive(), "keep a stream alive")
+        return {"Content-Type": self.stream_type, "Cache-Control": "no-cache", **self.common, "X-Nexus-Pending": "true"}

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 
 import attrs
-from aiohttp import HttpVersion11
+import pytest
 
-import nexus.whole
+from nexus.downstream.head import Head
+from nexus.downstream.visit import SMALL_BYTES, DirectVisit
 from nexus.outbox import Outbox
 from nexus.testing import a_body
-from nexus.whole import SMALL_BYTES, whole
 
 from .wire import open_house, tiny
 
@@ -21,6 +21,7 @@ class Transport:
 
     written: list[bytes] = attrs.field(factory=list)
     closing: bool = False
+    waiting: int = 0
 
     def is_closing(self) -> bool:
         return self.closing
@@ -29,39 +30,52 @@ class Transport:
         self.written.append(data)
 
     def get_write_buffer_size(self) -> int:
-        return 0
+        return self.waiting
 
 
-class Http:
-    """As much of a request as a whole answer asks."""
+@attrs.define(eq=False)
+class Connection:
+    """As much of a connection as a whole answer asks: notes which way it left."""
 
-    version = HttpVersion11
-    keep_alive = True
+    transport: Transport = attrs.field(factory=Transport)
+    posted: list[bytes] = attrs.field(factory=list)
+    waited_for: list[bytes] = attrs.field(factory=list)
 
-    def __init__(self) -> None:
-        self.transport = Transport()
-        self.writer = self
-        self.waited = False
+    def post(self, data: bytes) -> None:
+        self.posted.append(data)
 
-    async def drain(self) -> None:
-        self.waited = True
+    async def write(self, data: bytes) -> None:
+        self.waited_for.append(data)
+
+
+def crowded() -> Outbox:
+    outbox = Outbox()
+    outbox.company = 2
+    return outbox
+
+
+async def test_who_is_alone_writes_at_once():
+    outbox, here = Outbox(), Transport()
+    outbox.company = 1
+    outbox.write(here, b"a")
+    assert here.written == [b"a"]
 
 
 async def test_letters_leave_when_the_turn_is_over_and_before_what_becomes_due_later():
-    outbox = Outbox(asyncio.get_running_loop())
+    outbox = crowded()
     here, there, gone = Transport(), Transport(), Transport()
-    outbox.put(here, b"a")
+    outbox.write(here, b"a")
     seen: list[tuple[bytes, ...]] = []
     asyncio.get_running_loop().call_soon(lambda: seen.append((*here.written, *there.written)))
-    outbox.put(there, b"b")
-    outbox.put(here, b"c")
-    outbox.put(gone, b"d")
+    outbox.write(there, b"b")
+    outbox.write(here, b"c")
+    outbox.write(gone, b"d")
     gone.closing = True
     assert (here.written, there.written) == ([], [])
     await asyncio.sleep(0)
     assert seen == [(b"a", b"c", b"b")]
     assert gone.written == []
-    outbox.put(here, b"e")
+    outbox.write(here, b"e")
     await asyncio.sleep(0)
     assert here.written == [b"a", b"c", b"e"]
 
@@ -86,22 +100,15 @@ async def test_many_at_once_each_get_their_answer_and_connections_end_as_they_sh
                 group.create_task(client(number))
 
 
-async def test_a_long_answer_is_written_at_once_and_waited_for():
-    outbox, http = Outbox(asyncio.get_running_loop()), Http()
-    for size, at_once in ((10, False), (SMALL_BYTES, True)):
-        answer = whole(http, 200, {}, b"x" * size, outbox)
-        await answer.prepare(http)
-        assert bool(http.transport.written) is at_once
-        await asyncio.sleep(0)
-        assert (len(http.transport.written), http.waited) == (1, at_once)
-        http.transport.written.clear()
-
-
-async def test_where_handlers_begin_at_once_an_answer_has_left_before_its_handler_ends(monkeypatch):
-    monkeypatch.setattr(nexus.whole, "EAGER", True)
-    http = Http()
-    await whole(http, 200, {}, b"x", Outbox(asyncio.get_running_loop())).prepare(http)
-    assert len(http.transport.written) == 1
+@pytest.mark.parametrize(
+    ("size", "waiting", "posted"), [(10, 0, True), (SMALL_BYTES, 0, False), (10, 1, False)], ids=["short", "long", "client behind"]
+)
+async def test_only_a_short_answer_to_a_client_that_keeps_up_may_leave_with_others(size, waiting, posted):
+    connection = Connection(Transport(waiting=waiting))
+    visit = DirectVisit(connection, Head(), "", b"", lambda: 0.0)
+    await visit.whole(200, {}, b"x" * size)
+    assert (bool(connection.posted), bool(connection.waited_for)) == (posted, not posted)
+    assert visit.complete
 
 
 async def test_one_connection_that_cannot_be_written_to_is_one(caplog):
@@ -112,9 +119,9 @@ async def test_one_connection_that_cannot_be_written_to_is_one(caplog):
         def abort(self) -> None:
             self.closing = True
 
-    outbox, broken, other = Outbox(asyncio.get_running_loop()), Broken(), Transport()
-    outbox.put(broken, b"a")
-    outbox.put(other, b"b")
+    outbox, broken, other = crowded(), Broken(), Transport()
+    outbox.write(broken, b"a")
+    outbox.write(other, b"b")
     await asyncio.sleep(0)
     assert (broken.closing, other.written) == (True, [b"b"])
     assert "could not be written to" in caplog.text

@@ -39,7 +39,8 @@ ROOMS = {
     "outcome": "errors",
     "verdict": "errors model nearest routing sentences",
     # speaking to servers
-    "upstream": "errors outbox",
+    "fieldnames": "",
+    "upstream": "errors fieldnames outbox",
     "backends": "api",
     "dialects": "api errors model",
     # from a request to an open reply
@@ -69,16 +70,18 @@ ROOMS = {
     " tasks upstream waiting witnesses",
     # HTTP in, HTTP out
     "wishes": "errors model",
-    "visit": "outbox",
-    "whole": "outbox",
-    "body": "errors model",
+    "visit": "",
+    "watch": "visit",
+    "hosted": "errors visit",
+    "downstream": "fieldnames outbox visit",
+    "body": "errors model visit",
     "door": "config errors keys",
-    "relay": "api dialects errors journey model outcome reply verdict visit whole",
-    "answer": "api body config errors gateway journey keys model names outbox relay visit wishes",
+    "relay": "api dialects errors journey model outcome reply verdict visit",
+    "answer": "api body config errors gateway journey keys model names relay visit watch wishes",
     "explaining": "answer api config dispatch errors gateway journey model observers routing",
-    "control": "answer api body config errors explaining gateway model names observers pairs",
-    "front": "answer api body config control door errors gateway visit",
-    "server": "answer catalog config errors front gateway tasks visit",
+    "control": "api body config errors explaining gateway hosted model names observers pairs",
+    "front": "answer api body config control door errors gateway hosted visit watch",
+    "server": "answer catalog config downstream errors front gateway tasks watch",
     # for people and for authors
     "testing": "api backends catalog clock dialects discovery model server tasks upstream",
     "cli": "api catalog config errors gateway keys model nearest observers pairs server tasks testing upstream",
@@ -88,7 +91,7 @@ ROOMS = {
 
 # what comes from outside: the only rooms that may touch it
 HOMES = {
-    "httptools": "upstream",
+    "httptools": "downstream upstream",
     "pluggy": "hookspecs catalog",
     "importlib.metadata": "catalog",
     "tomlkit": "config",
@@ -96,7 +99,7 @@ HOMES = {
     "sqlite3": "state",
     "platformdirs": "state",
     "msgspec": "dialects observers",
-    "aiohttp.web": "answer body control front relay server visit whole testing",
+    "aiohttp.web": "control front hosted server testing",
     "aiohttp.ClientSession(": "components testing",
     "aiohttp_sse": "control",
     "click": "cli",

@@ -8,6 +8,8 @@ import re
 
 import pytest
 
+import nexus.downstream.connection
+import nexus.downstream.listener
 import nexus.server
 
 from .wire import open_house, tiny
@@ -118,8 +120,10 @@ async def test_garbage_behind_a_request_ends_the_connection_after_the_answer(sha
 
 
 async def test_half_a_head_and_silence_is_not_waited_for(tmp_path, monkeypatch):
-    monkeypatch.setattr(nexus.server, "SILENCE_SECONDS", 0.7)
-    monkeypatch.setattr(nexus.server, "SWEEP_SECONDS", 0.05)
+    for room in (nexus.server, nexus.downstream.connection):
+        monkeypatch.setattr(room, "SILENCE_SECONDS", 0.7)
+    for room in (nexus.server, nexus.downstream.listener):
+        monkeypatch.setattr(room, "SWEEP_SECONDS", 0.05)
     async with tiny() as up, open_house(tmp_path, up) as house:
         async with house.line() as mute, house.line() as half, house.line() as dribbling, house.line() as fine:
             await half.say(HEAD)

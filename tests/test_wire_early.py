@@ -7,7 +7,7 @@ import gzip
 
 import pytest
 
-import nexus.visit
+import nexus.watch
 from nexus.testing import Hang, Held, Respond, Slow, Stream, a_body, sse, until
 
 from .wire import WAYS, open_house, tiny
@@ -22,7 +22,7 @@ SOON = {"stream_keepalive_seconds": 0.1}
 
 @pytest.fixture(autouse=True)
 def _quick_looks(monkeypatch):
-    monkeypatch.setattr(nexus.visit, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(nexus.watch, "LOOK_SECONDS", 0.01)
 
 
 async def pending(line):
@@ -195,7 +195,7 @@ async def test_signs_of_life_and_answers_that_come_in_the_same_moment(tmp_path):
         answer = Stream([EVENT, LAST], 0.05)
         up.on(CHAT, lambda received: Held(gate, Slow(0.005 * (len(up.calls(CHAT)) % 20), answer)), method="POST")
         answers = asyncio.gather(*(house.post(STREAMED) for _ in range(100)))
-        await until(lambda: any(visit.response for watch in house.watches for visit in watch._visits))
+        await until(lambda: any(visit.early for watch in house.watches for visit in watch._visits))
         gate.set()
         for got in await answers:
             assert got.status == 200

@@ -7,6 +7,7 @@ import ssl
 from typing import NamedTuple, Protocol, cast
 
 from nexus.errors import BackendError
+from nexus.outbox import Outbox
 from nexus.upstream.answer import Answer, Limits, Malformed
 from nexus.upstream.request import Address
 
@@ -26,9 +27,9 @@ class Keeper(Protocol):
 
     scratch: memoryview
     limits: Limits
+    outbox: Outbox
 
     def clock(self) -> float: ...
-    def write(self, transport: asyncio.Transport, data: bytes) -> None: ...
     def opened(self, connection: Connection) -> None: ...
     def released(self, connection: Connection) -> None: ...
     def stale(self, connection: Connection) -> None: ...
@@ -76,10 +77,10 @@ class Connection(asyncio.BufferedProtocol):
         self.answer = answer
         self.deadlines = deadlines
         if len(body) < _JOIN_BELOW:
-            self._keeper.write(self._transport, head + body)
+            self._keeper.outbox.write(self._transport, head + body)
         else:
-            self._keeper.write(self._transport, head)
-            self._keeper.write(self._transport, body)
+            self._keeper.outbox.write(self._transport, head)
+            self._keeper.outbox.write(self._transport, body)
 
     def resume(self) -> None:
         """What lay unread was taken."""

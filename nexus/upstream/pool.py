@@ -52,8 +52,7 @@ class Pool:
         self._idle: dict[request.Address, list[Connection]] = {}
         self._distrusted: dict[request.Address, float] = {}
         self._connections: set[Connection] = set()
-        self.under_way = 0
-        self._outbox: Outbox | None = None
+        self.outbox = Outbox()
         self.loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
         self._closed = False
@@ -169,28 +168,17 @@ class Pool:
             raise BackendError("connect_failed", "the gateway is stopping")
         if self.loop is None:
             self.loop = asyncio.get_running_loop()
-            self._outbox = Outbox(self.loop)
             self._thread = threading.get_ident()
         if self._thread != threading.get_ident():
             raise RuntimeError("a Pool belongs to the event loop that first used it: make one per loop")
         return self.loop
 
-    def begun(self) -> None:
-        """One more exchange holds a connection."""
-        self.under_way += 1
-
-    def left(self) -> None:
-        """It does no more."""
-        self.under_way -= 1
+    @property
+    def under_way(self) -> int:
+        """How many exchanges hold a connection."""
+        return self.outbox.company
 
     # ---- for connections
-
-    def write(self, transport: asyncio.Transport, data: bytes) -> None:
-        """Write it: at once, or together with what others write in this turn of the loop."""
-        if self.under_way > 1 and self._outbox is not None:
-            self._outbox.put(transport, data)
-        else:
-            transport.write(data)
 
     def opened(self, connection: Connection) -> None:
         connection.idle_since = self.clock()  # a sweep may come before the request does
@@ -263,7 +251,7 @@ class Exchange:
         address = self._target.address
         connection = self._pool.take(address) or await self._pool.connect(address, self._deadlines)
         self._connection = connection
-        self._pool.begun()
+        self._pool.outbox.company += 1
         answer = self._answer
         try:
             connection.send(answer, self._head, self._body, self._deadlines)
@@ -285,7 +273,7 @@ class Exchange:
         connection, self._connection = self._connection, None
         if connection is None:
             return
-        self._pool.left()
+        self._pool.outbox.company -= 1
         if connection.answer is self._answer:
             connection.drop()
 

@@ -1,0 +1,201 @@
+"""One connection with a client: one request after the other, each in a task of its own.  What is not for us goes to aiohttp."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Protocol, cast
+
+from nexus.downstream.head import Head, read_head
+from nexus.downstream.visit import DirectVisit
+from nexus.outbox import Outbox
+
+POST = b"POST "
+END_OF_HEAD = b"\r\n\r\n"
+MAX_HEAD_BYTES = 16 * 1024
+AHEAD_BYTES = 64 * 1024  # of requests that a client sends before it has the answer to the one before
+SILENCE_SECONDS = 30.0  # until the first request of a connection must be there, or all of a head that has begun
+KEEPALIVE_SECONDS = 75.0
+LINGER_SECONDS = 1.0  # for a client to read its answer where the rest of its body was not read
+
+Answer = Callable[[DirectVisit], Awaitable[None]]
+
+
+class Host(Protocol):
+    """What a connection needs of its listener.  `scratch` is where all connections receive: it is copied before the next one does."""
+
+    scratch: memoryview
+    outbox: Outbox
+
+    def now(self) -> float: ...
+    def admit(self, head: Head) -> Answer | None: ...
+    def ordinary(self) -> asyncio.Protocol: ...
+    def opened(self, connection: Connection) -> None: ...
+    def closed(self, connection: Connection) -> None: ...
+    def failed(self, error: BaseException) -> None: ...
+
+
+class Connection(asyncio.BufferedProtocol):
+    """It reads heads by itself, for a request has to be plain to be taken; `_held` is what has come of the next one."""
+
+    __slots__ = ("_drained", "_full", "_held", "_host", "_last", "_peer", "_served", "_since", "_task", "_visit", "transport")
+
+    transport: asyncio.Transport
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._held = b""
+        self._visit: DirectVisit | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._full = False
+        self._drained: asyncio.Future[None] | None = None
+        self._last = False  # whatever comes now is no request
+        self._served = False
+        self._since = 0.0
+        self._peer = ""
+
+    # ---- what a visit calls
+
+    async def write(self, data: bytes) -> None:
+        """Write it, and wait while the client is slow.  Raises ConnectionError where it has gone."""
+        self._check()
+        self.transport.write(data)
+        if self._full:
+            self._drained = asyncio.get_running_loop().create_future()
+            await self._drained
+            self._check()
+
+    def post(self, data: bytes) -> None:
+        """Write what is small and complete, perhaps together with others.  Raises ConnectionError where the client has gone."""
+        self._check()
+        self._host.outbox.write(self.transport, data)
+
+    def _check(self) -> None:
+        if self.transport.is_closing():
+            raise ConnectionResetError("the client is gone")
+
+    def cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    # ---- what the listener calls
+
+    @property
+    def idle(self) -> bool:
+        return self._visit is None
+
+    def check(self, now: float) -> None:
+        """Close it if nothing has come for too long."""
+        if self._visit is None and now - self._since >= self._patience():
+            self.transport.close()
+
+    def _patience(self) -> float:
+        if self._last:
+            return LINGER_SECONDS
+        return KEEPALIVE_SECONDS if self._served and not self._held else SILENCE_SECONDS
+
+    # ---- what asyncio calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        name = transport.get_extra_info("peername")
+        self._peer = str(name[0]) if name else ""
+        self._since = self._host.now()
+        self._host.opened(self)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._host.scratch
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self._last:
+            return
+        data = bytes(self._host.scratch[:nbytes])
+        visit = self._visit
+        if visit is None:
+            self._begin(data)
+        elif data := visit.received(data):
+            self._ahead(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._host.closed(self)
+        self.cancel()
+        self.resume_writing()
+
+    def pause_writing(self) -> None:
+        self._full = True
+
+    def resume_writing(self) -> None:
+        self._full = False
+        drained, self._drained = self._drained, None
+        if drained is not None and not drained.done():
+            drained.set_result(None)
+
+    # ---- a request
+
+    def _begin(self, data: bytes) -> None:
+        if not self._held:
+            self._since = self._host.now()
+        before = max(0, len(self._held) - len(END_OF_HEAD))
+        held = self._held = self._held + data
+        end = held.find(END_OF_HEAD, before)
+        if end >= 0:
+            self._take(end + len(END_OF_HEAD))
+        elif len(held) > MAX_HEAD_BYTES or not held.startswith(POST[: len(held)]) or held.count(b"\n") != held.count(b"\r\n"):
+            self._hand_over()
+
+    def _take(self, end: int) -> None:
+        """The head is complete: begin to answer, with as much of the body as has come."""
+        held = self._held
+        head = read_head(held[:end]) if end <= MAX_HEAD_BYTES and held.startswith(POST) else None
+        answer = self._host.admit(head) if head is not None else None
+        if head is None or answer is None:
+            self._hand_over()
+            return
+        after = end + head.length
+        self._held = b""
+        visit = self._visit = DirectVisit(self, head, self._peer, held[end:after], self._host.now)
+        self._host.outbox.company += 1
+        self._task = asyncio.get_running_loop().create_task(self._serve(visit, answer))
+        if len(held) > after:
+            self._ahead(held[after:])
+
+    def _ahead(self, data: bytes) -> None:
+        """What comes before the answer has gone has to wait, and a client that sends much of it, too."""
+        self._held += data
+        if len(self._held) > AHEAD_BYTES:
+            self.transport.pause_reading()
+
+    async def _serve(self, visit: DirectVisit, answer: Answer) -> None:
+        try:
+            await answer(visit)
+        except ConnectionError:
+            pass
+        except Exception as error:
+            self._host.failed(error)
+        finally:
+            self._host.outbox.company -= 1
+            self._ended(visit)
+
+    def _ended(self, visit: DirectVisit) -> None:
+        self._visit = self._task = None
+        self._served = True
+        self._since = self._host.now()
+        if self.transport.is_closing():
+            return
+        if not visit.complete:
+            self.transport.abort()
+            return
+        self._last = visit.unread
+        held, self._held = self._held, b""
+        if held and not self._last:
+            self._begin(held)
+        self.transport.resume_reading()
+
+    def _hand_over(self) -> None:
+        """To aiohttp, which has been told nothing yet, with all that has come."""
+        held, self._held = self._held, b""
+        self._host.closed(self)
+        ordinary = self._host.ordinary()
+        self.transport.set_protocol(ordinary)
+        ordinary.connection_made(self.transport)
+        ordinary.data_received(held)

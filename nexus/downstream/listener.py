@@ -1,0 +1,68 @@
+"""All connections with clients, and the socket that they come to."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from nexus.downstream.connection import Answer, Connection
+from nexus.downstream.head import Head
+from nexus.outbox import Outbox
+
+LOG = logging.getLogger("nexus")
+SCRATCH_BYTES = 128 * 1024
+SWEEP_SECONDS = 1.0
+BACKLOG = 2048
+
+
+class Listener:
+    """Takes connections while it is bound.  `admit` gives who answers a request, or None for one that is aiohttp's, `ordinary` makes
+    the protocol that such a connection is handed to."""
+
+    def __init__(
+        self, admit: Callable[[Head], Answer | None], ordinary: Callable[[], asyncio.Protocol], now: Callable[[], float]
+    ) -> None:
+        self.admit = admit
+        self.ordinary = ordinary
+        self.now = now
+        self.scratch = memoryview(bytearray(SCRATCH_BYTES))
+        self.outbox = Outbox()
+        self._connections: set[Connection] = set()
+        self._server: asyncio.Server | None = None
+
+    async def bind(self, host: str, port: int) -> tuple[str, int]:
+        """Listen; the address that was bound.  Raises OSError where it cannot be had."""
+        self._server = await asyncio.get_running_loop().create_server(lambda: Connection(self), host, port, backlog=BACKLOG)
+        bound = self._server.sockets[0].getsockname()
+        return bound[0], bound[1]
+
+    async def sweep(self) -> None:
+        """Look for silent clients until cancelled: one look over all, not a timer for each."""
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            now = self.now()
+            for connection in tuple(self._connections):
+                connection.check(now)
+
+    async def close(self) -> None:
+        """Take no more connections, and end those that are open."""
+        if self._server is not None:
+            self._server.close()
+        await asyncio.sleep(0)  # what was posted in this turn leaves first
+        for connection in tuple(self._connections):
+            if connection.idle:
+                connection.transport.close()
+            else:
+                connection.transport.abort()
+
+    # ---- for connections
+
+    def opened(self, connection: Connection) -> None:
+        self._connections.add(connection)
+
+    def closed(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+
+    def failed(self, error: BaseException) -> None:
+        LOG.error("a request failed inside Nexus", exc_info=error)

@@ -1,0 +1,34 @@
+"""The head of an answer, as bytes.  Which headers it has is decided elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from email.utils import formatdate
+from functools import lru_cache
+from http import HTTPStatus
+
+
+def head_of(status: int, headers: Mapping[str, str], framing: str) -> bytes:
+    """Status line and headers, `framing` (whole lines) and the date last.  Raises ValueError for a header with a line break."""
+    lines = [f"{name}: {value}\r\n" for name, value in headers.items()]
+    text = "".join(lines)
+    if text.count("\n") != len(lines) or text.count("\r") != len(lines) or "\0" in text:
+        raise ValueError("a header must not hold a line break")
+    head = f"{_opening(status)}{text}{framing}Date: {_date(int(time.monotonic()))}\r\n\r\n"
+    return head.encode("latin-1", "replace")
+
+
+@lru_cache(maxsize=64)
+def _opening(status: int) -> str:
+    try:
+        phrase = HTTPStatus(status).phrase
+    except ValueError:
+        phrase = ""
+    return f"HTTP/1.1 {status} {phrase}\r\n"
+
+
+@lru_cache(maxsize=1)
+def _date(second: int) -> str:
+    """Now, as HTTP writes it; made anew when `second` is another."""
+    return formatdate(usegmt=True)

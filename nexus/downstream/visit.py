@@ -1,0 +1,108 @@
+"""A visit on one of our own connections: its body as it arrives, its answer as it is framed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from nexus.downstream.head import Head
+from nexus.downstream.text import head_of
+from nexus.visit import Visit
+
+if TYPE_CHECKING:
+    from nexus.downstream.connection import Connection
+
+SMALL_BYTES = 32 * 1024  # well below what asyncio holds back before it makes a writer wait
+
+
+class DirectVisit(Visit):
+    """One request on `connection`, of whose body `body` has come.  `complete` says that nothing of its answer is missing."""
+
+    __slots__ = ("_began", "_body", "_connection", "_missing", "_waiter", "complete")
+
+    def __init__(self, connection: Connection, head: Head, peer: str, body: bytes, now: Callable[[], float]) -> None:
+        super().__init__(head.headers, head.query, peer, head.length, now)
+        self._connection = connection
+        self._body = body
+        self._missing = head.length - len(body)
+        self._waiter: asyncio.Future[None] | None = None
+        self._began = False
+        self.complete = False
+
+    # ---- what came
+
+    def ready(self) -> bytes | None:
+        if self._missing:
+            return None
+        body, self._body = self._body, b""
+        return body
+
+    async def piece(self) -> bytes:
+        if not self._body and self._missing:
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        body, self._body = self._body, b""
+        return body
+
+    def received(self, data: bytes) -> bytes:
+        """Take what belongs to the body; the rest comes back."""
+        if not self._missing:
+            return data
+        taken = data[: self._missing]
+        self._body += taken
+        self._missing -= len(taken)
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+        return data[len(taken) :]
+
+    @property
+    def unread(self) -> bool:
+        """Whether some of the body has not come, so that what comes next is no request."""
+        return self._missing > 0
+
+    # ---- how an answer leaves
+
+    @property
+    def early(self) -> bool:
+        return self._began
+
+    async def begun(self) -> bool:
+        return self._began
+
+    async def begin(self, status: int, headers: Mapping[str, str]) -> None:
+        head = head_of(status, headers, "Transfer-Encoding: chunked\r\n")
+        self._began = True
+        await self._connection.write(head)
+
+    async def write(self, data: bytes) -> None:
+        await self._connection.write(b"%x\r\n%b\r\n" % (len(data), data))
+
+    async def end(self) -> None:
+        self.complete = True
+        await self._connection.write(b"0\r\n\r\n")
+
+    async def whole(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        close = "Connection: close\r\n" if self.unread else ""
+        data = head_of(status, headers, f"{close}Content-Length: {len(body)}\r\n") + body
+        self.complete = True
+        if len(data) <= SMALL_BYTES and not self.behind:
+            self._connection.post(data)
+        else:
+            await self._connection.write(data)
+
+    # ---- how it ends otherwise
+
+    @property
+    def gone(self) -> bool:
+        return self._connection.transport.is_closing()
+
+    @property
+    def behind(self) -> bool:
+        return self._connection.transport.get_write_buffer_size() > 0
+
+    def cancel(self) -> None:
+        self._connection.cancel()
+
+    def abort(self) -> None:
+        self._connection.transport.abort()
