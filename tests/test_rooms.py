@@ -39,8 +39,7 @@ ROOMS = {
     "outcome": "errors",
     "verdict": "errors model nearest routing sentences",
     # speaking to servers
-    "fieldnames": "",
-    "upstream": "errors fieldnames outbox",
+    "upstream": "errors outbox",
     "backends": "api",
     "dialects": "api errors model",
     # from a request to an open reply
@@ -73,7 +72,7 @@ ROOMS = {
     "visit": "",
     "watch": "visit",
     "hosted": "errors visit",
-    "downstream": "fieldnames outbox visit",
+    "downstream": "outbox visit",
     "body": "errors model visit",
     "door": "config errors keys",
     "relay": "api dialects errors journey model outcome reply verdict visit",
@@ -91,7 +90,7 @@ ROOMS = {
 
 # what comes from outside: the only rooms that may touch it
 HOMES = {
-    "httptools": "downstream upstream",
+    "httptools": "upstream",
     "pluggy": "hookspecs catalog",
     "importlib.metadata": "catalog",
     "tomlkit": "config",

@@ -1,60 +1,60 @@
-"""The head of a request.  Framing that is not plain is left to aiohttp: `read_head` says None to it, and judges nothing."""
+"""The head of a request.  What is not as plain as can be is left to aiohttp: `read_head` says None to it, and judges nothing."""
 
 from __future__ import annotations
 
 import re
-from typing import Any
+from sys import intern
 
-import httptools
+import attrs
 
-from nexus.fieldnames import known, lower
-
-LENGTH = re.compile(r"[0-9]{1,15}")
+# The grammar of RFC 9112 without what it only tolerates: no bare CR or LF, no folded line, no blank before a colon, no other
+# method, version or form of target.
+_NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_VALUE = r"[^\x00-\x08\x0a-\x1f\x7f]*"
+_HEAD = re.compile(rf"POST (/[!-~]*) HTTP/1\.1\r\n(?:{_NAME}:{_VALUE}\r\n)*+\r\n")
+_AFTER_TARGET = len(" HTTP/1.1\r\n")
+_LENGTH = re.compile(r"[0-9]{1,15}")
 # how a body is framed or coded, or a connection used, in other ways than the plain one
-NOT_PLAIN = frozenset({"transfer-encoding", "content-encoding", "expect", "upgrade", "trailer"})
+_NOT_PLAIN = frozenset({"transfer-encoding", "content-encoding", "expect", "upgrade", "trailer"})
 
 
+@attrs.frozen
 class Head:
     """`path` and `query` are as they were sent; names in `headers` are in lower case, a repeated one is joined by commas
     (RFC 9110, 5.3); `length` is that of the body, in bytes."""
 
-    __slots__ = ("complete", "headers", "length", "path", "query")
-
-    def __init__(self) -> None:
-        self.complete = False
-        self.headers: dict[str, str] = {}
-        self.length = 0
-        self.path = ""
-        self.query = ""
-
-    # ---- what the parser calls
-
-    def on_url(self, url: bytes) -> None:
-        self.path, _, self.query = url.decode("latin-1").partition("?")
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        key = known.get(name) or lower(name)
-        text = value.decode("utf-8", "surrogateescape").rstrip(" \t")
-        headers = self.headers
-        headers[key] = f"{headers[key]}, {text}" if key in headers else text
-
-    def on_headers_complete(self) -> None:
-        self.complete = True
+    path: str
+    query: str
+    headers: dict[str, str]
+    length: int
 
 
 def read_head(data: bytes) -> Head | None:
-    """The head in `data`, which ends with its empty line; None for one that is not a plain HTTP/1.1 request with a length."""
-    head = Head()
-    parser: Any = httptools.HttpRequestParser(head)
-    try:
-        parser.feed_data(data)
-    except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+    """The head in `data`, which ends with its empty line; None for one that is not a plain HTTP/1.1 `POST` with a length."""
+    text = data.decode("utf-8", "surrogateescape")
+    found = _HEAD.fullmatch(text)
+    if found is None:
         return None
-    headers = head.headers
+    headers = _fields(text[found.end(1) + _AFTER_TARGET : -4])
     length = headers.get("content-length", "")
-    if not head.complete or parser.get_http_version() != "1.1" or not LENGTH.fullmatch(length):
+    if not _LENGTH.fullmatch(length) or not _NOT_PLAIN.isdisjoint(headers):
         return None
-    if not NOT_PLAIN.isdisjoint(headers) or headers.get("connection", "keep-alive").lower() != "keep-alive":
+    if headers.get("connection", "keep-alive").lower() != "keep-alive":
         return None
-    head.length = int(length)
-    return head
+    path, _, query = found[1].partition("?")
+    return Head(path, query, headers, int(length))
+
+
+def _fields(text: str) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    lines = text.split("\r\n")
+    for line in lines:
+        name, _, value = line.partition(":")
+        headers[intern(name.lower())] = value.strip(" \t")  # interned: thousands of open heads share their names
+    if len(headers) == len(lines):
+        return headers
+    repeated: dict[str, list[str]] = {}
+    for line in lines:
+        name, _, value = line.partition(":")
+        repeated.setdefault(name.lower(), []).append(value.strip(" \t"))
+    return {name: ", ".join(values) for name, values in repeated.items()}
