@@ -74,9 +74,12 @@ class Answerer:
             LOG.error("%s", error, exc_info=error.__cause__)
             await send_problem(visit, told, _stage_failed(error), journey)
         except ConnectionError:
-            told.left()
+            if not visit.complete:
+                told.left()
             raise
         except asyncio.CancelledError:
+            if visit.complete:
+                raise
             if not visit.cut or visit.gone:
                 told.left()
                 raise

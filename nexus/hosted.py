@@ -86,7 +86,7 @@ class HostedVisit(Visit):
 
     async def end(self) -> None:
         assert self.response is not None
-        await self.response.write_eof()
+        await self._finish(self.response)
 
     async def whole(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
         response = web.Response(status=status, headers=headers, body=body)
@@ -94,7 +94,15 @@ class HostedVisit(Visit):
             response.force_close()  # the rest of a body that nobody will read is no next request
         await response.prepare(self._http)
         self.response = response
-        await response.write_eof()
+        await self._finish(response)
+
+    async def _finish(self, response: web.StreamResponse) -> None:
+        self.complete = True  # whoever is cancelled within waits for a slow client only
+        try:
+            await response.write_eof()
+        except ConnectionError:
+            self.complete = False
+            raise
 
     # ---- how it ends otherwise
 

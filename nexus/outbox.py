@@ -29,10 +29,11 @@ class Outbox:
             transport.write(data)
             return
         if not self._letters:
-            asyncio.get_running_loop().call_soon(self._post)
+            asyncio.get_running_loop().call_soon(self.flush)
         self._letters.append((transport, data))
 
-    def _post(self) -> None:
+    def flush(self) -> None:
+        """Write what has been put off."""
         letters, self._letters = self._letters, []
         for transport, data in letters:
             if not transport.is_closing():

@@ -30,7 +30,6 @@ class Told:
         "choice",
         "code",
         "common",
-        "complete",
         "cost",
         "dialect",
         "first_byte",
@@ -56,13 +55,10 @@ class Told:
         self.cost: float | None = None
         self.first_byte: float | None = None
         self.unsent: Mapping[str, str] = EMPTY
-        self.complete = False
         self.opened: OpenReply | None = None
 
     def left(self) -> None:
-        """The client went; that means nothing where its answer was complete."""
-        if self.complete:
-            return
+        """The client went before its answer was complete."""
         self.outcome = "client_left"
         self.status = self.status or 499
         self.code = "client_left"
@@ -162,7 +158,6 @@ async def _stream(visit: Visit, opened: OpenReply, told: Told, headers: dict[str
         await _broken(visit, opened, told, error)
         return
     await visit.end()
-    told.complete = True
 
 
 async def _broken(visit: Visit, opened: OpenReply, told: Told, error: BackendError) -> None:

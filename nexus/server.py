@@ -96,7 +96,7 @@ async def listen(config: Config, catalog: Catalog) -> AsyncIterator[tuple[Gatewa
             front.close()
             front.cut()
             await _quiet(front, CUT_SECONDS)
-            await listener.close()
+            await listener.close(CUT_SECONDS)
             aiohttp.pre_shutdown()
             await aiohttp.shutdown(CUT_SECONDS)
 

@@ -1,4 +1,4 @@
-"""Background tasks: named, watched, cancelled and awaited.  The only place that makes tasks."""
+"""Background tasks: named, watched, cancelled and awaited.  The only place that makes tasks, but for those of requests (`downstream`)."""
 
 from __future__ import annotations
 

@@ -21,6 +21,7 @@ class Visit(abc.ABC):
     __slots__ = (
         "announced",
         "common",
+        "complete",
         "cut",
         "headers",
         "keepalive",
@@ -39,6 +40,7 @@ class Visit(abc.ABC):
         self.announced = announced
         self.now = now
         self.cut = False
+        self.complete = False
         self.streaming = False
         self.keepalive = b""
         self.stream_type = ""
@@ -55,7 +57,7 @@ class Visit(abc.ABC):
     async def piece(self) -> bytes:
         """More of the body; b"" at its end.  Raises Problem (400) for one that cannot be read, ConnectionError where the client has gone."""
 
-    # ---- how an answer leaves; each raises ConnectionError where the client has gone
+    # ---- how an answer leaves; each raises ConnectionError where the client has gone, RuntimeError behind a complete answer
 
     @property
     @abc.abstractmethod
@@ -106,7 +108,7 @@ class Visit(abc.ABC):
 
     async def stay_alive(self) -> None:
         """Send a keep-alive, and before it the head where the answer has not begun.  Never waits for a slow client."""
-        if self.gone or self.behind or not self.streaming:
+        if self.gone or self.behind or self.complete or not self.streaming:
             return
         began = self.early
         if began and not await self.begun():

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
+import socket
 
 import pytest
 
@@ -12,9 +15,10 @@ import nexus.downstream.visit
 import nexus.server
 from nexus.downstream.head import read_head
 from nexus.downstream.text import head_of
-from nexus.testing import Respond, Slow, until
+from nexus.keys import new_key
+from nexus.testing import Hang, Respond, until
 
-from .wire import open_house, tiny
+from .wire import WAYS, open_house, tiny
 from .wire_client import CHAT, GOOD, STREAMED, post
 
 PLAIN = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n%b\r\n"
@@ -31,6 +35,7 @@ NOT_PLAIN = {
     "another length": b"Content-Length: 6\r\n",
     "folded": b"X-A: a\r\n b\r\n",
     "no header": b"X-A\r\n",
+    "very many headers": b"X-A: a\r\n" * 130,
 }
 
 
@@ -58,8 +63,20 @@ def test_so_is_one_without_a_length_that_is_a_number(length):
     assert read_head((PLAIN % b"").replace(b"Content-Length: 5\r\n", b"")) is None
 
 
-def test_so_is_another_version_of_http():
-    assert read_head((PLAIN % b"").replace(b"1.1", b"1.0")) is None
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"POST /v1/chat/completions HTTP/1.0",
+        b"GET /v1/chat/completions HTTP/1.1",
+        b"POST /v1/chat/completions  HTTP/1.1",
+        b"POST http://localhost/v1/chat/completions HTTP/1.1",
+        b"POST /v1/chat/completions#part HTTP/1.1",
+        b"POST * HTTP/1.1",
+        "POST /v1/chät HTTP/1.1".encode(),
+    ],
+)
+def test_so_is_another_line_than_that_of_a_post(line):
+    assert read_head((PLAIN % b"").replace(b"POST /v1/chat/completions HTTP/1.1", line)) is None
 
 
 @pytest.mark.parametrize("value", ["a\r\nX-Evil: 1", "a\nb", "a\rb", "a\0b"])
@@ -140,25 +157,172 @@ async def test_a_body_in_pieces_between_which_others_are_answered(tmp_path):
         assert (await slow.hear()).status == 200
 
 
-async def test_who_sends_far_ahead_is_not_read_from(tmp_path, monkeypatch):
+@pytest.fixture
+def kept(monkeypatch):
+    """Our own connections."""
+    made = []
+    begin = nexus.downstream.connection.Connection.connection_made
+
+    def connection_made(self, transport):
+        made.append(self)
+        begin(self, transport)
+
+    monkeypatch.setattr(nexus.downstream.connection.Connection, "connection_made", connection_made)
+    return made
+
+
+async def test_who_sends_far_ahead_is_not_read_from(tmp_path, monkeypatch, kept):
     monkeypatch.setattr(nexus.downstream.connection, "AHEAD_BYTES", 2000)
-    kept = []
-    make = nexus.downstream.connection.Connection.connection_made
-
-    def made(self, transport):
-        kept.append(self)
-        make(self, transport)
-
-    monkeypatch.setattr(nexus.downstream.connection.Connection, "connection_made", made)
+    monkeypatch.setattr(nexus.downstream.listener, "SCRATCH_BYTES", 4096)
+    count, most = 200, 0
     async with tiny() as up, open_house(tmp_path, up) as house, house.line() as line:
-        up.on(CHAT, Slow(0.1, Respond(json={"choices": []})), method="POST")
-        await line.say(post())
-        await until(lambda: house.in_flight == 1)
-        await line.say(post() * 20)
-        await until(lambda: not kept[-1].transport.is_reading())
-        for _ in range(21):
+        up.on(CHAT, Respond(json={"choices": []}), method="POST")
+        saying = asyncio.get_running_loop().create_task(line.say(post() * count))
+        for _ in range(count):
             assert (await line.hear()).status == 200
+            most = max(most, len(kept[-1]._held))
+        await saying
+        assert 2000 < most <= 2000 + 4096
         await until(lambda: kept[-1].transport.is_reading())
+
+
+async def test_no_sign_of_life_follows_the_end(tmp_path, kept):
+    """One that was due in the turn in which the stream ended."""
+    async with tiny() as up, open_house(tmp_path, up) as house, house.line() as line:
+        seen = []
+        end = nexus.downstream.visit.DirectVisit.end
+
+        async def ended(self):
+            await end(self)
+            seen.append(self)
+            await self.stay_alive()
+            with pytest.raises(RuntimeError):
+                await self.write(b": late")
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(nexus.downstream.visit.DirectVisit, "end", ended)
+            for _ in range(2):
+                await line.ask(STREAMED)
+                assert (await line.hear()).body.endswith(b"[DONE]\n\n")
+        assert all(visit.streaming and visit.keepalive for visit in seen)
+        assert len(seen) == 2
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_stop_while_a_slow_client_takes_its_answer_gives_no_second_one(tmp_path, way):
+    huge = {"choices": [], "text": "x" * 8_000_000}
+    async with tiny() as up, open_house(tmp_path, up, way=way) as house, house.line() as line:
+        up.on(CHAT, Respond(json=huge), method="POST")
+        await line.ask()
+        head = await line.reader.readuntil(b"\r\n\r\n")
+        for watch in house.watches:
+            watch.cut()
+        size = int(head.lower().partition(b"content-length: ")[2].split()[0])
+        cut_off = (EOFError, ConnectionError) if way == "embedded" else ()  # there it is aiohttp that ends the connection
+        with contextlib.suppress(*cut_off):
+            assert json.loads(await line.reader.readexactly(size)) == huge
+            await line.ask(b"nonsense")
+            assert (await line.hear()).status == 400
+        await until(lambda: house.ledger.answered)
+        assert (house.ledger.answered[0].status, house.ledger.answered[0].outcome) == (200, "ok")
+
+
+async def test_what_a_refused_client_goes_on_to_send_is_not_kept(tmp_path, kept):
+    async with tiny() as up, open_house(tmp_path, up, server={"max_body_bytes": 1000}) as house, house.line() as line:
+        await line.say(post(b"x" * 1_000_000)[:50_000])
+        assert (await line.hear()).status == 413
+        await line.say(b"x" * 900_000)
+        assert kept[-1]._held == b""
+        assert kept[-1]._last
+        assert kept[-1].transport.is_reading()
+
+
+async def test_a_stop_lets_what_is_written_leave(tmp_path):
+    text = "x" * 3_000_000
+    async with tiny() as up, contextlib.AsyncExitStack() as stack:
+        house = await stack.enter_async_context(open_house(tmp_path, up))
+        line = await stack.enter_async_context(house.line())
+        up.on(CHAT, Respond(json={"choices": [], "text": text}), method="POST")
+        await line.ask()
+        await until(lambda: house.ledger.claimed and not house.in_flight)
+        closing = [asyncio.get_running_loop().create_task(listener.close(5)) for listener in house.listeners]
+        assert len((await line.hear()).body) > len(text)
+        await asyncio.gather(*closing)
+        assert not any(map(len, house.listeners))
+
+
+async def test_letters_leave_before_their_connections_are_closed(tmp_path, kept):
+    async with tiny() as up, open_house(tmp_path, up) as house, house.line() as line:
+        await line.ask()
+        assert (await line.hear()).status == 200
+        (listener,) = house.listeners
+        listener.outbox.company += 2
+        kept[-1].post(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        listener.outbox.company -= 2
+        await listener.close(1)
+        assert (await line.hear()).status == 200
+        assert not len(listener)
+
+
+async def test_a_stop_awaits_the_work_on_what_it_cuts(tmp_path, kept):
+    async with tiny() as up, open_house(tmp_path, up) as house, house.line() as line:
+        up.on(CHAT, Hang(), method="POST")
+        await line.ask()
+        await until(lambda: house.in_flight == 1)
+        task = kept[-1].task
+        await house.listeners[0].close(1)
+        assert task.done()
+        assert [event.outcome for event in house.ledger.answered] == ["client_left"]
+
+
+async def test_a_peer_that_lost_its_power_is_noticed_some_day(tmp_path, kept):
+    async with tiny() as up, open_house(tmp_path, up) as house, house.line() as line:
+        await line.ask()
+        assert (await line.hear()).status == 200
+        taken = kept[-1].transport.get_extra_info("socket")
+        assert taken.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+
+
+async def test_both_ways_say_the_same_in_their_headers(tmp_path):
+    async with tiny() as up, open_house(tmp_path, up) as house, house.line() as line:
+        heads = []
+        for header in ("X-A: a", "Connection: keep-alive, x"):
+            await line.ask(GOOD, CHAT, header)
+            got = await line.hear()
+            heads.append({name: value for name, value in got.headers.items() if name not in ("date", "x-nexus-request-id")})
+        assert heads[1].pop("server").startswith("Python")
+        assert heads[0] == heads[1]
+
+
+@pytest.mark.parametrize(
+    ("header", "status"), [("Origin: http://evil.example", 403), ("Host: evil.example", 403), ("X-A: a", 200)], ids=str
+)
+async def test_the_door_judges_every_request_of_a_connection(tmp_path, header, status):
+    async with tiny() as up, open_house(tmp_path, up) as house, house.line() as line:
+        await line.ask()
+        assert (await line.hear()).status == 200
+        request = post(GOOD, CHAT, header)
+        await line.say(request.replace(b"Host: localhost\r\n", b"") if header.startswith("Host") else request)
+        assert (await line.hear()).status == status
+
+
+async def test_a_key_is_needed_for_every_request_of_a_connection(tmp_path):
+    text, hashed = new_key()
+    async with tiny() as up, open_house(tmp_path, up, keys=[{"name": "me", "hash": hashed}]) as house, house.line() as line:
+        for given, status in ((text, 200), ("nx-wrong", 401)):
+            await line.ask(GOOD, CHAT, f"Authorization: Bearer {given}")
+            assert (await line.hear()).status == status
+
+
+async def test_who_is_turned_away_by_a_stop_is_told(tmp_path):
+    async with tiny() as up, open_house(tmp_path, up) as house, house.line() as line:
+        await line.ask()
+        assert (await line.hear()).status == 200
+        house.gateway.draining = True
+        await line.ask()
+        got = await line.hear()
+        assert (got.status, got.error["code"], got.headers["retry-after"]) == (503, "stopping", "1")
+        house.gateway.draining = False
 
 
 async def test_who_says_nothing_between_two_requests_is_not_waited_for_for_ever(tmp_path, monkeypatch):

@@ -87,6 +87,7 @@ class House:
     errors: Errors
     watches: list[Any]
     bodies: list[Any]
+    listeners: list[Any]
 
     async def post(self, body: bytes = GOOD, path: str = CHAT, **headers: str) -> Answer:
         """One request through an ordinary client."""
@@ -117,6 +118,8 @@ class House:
             "bytes waiting": self.gateway.waiting.bytes,
             "watched": sum(map(len, self.watches)),
             "bytes held": sum(bodies.held for bodies in self.bodies),
+            "answered here": sum(listener.outbox.company for listener in self.listeners),
+            "asked upstream": self.gateway.upstream.under_way,
             "claims open": len(self.ledger.claimed) - len(self.ledger.finished),
         }
 
@@ -189,10 +192,14 @@ async def open_house(
     ledger, errors = Ledger(), Errors()
     logging.getLogger().addHandler(errors)
     try:
-        with keeping(nexus.server, "Watch") as watches, keeping(nexus.front, "Bodies") as bodies:
+        with (
+            keeping(nexus.server, "Watch") as watches,
+            keeping(nexus.front, "Bodies") as bodies,
+            keeping(nexus.server, "Listener") as listeners,
+        ):
             async with WAYS[way](tables_for(upstreams, tmp_path / "state", tables), ledger) as (gateway, url):
                 async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as client:
-                    house = House(url, gateway, client, ledger, errors, watches, bodies)
+                    house = House(url, gateway, client, ledger, errors, watches, bodies, listeners)
                     await until(lambda: all(s.pulse.health is Health.HEALTHY for s in gateway.fleet.standings.values()))
                     async with sweeping(gateway) if quick else contextlib.nullcontext():
                         yield house

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable
 from typing import Protocol, cast
 
@@ -36,9 +37,12 @@ class Host(Protocol):
 
 
 class Connection(asyncio.BufferedProtocol):
-    """It reads heads by itself, for a request has to be plain to be taken; `_held` is what has come of the next one."""
+    """It reads heads by itself, for a request has to be plain to be taken; `_held` is what has come of the next one.
 
-    __slots__ = ("_drained", "_full", "_held", "_host", "_last", "_peer", "_served", "_since", "_task", "_visit", "transport")
+    `full` says that the client is slow, and that whoever writes has to wait until all is `drained`.
+    """
+
+    __slots__ = ("_drained", "_held", "_host", "_last", "_peer", "_served", "_since", "_visit", "full", "task", "transport")
 
     transport: asyncio.Transport
 
@@ -46,47 +50,48 @@ class Connection(asyncio.BufferedProtocol):
         self._host = host
         self._held = b""
         self._visit: DirectVisit | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._full = False
         self._drained: asyncio.Future[None] | None = None
         self._last = False  # whatever comes now is no request
         self._served = False
         self._since = 0.0
         self._peer = ""
+        self.full = False
+        self.task: asyncio.Task[None] | None = None
 
     # ---- what a visit calls
 
-    async def write(self, data: bytes) -> None:
-        """Write it, and wait while the client is slow.  Raises ConnectionError where it has gone."""
-        self._check()
+    def write(self, data: bytes) -> None:
+        """Raises ConnectionError where the client has gone."""
+        if self.transport.is_closing():
+            raise ConnectionResetError("the client is gone")
         self.transport.write(data)
-        if self._full:
-            self._drained = asyncio.get_running_loop().create_future()
-            await self._drained
-            self._check()
 
     def post(self, data: bytes) -> None:
         """Write what is small and complete, perhaps together with others.  Raises ConnectionError where the client has gone."""
-        self._check()
+        if self.transport.is_closing():
+            raise ConnectionResetError("the client is gone")
         self._host.outbox.write(self.transport, data)
 
-    def _check(self) -> None:
+    async def drained(self) -> None:
+        """Wait for a slow client; for one writer at a time.  Raises ConnectionError where it goes."""
+        self._drained = asyncio.get_running_loop().create_future()
+        await self._drained
         if self.transport.is_closing():
             raise ConnectionResetError("the client is gone")
 
     def cancel(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
+        if self.task is not None:
+            self.task.cancel()
 
     # ---- what the listener calls
 
-    @property
-    def idle(self) -> bool:
-        return self._visit is None
-
     def check(self, now: float) -> None:
         """Close it if nothing has come for too long."""
-        if self._visit is None and now - self._since >= self._patience():
+        if self._visit is not None or now - self._since < self._patience():
+            return
+        if self.transport.is_closing():  # for as long as a look takes: what it was last sent is not read
+            self.transport.abort()
+        else:
             self.transport.close()
 
     def _patience(self) -> float:
@@ -94,12 +99,21 @@ class Connection(asyncio.BufferedProtocol):
             return LINGER_SECONDS
         return KEEPALIVE_SECONDS if self._served and not self._held else SILENCE_SECONDS
 
+    def close(self) -> None:
+        """The gateway stops: what is complete may still leave."""
+        if self._visit is None or self._visit.complete:
+            self.transport.close()
+        else:
+            self.transport.abort()
+
     # ---- what asyncio calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         name = transport.get_extra_info("peername")
         self._peer = str(name[0]) if name else ""
+        if (sock := transport.get_extra_info("socket")) is not None:  # who lost power does not say goodbye
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self._since = self._host.now()
         self._host.opened(self)
 
@@ -122,10 +136,10 @@ class Connection(asyncio.BufferedProtocol):
         self.resume_writing()
 
     def pause_writing(self) -> None:
-        self._full = True
+        self.full = True
 
     def resume_writing(self) -> None:
-        self._full = False
+        self.full = False
         drained, self._drained = self._drained, None
         if drained is not None and not drained.done():
             drained.set_result(None)
@@ -154,10 +168,9 @@ class Connection(asyncio.BufferedProtocol):
         after = end + head.length
         self._held = b""
         visit = self._visit = DirectVisit(self, head, self._peer, held[end:after], self._host.now)
-        self._host.outbox.company += 1
-        self._task = asyncio.get_running_loop().create_task(self._serve(visit, answer))
         if len(held) > after:
             self._ahead(held[after:])
+        self.task = asyncio.get_running_loop().create_task(self._serve(visit, answer))
 
     def _ahead(self, data: bytes) -> None:
         """What comes before the answer has gone has to wait, and a client that sends much of it, too."""
@@ -166,6 +179,7 @@ class Connection(asyncio.BufferedProtocol):
             self.transport.pause_reading()
 
     async def _serve(self, visit: DirectVisit, answer: Answer) -> None:
+        self._host.outbox.company += 1
         try:
             await answer(visit)
         except ConnectionError:
@@ -177,19 +191,19 @@ class Connection(asyncio.BufferedProtocol):
             self._ended(visit)
 
     def _ended(self, visit: DirectVisit) -> None:
-        self._visit = self._task = None
+        self._visit = self.task = None
         self._served = True
+        self._last = visit.last
         self._since = self._host.now()
         if self.transport.is_closing():
             return
         if not visit.complete:
             self.transport.abort()
             return
-        self._last = visit.unread
+        self.transport.resume_reading()
         held, self._held = self._held, b""
         if held and not self._last:
             self._begin(held)
-        self.transport.resume_reading()
 
     def _hand_over(self) -> None:
         """To aiohttp, which has been told nothing yet, with all that has come."""

@@ -7,11 +7,13 @@ from sys import intern
 
 import attrs
 
-# The grammar of RFC 9112 without what it only tolerates: no bare CR or LF, no folded line, no blank before a colon, no other
-# method, version or form of target.
+# The grammar of RFC 9112 without what it only tolerates: no bare CR or LF, no folded line, no blank before a colon; no other
+# method, version or form of target, which has no fragment.
+_TARGET = r"/[!\x22$-~]*"
 _NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _VALUE = r"[^\x00-\x08\x0a-\x1f\x7f]*"
-_HEAD = re.compile(rf"POST (/[!-~]*) HTTP/1\.1\r\n(?:{_NAME}:{_VALUE}\r\n)*+\r\n")
+_HEAD = re.compile(rf"POST ({_TARGET}) HTTP/1\.1\r\n(?:{_NAME}:{_VALUE}\r\n)*+\r\n")
+_MOST_LINES = 128  # as many as aiohttp takes
 _AFTER_TARGET = len(" HTTP/1.1\r\n")
 _LENGTH = re.compile(r"[0-9]{1,15}")
 # how a body is framed or coded, or a connection used, in other ways than the plain one
@@ -35,7 +37,10 @@ def read_head(data: bytes) -> Head | None:
     found = _HEAD.fullmatch(text)
     if found is None:
         return None
-    headers = _fields(text[found.end(1) + _AFTER_TARGET : -4])
+    lines = text[found.end(1) + _AFTER_TARGET : -4].split("\r\n")
+    if len(lines) > _MOST_LINES:
+        return None
+    headers = _fields(lines)
     length = headers.get("content-length", "")
     if not _LENGTH.fullmatch(length) or not _NOT_PLAIN.isdisjoint(headers):
         return None
@@ -45,9 +50,8 @@ def read_head(data: bytes) -> Head | None:
     return Head(path, query, headers, int(length))
 
 
-def _fields(text: str) -> dict[str, str]:
+def _fields(lines: list[str]) -> dict[str, str]:
     headers: dict[str, str] = {}
-    lines = text.split("\r\n")
     for line in lines:
         name, _, value = line.partition(":")
         headers[intern(name.lower())] = value.strip(" \t")  # interned: thousands of open heads share their names

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 
@@ -29,7 +30,13 @@ class Listener:
         self.scratch = memoryview(bytearray(SCRATCH_BYTES))
         self.outbox = Outbox()
         self._connections: set[Connection] = set()
+        self._none = asyncio.Event()
+        self._none.set()
         self._server: asyncio.Server | None = None
+
+    def __len__(self) -> int:
+        """How many connections are open here; those handed over are not counted."""
+        return len(self._connections)
 
     async def bind(self, host: str, port: int) -> tuple[str, int]:
         """Listen; the address that was bound.  Raises OSError where it cannot be had."""
@@ -45,24 +52,32 @@ class Listener:
             for connection in tuple(self._connections):
                 connection.check(now)
 
-    async def close(self) -> None:
-        """Take no more connections, and end those that are open."""
+    async def close(self, seconds: float) -> None:
+        """Take no more connections, and end those that are open; what is complete has `seconds` to leave."""
         if self._server is not None:
             self._server.close()
-        await asyncio.sleep(0)  # what was posted in this turn leaves first
+        self.outbox.flush()
+        tasks = [connection.task for connection in self._connections if connection.task is not None]
         for connection in tuple(self._connections):
-            if connection.idle:
-                connection.transport.close()
-            else:
-                connection.transport.abort()
+            connection.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._none.wait()
+        for connection in tuple(self._connections):
+            connection.transport.abort()
+        if tasks:
+            await asyncio.wait(tasks, timeout=seconds)
 
     # ---- for connections
 
     def opened(self, connection: Connection) -> None:
         self._connections.add(connection)
+        self._none.clear()
 
     def closed(self, connection: Connection) -> None:
         self._connections.discard(connection)
+        if not self._connections:
+            self._none.set()
 
     def failed(self, error: BaseException) -> None:
         LOG.error("a request failed inside Nexus", exc_info=error)

@@ -17,9 +17,9 @@ SMALL_BYTES = 32 * 1024  # well below what asyncio holds back before it makes a 
 
 
 class DirectVisit(Visit):
-    """One request on `connection`, of whose body `body` has come.  `complete` says that nothing of its answer is missing."""
+    """One request on `connection`, of whose body `body` has come.  `last` says that no other can follow on this connection."""
 
-    __slots__ = ("_began", "_body", "_connection", "_missing", "_waiter", "complete")
+    __slots__ = ("_began", "_body", "_connection", "_missing", "_waiter", "last")
 
     def __init__(self, connection: Connection, head: Head, peer: str, body: bytes, now: Callable[[], float]) -> None:
         super().__init__(head.headers, head.query, peer, head.length, now)
@@ -28,7 +28,7 @@ class DirectVisit(Visit):
         self._missing = head.length - len(body)
         self._waiter: asyncio.Future[None] | None = None
         self._began = False
-        self.complete = False
+        self.last = False
 
     # ---- what came
 
@@ -46,20 +46,16 @@ class DirectVisit(Visit):
         return body
 
     def received(self, data: bytes) -> bytes:
-        """Take what belongs to the body; the rest comes back."""
+        """Take what belongs to the body; the rest comes back.  Nobody reads it behind a complete answer."""
         if not self._missing:
             return data
         taken = data[: self._missing]
-        self._body += taken
         self._missing -= len(taken)
+        if not self.complete:
+            self._body += taken
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
         return data[len(taken) :]
-
-    @property
-    def unread(self) -> bool:
-        """Whether some of the body has not come, so that what comes next is no request."""
-        return self._missing > 0
 
     # ---- how an answer leaves
 
@@ -71,25 +67,46 @@ class DirectVisit(Visit):
         return self._began
 
     async def begin(self, status: int, headers: Mapping[str, str]) -> None:
+        self._check()
         head = head_of(status, headers, "Transfer-Encoding: chunked\r\n")
         self._began = True
-        await self._connection.write(head)
+        self._connection.write(head)
+        if self._connection.full:
+            await self._connection.drained()
 
     async def write(self, data: bytes) -> None:
-        await self._connection.write(b"%x\r\n%b\r\n" % (len(data), data))
+        self._check()
+        self._connection.write(b"%x\r\n%b\r\n" % (len(data), data))
+        if self._connection.full:
+            await self._connection.drained()
 
     async def end(self) -> None:
-        self.complete = True
-        await self._connection.write(b"0\r\n\r\n")
+        self._check()
+        self._finish(b"0\r\n\r\n", small=False)
+        if self._connection.full:
+            await self._connection.drained()
 
     async def whole(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
-        close = "Connection: close\r\n" if self.unread else ""
+        self._check()
+        unread = self._missing > 0  # what comes next is no request
+        close = "Connection: close\r\n" if unread else ""
         data = head_of(status, headers, f"{close}Content-Length: {len(body)}\r\n") + body
-        self.complete = True
-        if len(data) <= SMALL_BYTES and not self.behind:
+        self._finish(data, small=len(data) <= SMALL_BYTES and not self.behind)
+        self.last = unread
+        if self._connection.full:
+            await self._connection.drained()
+
+    def _check(self) -> None:
+        if self.complete:
+            raise RuntimeError("the answer is complete")
+
+    def _finish(self, data: bytes, *, small: bool) -> None:
+        """Write the last of the answer; what is small may leave together with others."""
+        if small:
             self._connection.post(data)
         else:
-            await self._connection.write(data)
+            self._connection.write(data)
+        self.complete = True
 
     # ---- how it ends otherwise
 
