@@ -25,6 +25,7 @@ Answer = Callable[[DirectVisit], Awaitable[None]]
 class Host(Protocol):
     """What a connection needs of its listener.  `scratch` is where all connections receive: it is copied before the next one does."""
 
+    loop: asyncio.AbstractEventLoop
     scratch: memoryview
     outbox: Outbox
 
@@ -170,7 +171,7 @@ class Connection(asyncio.BufferedProtocol):
         visit = self._visit = DirectVisit(self, head, self._peer, held[end:after], self._host.now)
         if len(held) > after:
             self._ahead(held[after:])
-        self.task = asyncio.get_running_loop().create_task(self._serve(visit, answer))
+        self.task = self._host.loop.create_task(self._serve(visit, answer))
 
     def _ahead(self, data: bytes) -> None:
         """What comes before the answer has gone has to wait, and a client that sends much of it, too."""

@@ -30,6 +30,7 @@ class Listener:
         self.scratch = memoryview(bytearray(SCRATCH_BYTES))
         self.outbox = Outbox()
         self._connections: set[Connection] = set()
+        self.loop = asyncio.get_running_loop()
         self._none = asyncio.Event()
         self._none.set()
         self._server: asyncio.Server | None = None
