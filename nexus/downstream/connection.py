@@ -1,4 +1,4 @@
-"""One connection with a client: one request after the other, each in a task of its own.  What is not for us goes to aiohttp."""
+"""One connection with a client: one request after the other, in one task.  What is not for us goes to aiohttp."""
 
 from __future__ import annotations
 
@@ -43,7 +43,21 @@ class Connection(asyncio.BufferedProtocol):
     `full` says that the client is slow, and that whoever writes has to wait until all is `drained`.
     """
 
-    __slots__ = ("_drained", "_held", "_host", "_last", "_peer", "_served", "_since", "_visit", "full", "task", "transport")
+    __slots__ = (
+        "_answer",
+        "_drained",
+        "_held",
+        "_host",
+        "_last",
+        "_next",
+        "_peer",
+        "_served",
+        "_since",
+        "_visit",
+        "full",
+        "task",
+        "transport",
+    )
 
     transport: asyncio.Transport
 
@@ -51,6 +65,8 @@ class Connection(asyncio.BufferedProtocol):
         self._host = host
         self._held = b""
         self._visit: DirectVisit | None = None
+        self._answer: Answer | None = None
+        self._next: asyncio.Future[None] | None = None  # the task waits for a request
         self._drained: asyncio.Future[None] | None = None
         self._last = False  # whatever comes now is no request
         self._served = False
@@ -168,10 +184,14 @@ class Connection(asyncio.BufferedProtocol):
             return
         after = end + head.length
         self._held = b""
-        visit = self._visit = DirectVisit(self, head, self._peer, held[end:after], self._host.now)
+        self._visit = DirectVisit(self, head, self._peer, held[end:after], self._host.now)
         if len(held) > after:
             self._ahead(held[after:])
-        self.task = self._host.loop.create_task(self._serve(visit, answer))
+        self._answer = answer
+        if self._next is not None:
+            self._next.set_result(None)
+        elif self.task is None:
+            self.task = self._host.loop.create_task(self._work())
 
     def _ahead(self, data: bytes) -> None:
         """What comes before the answer has gone has to wait, and a client that sends much of it, too."""
@@ -179,10 +199,23 @@ class Connection(asyncio.BufferedProtocol):
         if len(self._held) > AHEAD_BYTES:
             self.transport.pause_reading()
 
-    async def _serve(self, visit: DirectVisit, answer: Answer) -> None:
+    async def _work(self) -> None:
+        """Answer what comes.  One task for all of it: to make one for each request would cost more than to read its head."""
+        try:
+            while True:
+                while self._visit is not None:
+                    await self._serve(self._visit)
+                self._next = self._host.loop.create_future()
+                await self._next
+                self._next = None
+        finally:
+            self.task = self._next = None
+
+    async def _serve(self, visit: DirectVisit) -> None:
+        assert self._answer is not None
         self._host.outbox.company += 1
         try:
-            await answer(visit)
+            await self._answer(visit)
         except ConnectionError:
             pass
         except Exception as error:
@@ -192,7 +225,7 @@ class Connection(asyncio.BufferedProtocol):
             self._ended(visit)
 
     def _ended(self, visit: DirectVisit) -> None:
-        self._visit = self.task = None
+        self._visit = self._answer = None
         self._served = True
         self._last = visit.last
         self._since = self._host.now()
@@ -208,6 +241,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _hand_over(self) -> None:
         """To aiohttp, which has been told nothing yet, with all that has come."""
+        self.cancel()
         held, self._held = self._held, b""
         self._host.closed(self)
         ordinary = self._host.ordinary()
