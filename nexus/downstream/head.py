@@ -20,7 +20,7 @@ _LENGTH = re.compile(r"[0-9]{1,15}")
 _NOT_PLAIN = frozenset({"transfer-encoding", "content-encoding", "expect", "upgrade", "trailer"})
 
 
-@attrs.frozen
+@attrs.define
 class Head:
     """`path` and `query` are as they were sent; names in `headers` are in lower case, a repeated one is joined by commas
     (RFC 9110, 5.3); `length` is that of the body, in bytes."""
@@ -51,14 +51,12 @@ def read_head(data: bytes) -> Head | None:
 
 
 def _fields(lines: list[str]) -> dict[str, str]:
-    headers: dict[str, str] = {}
-    for line in lines:
-        name, _, value = line.partition(":")
-        headers[intern(name.lower())] = value.strip(" \t")  # interned: thousands of open heads share their names
-    if len(headers) == len(lines):
+    """Names are interned: thousands of open heads share them."""
+    pairs = [line.partition(":") for line in lines]
+    headers = {intern(name.lower()): value.strip(" \t") for name, _, value in pairs}
+    if len(headers) == len(pairs):
         return headers
     repeated: dict[str, list[str]] = {}
-    for line in lines:
-        name, _, value = line.partition(":")
+    for name, _, value in pairs:
         repeated.setdefault(name.lower(), []).append(value.strip(" \t"))
     return {name: ", ".join(values) for name, values in repeated.items()}
