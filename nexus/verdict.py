@@ -77,7 +77,8 @@ def no_backends() -> Problem:
 
 
 def all_failed(plan: Plan | None, attempts: Sequence[Attempt], retry_after: float | None) -> Problem:
-    """Every attempt failed: 504 if all timed out, 429 if all were 429, else 502; what each backend answered is in the message."""
+    """Every attempt failed: 400 if no pair can do it, 504 if all timed out, 429 if all were 429, else 502; what each backend
+    answered is in the message."""
     story = "; ".join(f"{a.backend} ({a.model}): {a.message or a.code}" for a in attempts)
     context = {
         "attempts": [
@@ -85,6 +86,8 @@ def all_failed(plan: Plan | None, attempts: Sequence[Attempt], retry_after: floa
         ],
         **_context(plan, None),
     }
+    if plan is not None and _nobody_can(plan, attempts):
+        return Problem(400, "capability_mismatch", f"no backend can do what this request needs: {story}", context=context)
     if all(a.outcome == "timeout" for a in attempts):
         return Problem(504, "all_attempts_timed_out", f"no backend answered in time: {story}", context=context)
     if all(a.outcome == "rate" for a in attempts):
@@ -92,6 +95,18 @@ def all_failed(plan: Plan | None, attempts: Sequence[Attempt], retry_after: floa
             429, "rate_limited", f"every backend asks to slow down: {story}", context=context, retry_after=_seconds(retry_after)
         )
     return Problem(502, "all_attempts_failed", f"no backend answered: {story}", context=context)
+
+
+def _nobody_can(plan: Plan, attempts: Sequence[Attempt]) -> bool:
+    """Whether every pair that was asked said that it lacks something, and every other one is known never to be able to."""
+    asked = {(a.backend, a.model) for a in attempts}
+    others = [c for c in plan.choices if (c.candidate.backend, c.candidate.model) not in asked]
+    pairs = [found for found in _by_pair(plan.objections) if (found[0].candidate.backend, found[0].candidate.model) not in asked]
+    return (
+        not others
+        and all(a.outcome == "rejected" and a.code.startswith("no_") for a in attempts)
+        and all(any(o.refusal.kind is RefusalKind.NEVER for o in found) for found in pairs)
+    )
 
 
 def reasons_header(plan: Plan) -> str:

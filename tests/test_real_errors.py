@@ -70,7 +70,7 @@ async def test_a_picture_that_was_let_through_is_refused_in_the_servers_own_word
         (story,) = await at.stories()
         answer = await at.client.chat.completions.create(model=MODEL, messages=HI)
         failures = at.gateway.gateway.fleet.standings["home"].pairs[MODEL].failures
-    assert (raised.value.status_code, raised.value.code) == (502, "all_attempts_failed")
+    assert (raised.value.status_code, raised.value.code) == (400, "capability_mismatch")
     assert [(a["outcome"], a["status"], a["code"]) for a in story["attempts"]] == [("rejected", 500, "no_vision")]
     assert answer.choices
     assert failures == 0

@@ -155,6 +155,40 @@ async def test_when_every_attempt_failed_the_answer_says_what_each_backend_said(
         assert "a (tiny): answered" in said.error["message"]
 
 
+LACKS = Respond(501, json={"error": {"message": "this model does not support tools"}})
+
+
+@pytest.mark.parametrize(
+    ("acts", "status", "code"),
+    [
+        ((LACKS, LACKS), 400, "capability_mismatch"),
+        ((LACKS, Respond(500, json={"error": {"message": "boom"}})), 502, "all_attempts_failed"),
+    ],
+    ids=["neither can", "one cannot, the other fails"],
+)
+async def test_what_every_backend_says_it_cannot_do_is_told_so_from_the_first_time_on(nexus_gateway, acts, status, code):
+    async with openai_server() as a, openai_server() as b:
+        gateway = await settled(await nexus_gateway(fleet(a_backend("a", a), a_backend("b", b))))
+        a.next(acts[0], path=CHAT)
+        b.next(acts[1], path=CHAT)
+        wanted = {"tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}]}
+        said = await ask(gateway, **wanted)
+        assert (said.status, said.error["code"], said.nexus("Attempts")) == (status, code, "2")
+        if status == 400:
+            again = await ask(gateway, **wanted)
+            assert (again.status, again.error["code"], again.nexus("Attempts")) == (400, "capability_mismatch", "0")
+
+
+async def test_who_was_not_asked_might_have_been_able(nexus_gateway):
+    async with openai_server() as a, openai_server() as b:
+        config = fleet(a_backend("a", a), a_backend("b", b), routing={"max_attempts": 1})
+        gateway = await settled(await nexus_gateway(config))
+        a.next(LACKS, path=CHAT)
+        b.next(LACKS, path=CHAT)
+        said = await ask(gateway, tools=[{"type": "function", "function": {"name": "f", "parameters": {}}}])
+        assert (said.status, said.error["code"], said.nexus("Attempts")) == (502, "all_attempts_failed", "1")
+
+
 async def test_all_paused_for_long_is_a_429_at_once_and_again_without_asking(nexus_gateway):
     async with openai_server() as a, openai_server() as b:
         gateway = await settled(await nexus_gateway(fleet(a_backend("a", a), a_backend("b", b))))
