@@ -63,6 +63,7 @@ class Answerer:
                 visit.peer,
                 _query(visit.query, dialect),
             )
+            check_key(journey)
             visit.common = told.common
             visit.keepalive = dialect.keepalive
             visit.stream_type = dialect.stream_type
@@ -167,7 +168,7 @@ def journey_of(
     peer: str,
     query: str = "",
 ) -> Journey:
-    """Headers and body become a request and its legs.  Raises Problem: 400 for what is malformed, 403 for a model the key may not use."""
+    """Headers and body become a request and its legs.  Raises Problem (400) for what is malformed."""
     facts, wishes = dialect.decode(endpoint, payload), wishes_of(headers)
     if wishes.zone is Zone.RESTRICTED and "zone" not in gateway.runtime.enforced:
         raise Problem(
@@ -196,10 +197,15 @@ def journey_of(
         accepted=accepted,
     )
     allowed = None if key is None or "*" in key.models else matcher(key.models)
-    if allowed is not None and not allowed(facts.model):
-        raise Problem(403, "model_not_allowed", f"the key {request.key!r} may not use the model {facts.model!r}", param="model")
     legs = gateway.runtime.names.legs(facts.model, strict=request.strict, flexible=request.flexible)
     return Journey(request, payload, facts, dialect, endpoint, legs, allowed, query)
+
+
+def check_key(journey: Journey) -> None:
+    """Raises Problem (403) for a model that the client's key may not use."""
+    request = journey.request
+    if journey.allowed is not None and not journey.allowed(request.model):
+        raise Problem(403, "model_not_allowed", f"the key {request.key!r} may not use the model {request.model!r}", param="model")
 
 
 def _stage_failed(error: StageError) -> Problem:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from nexus.answer import NOT_FOR_THIS_CLIENT, journey_of, request_id
+from nexus.answer import NOT_FOR_THIS_CLIENT, check_key, journey_of, request_id
 from nexus.api import Dialect, Endpoint
 from nexus.config import KeyConfig
 from nexus.dispatch import Outlook
@@ -30,6 +30,7 @@ def explained(gateway: Gateway, dialects: tuple[Dialect, ...], raw: bytes) -> Js
     now = gateway.clock.now()
     try:
         journey = journey_of(gateway, headers, payload, dialect, endpoint, key, request_id(headers), now, "")
+        check_key(journey)
     except Problem as problem:
         return _malformed(asked["request"], endpoint, problem)
     try:
