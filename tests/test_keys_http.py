@@ -108,7 +108,7 @@ async def test_a_key_opens_its_models_and_no_others(nexus_gateway):
         assert (said.status, said.error["code"], said.error["param"]) == (403, "model_not_allowed", "model")
         assert "'laptop'" in said.error["message"]
         story = (await page(gateway, f"/nexus/requests/{said.nexus('Request-Id')}", headers=bearer(ADMIN))).json
-        assert (story["model"], story["key"], story["code"]) == ("big", "laptop", "model_not_allowed")
+        assert (story["request"]["model"], story["request"]["key"], story["code"]) == ("big", "laptop", "model_not_allowed")
         assert (await ask(gateway, "alias", headers=bearer(LAPTOP))).nexus(
             "Model"
         ) == "big"  # what an alias means is the operator's word
