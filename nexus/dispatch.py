@@ -15,10 +15,13 @@ from nexus.errors import Problem, StageError
 from nexus.fleet import Fleet
 from nexus.journey import Journey
 from nexus.model import Candidate, Choice, Health, Plan
+from nexus.model.quick import maker
 from nexus.names import Names
 from nexus.reply import OpenReply
 from nexus.routing import Circumstances, Pipeline, reason, route, waitable
 from nexus.waiting import QueueFull, WaitedTooLong, Waiter, Waiting
+
+_turn = maker(Turn)
 
 
 @attrs.frozen(kw_only=True)
@@ -152,7 +155,7 @@ class Dispatcher:
         if choice is not None and not (patient and self._rather_wait(journey, plan, choice)):
             journey.choice = choice
             journey.reason = reason(plan, choice, failed_before=bool(journey.attempts))
-            return Turn(choice=choice, claim=self.fleet.claim(choice.candidate, journey.request))
+            return _turn(choice=choice, claim=self.fleet.claim(choice.candidate, journey.request))
         if choice is None and self._in_vain(plan):
             raise self._give_up(journey, plan)
         return None

@@ -27,6 +27,7 @@ from nexus.model import (
     Usage,
     Zone,
 )
+from nexus.model.quick import maker
 from nexus.pairs import Member, Override, Pair, Standing, allowed, overridden
 
 __all__ = ["Claim", "Fleet", "Limits", "Member", "Override", "Standing"]
@@ -38,6 +39,8 @@ FAILURE_HALF_LIFE_SECONDS = 30.0
 DEFAULT_PAUSE_SECONDS = 5.0
 MISSED_SECONDS = 600.0  # somebody who restarts a server, or loses a laptop's network, is back by then
 MAX_MISSED = 4096  # names
+
+_claimed, _finished = maker(Claimed), maker(Finished)
 
 
 class Claim:
@@ -74,7 +77,7 @@ class Claim:
             return None
         self._done = True
         now = self._fleet.now()
-        event = Finished(
+        event = _finished(
             at=now,
             claim=self.id,
             request=self.request,
@@ -241,7 +244,7 @@ class Fleet:
         standing.version += 1
         now = self.now()
         claim = Claim(self, next(self._numbers), standing, pair, candidate, request, now)
-        self.tell(Claimed(at=now, claim=claim.id, request=request, candidate=candidate))
+        self.tell(_claimed(at=now, claim=claim.id, request=request, candidate=candidate))
         return claim
 
     def _finished(self, claim: Claim, event: Finished, retry_after: float | None) -> None:

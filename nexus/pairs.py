@@ -28,7 +28,9 @@ from nexus.model import (
     State,
     Zone,
 )
+from nexus.model.quick import maker
 
+_candidate = maker(Candidate)
 ABILITIES = (CHAT, COMPLETION, EMBEDDING, VISION, TOOLS, JSON_SCHEMA, THINKING)
 
 
@@ -188,7 +190,7 @@ def _zone(standing: Standing, pair: Pair) -> Zone:
 
 def _photograph(standing: Standing, pair: Pair) -> Candidate:
     member, model, pulse = standing.member, pair.model, standing.pulse
-    return Candidate(
+    return _candidate(
         backend=member.name,
         kind=member.kind,
         model=model.id,

@@ -29,6 +29,7 @@ from nexus.model import (
     State,
     Zone,
 )
+from nexus.model.quick import maker
 
 CORE = "core"
 FAILING = 0.6  # share of recent exchanges: three failures in a row, or one answer that no later request will get past
@@ -40,6 +41,8 @@ _OPEN = Zone.OPEN
 _UNHEALTHY = Health.UNHEALTHY  # bound once: looking a member up on its enum costs more than the comparison
 _CLOSED = frozenset({State.OFF, State.LOADING})
 _TRIED = Refusal(kind=RefusalKind.POLICY, code="tried")
+
+_ask, _choice, _plan = maker(Ask), maker(Choice), maker(Plan)
 
 Verb = Callable[..., Any]
 
@@ -122,10 +125,10 @@ def route(
         demand = _described(pipeline, request, leg, payload, known) & base & leg.demand
         if leg.index == 0:
             base = demand
-        choices.extend(_leg(pipeline, Ask(request=request, leg=leg, demand=demand), known, at, objections))
+        choices.extend(_leg(pipeline, _ask(request=request, leg=leg, demand=demand), known, at, objections))
         if choices and not whole:
             break
-    return Plan(demand=base, choices=tuple(choices), objections=tuple(objections), legs=legs)
+    return _plan(demand=base, choices=tuple(choices), objections=tuple(objections), legs=legs)
 
 
 def waitable(plan: Plan) -> tuple[Candidate, ...]:
@@ -213,7 +216,7 @@ def _own(ask: Ask, candidate: Candidate, policy: Callable[[tuple[str, ...]], Dem
     if demand is NO_DEMAND:
         return ask
     both = ask.demand & demand
-    return ask if both == ask.demand else Ask(request=ask.request, leg=ask.leg, demand=both)
+    return ask if both == ask.demand else _ask(request=ask.request, leg=ask.leg, demand=both)
 
 
 def _refusals(
@@ -316,4 +319,4 @@ def _scored(pipeline: Pipeline, ask: Ask, candidate: Candidate) -> Choice:
                 total += seconds
     except Exception as error:
         raise StageError(name, "rank", error) from error
-    return Choice(ask=ask, candidate=candidate, score=total, parts=tuple(parts))
+    return _choice(ask=ask, candidate=candidate, score=total, parts=tuple(parts))

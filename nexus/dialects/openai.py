@@ -15,6 +15,7 @@ from nexus.dialects.jsonbytes import replace_top_level, set_member
 from nexus.dialects.openai_reader import StreamReader, WholeReader
 from nexus.errors import Problem
 from nexus.model import CHAT, COMPLETION, EMBEDDING, EMPTY, IMAGE_URL, JSON_SCHEMA, TOOLS, VISION, Payload
+from nexus.model.quick import maker
 
 if TYPE_CHECKING:
     from nexus.dialects.canonical import Answer, Conversation, Losses, ReplyContext, StreamDecoder, StreamEncoder, Target
@@ -52,6 +53,7 @@ _LACKS = Admissions(
     }
 )
 
+_facts = maker(Facts)
 _encode = msgspec.json.Encoder().encode
 _PROMPT = {CHAT: "messages", COMPLETION: "prompt", EMBEDDING: "input"}
 
@@ -80,7 +82,7 @@ class OpenAI(Dialect):
             raise bad("'messages' must be an array of messages", "messages")
         needs, size = _needs(fields, raw) if endpoint.task == CHAT else ((), _prompt_bytes(raw))
         low, high = token_bounds(size)
-        return Facts(
+        return _facts(
             model=model_in(fields),
             stream=flag_in(fields, "stream"),
             needs=frozenset(needs) if needs else NO_NEEDS,

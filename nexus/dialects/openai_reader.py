@@ -17,6 +17,7 @@ from nexus.dialects.sse import ERROR, Splitter, data_of, events, name_of
 from nexus.dialects.watching import BodyReader, EventReader
 from nexus.errors import BackendError
 from nexus.model import Usage
+from nexus.model.quick import maker
 
 _USAGE = re.compile(rb'"usage"\s*:\s*\{')
 _FINISHED = re.compile(rb'"finish_reason"\s*:\s*"')
@@ -62,6 +63,7 @@ class _Answer(msgspec.Struct):
 
 _answer = msgspec.json.Decoder(_Answer)
 _usage = msgspec.json.Decoder(_Usage | None)
+_reported = maker(Usage)
 
 
 class StreamReader(EventReader):
@@ -145,7 +147,7 @@ def _usage_in(raw: msgspec.Raw) -> Usage | None:
     if prompt < 0 or output < 0:
         return usage_of(msgspec.json.decode(raw))
     told, spent = usage.prompt_tokens_details, usage.completion_tokens_details
-    return Usage(
+    return _reported(
         input_tokens=prompt,
         output_tokens=output,
         cached_tokens=max(told.cached_tokens or 0, 0) if told else 0,
