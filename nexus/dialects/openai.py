@@ -13,6 +13,7 @@ from nexus.dialects.complaints import Admissions, sentence_of
 from nexus.dialects.fields import Fields, fields_of, flag_in, likely_tokens, model_in, token_bounds, whole_in
 from nexus.dialects.jsonbytes import replace_top_level, set_member
 from nexus.dialects.openai_reader import StreamReader, WholeReader
+from nexus.dialects.openai_usual import usual_facts
 from nexus.errors import Problem
 from nexus.model import CHAT, COMPLETION, EMBEDDING, EMPTY, IMAGE_URL, JSON_SCHEMA, TOOLS, VISION, Payload
 from nexus.model.quick import maker
@@ -73,6 +74,8 @@ class OpenAI(Dialect):
     translates = True
 
     def decode(self, endpoint: Endpoint, payload: Payload) -> Facts:
+        if endpoint.task == CHAT and (usual := usual_facts(payload.body)) is not None:
+            return usual
         fields = fields_of(payload.body, COMMON_FIELDS)
         prompt = fields.get(_PROMPT[endpoint.task])
         if prompt is None:
