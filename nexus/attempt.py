@@ -264,8 +264,14 @@ def _without(body: bytes, backend: Backend) -> bytes:
 
 def _forwarded(headers: Mapping[str, str], prefixes: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
     """What a backend gets to see: the body's type, what is accepted, the trace, the dialect's own headers."""
-    kept = [(name, value) for name, value in headers.items() if name in FORWARDED or name.startswith(prefixes)]
-    return (_JSON, *[pair if pair[1].isascii() else (pair[0], _as_sent(pair[1])) for pair in kept])
+    return (
+        _JSON,
+        *[
+            (name, value if value.isascii() else _as_sent(value))
+            for name, value in headers.items()
+            if name in FORWARDED or name.startswith(prefixes)
+        ],
+    )
 
 
 def _as_sent(value: str) -> str:

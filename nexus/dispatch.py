@@ -14,7 +14,7 @@ from nexus.dialects.ways import Ways
 from nexus.errors import Problem, StageError
 from nexus.fleet import Fleet
 from nexus.journey import Journey
-from nexus.model import Candidate, Choice, Health, Plan
+from nexus.model import EMPTY, Candidate, Choice, Health, Plan
 from nexus.model.quick import maker
 from nexus.names import Names
 from nexus.reply import OpenReply
@@ -179,9 +179,9 @@ class Dispatcher:
 
     def _rather_wait(self, journey: Journey, plan: Plan, choice: Choice) -> bool:
         """Whether home may still come free before the time for overflow (`overflow_after_seconds`)."""
-        if self.clock.now() >= journey.request.accepted + self.limits.overflow_after:
-            return False
         if choice.ask.leg.index == 0 and not choice.candidate.cloud:
+            return False
+        if self.clock.now() >= journey.request.accepted + self.limits.overflow_after:
             return False
         return any(not candidate.cloud for candidate in waitable(plan))
 
@@ -249,7 +249,9 @@ class Dispatcher:
         told: dict[str, str] = {}
         for name, tell in self.pipeline.tell:
             try:
-                told.update(tell(choice.ask, choice.candidate))
+                said = tell(choice.ask, choice.candidate)
+                if said is not EMPTY:
+                    told.update(said)
             except Exception as error:
                 raise StageError(name, "tell", error) from error
         return told

@@ -122,7 +122,9 @@ def route(
     base = NO_DEMAND if request.zone is _OPEN else Demand(zone=request.zone)
     for leg in legs:
         known = at.candidates(leg)
-        demand = _described(pipeline, request, leg, payload, known) & base & leg.demand
+        demand = _described(pipeline, request, leg, payload, known)
+        if base is not NO_DEMAND or leg.demand is not NO_DEMAND:
+            demand = demand & base & leg.demand
         if leg.index == 0:
             base = demand
         choices.extend(_leg(pipeline, _ask(request=request, leg=leg, demand=demand), known, at, objections))
@@ -174,7 +176,7 @@ def _described(pipeline: Pipeline, request: Request, leg: Leg, payload: Payload,
         for name, describe in pipeline.describe:  # noqa: B007 - the handler below names it
             asked = describe(request, leg, payload, known)
             if asked is not NO_DEMAND:
-                demand = demand & asked
+                demand = asked if demand is NO_DEMAND else demand & asked
     except Exception as error:
         raise StageError(name, "describe", error) from error
     return demand
