@@ -71,7 +71,8 @@ class Attempts:
             request, candidate = journey.request, turn.choice.candidate
             way = self._ways.to(candidate, journey.dialect, journey.endpoint, journey.payload, journey.facts, request.model)
             call = self._prepared(self._call(journey, turn.choice, way))
-            await self._admitted(call)
+            if self._pipeline.admit:
+                await self._admitted(call)
             try:
                 return await self._exchange(journey, turn, call, way)
             except BackendError as error:

@@ -21,7 +21,7 @@ from nexus.reply import OpenReply
 from nexus.routing import Circumstances, Pipeline, reason, route, waitable
 from nexus.waiting import QueueFull, WaitedTooLong, Waiter, Waiting
 
-_turn = maker(Turn)
+_turn, _circumstances = maker(Turn), maker(Circumstances)
 
 
 @attrs.frozen(kw_only=True)
@@ -74,7 +74,7 @@ class Dispatcher:
 
     def plan(self, journey: Journey, *, whole: bool = False) -> Plan:
         """Where the request would go now, without claiming or sending anything.  `whole` looks at every leg."""
-        at = Circumstances(
+        at = _circumstances(
             candidates=self.fleet.candidates,
             now=self.clock.now(),
             tried=journey.tried,

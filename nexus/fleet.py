@@ -176,7 +176,7 @@ class Fleet:
         first, standing.last_probe = standing.last_probe is None, self.now()
         standing.report = report
         standing.pulse.probed(report.ok)
-        standing.version += 1
+        standing.redraw()
         standing.load = report.load
         standing.capacity = standing.member.capacity or report.capacity or standing.member.default_capacity
         changed = report.models is not None and self._set_models(standing, report.models)
@@ -220,7 +220,7 @@ class Fleet:
         standing = self._standings.get(name)
         if standing is not None:
             standing.member = attrs.evolve(standing.member, zone=zone, zone_evidence=evidence)
-            standing.version += 1
+            standing.redraw()
             self.changed()
 
     def blame(self, claim: Claim, problem: str) -> None:
@@ -281,6 +281,7 @@ class Fleet:
         if pair.model.state in (State.ASLEEP, State.LOADING):  # it has just answered
             pair.model = attrs.evolve(pair.model, state=State.READY, eta=None)
             standing.resident |= {pair.model.id}
+            standing.redraw()
 
     # ------------------------------------------------------------ models
 
@@ -289,7 +290,7 @@ class Fleet:
         before = {pair.model.id: pair.model for pair in standing.pairs.values()}
         effective = {m.id: overridden(m, standing.member) for m in kept}
         standing.resident = frozenset(m.id for m, _, _ in effective.values() if m.state is State.READY)
-        standing.version += 1
+        standing.redraw()
         after = {id: model for id, (model, _, _) in effective.items()}
         if after == before:
             return False

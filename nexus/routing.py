@@ -86,7 +86,7 @@ class Pipeline:
             self.deaf.add(name)
 
 
-@attrs.define(kw_only=True)
+@attrs.define(kw_only=True, weakref_slot=False)
 class Circumstances:
     """What routing reads beside the request: the fleet's pairs for a leg, the moment, what was tried, the policies by name, which
     models the key may use, and which (dialect, task) of a server translation can reach."""

@@ -42,6 +42,20 @@ def maker(cls: Callable[P, T]) -> Callable[P, T]:
     return _written(lines, "make", fields, new=object.__new__, twin=_twin(cast(type, cls)), cls=cls)
 
 
+def changer(cls: type[T], *names: str) -> Callable[..., T]:
+    """What makes a value as another, given first, is but for the fields of these names, all of which are to be given.  It is to
+    `attrs.evolve` as `maker` is to a call of the class."""
+    fields = _fields(cls)
+    lines = [
+        f"def changed(old, *, {', '.join(names)}):",
+        "    self = new(twin)",
+        *(f"    self.{f.name} = {f.name if f.name in names else f'old.{f.name}'}" for f in fields),
+        "    self.__class__ = cls",
+        "    return self",
+    ]
+    return _written(lines, "changed", fields, new=object.__new__, twin=_twin(cls), cls=cls)
+
+
 def _fields(cls: type) -> tuple[attrs.Attribute[Any], ...]:
     slots = vars(cls).get("__slots__", ("__weakref__",))
     if "__weakref__" in slots or hasattr(cls, "__attrs_post_init__") or hasattr(cls, "__attrs_pre_init__"):
