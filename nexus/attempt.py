@@ -17,6 +17,7 @@ from nexus.errors import BackendError, Problem, Refused, StageError
 from nexus.fleet import DEFAULT_PAUSE_SECONDS, Claim, Fleet
 from nexus.journey import Journey
 from nexus.model import Attempt, Call, Choice, Objection, Refusal
+from nexus.model.quick import maker, quick
 from nexus.outcome import CANNOT, FAILED, Verdict, of_error, of_status, retry_after
 from nexus.reading import first_event, some_body, whole_body
 from nexus.reply import OpenReply, passed_back
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from nexus.dialects.ways import Way
 
 FORWARDED = frozenset({"accept", "traceparent"})
+_call = maker(Call)
 _JSON = ("content-type", "application/json")
 MAX_WHOLE_BYTES = 16 * 1024 * 1024  # up to here a whole body is held, so that a cut one can be asked for again elsewhere
 
@@ -39,7 +41,8 @@ class Patience:
     idle: float = 120.0
 
 
-@attrs.frozen(kw_only=True)
+@quick
+@attrs.frozen(kw_only=True, weakref_slot=False)
 class Turn:
     """A choice whose slot is held."""
 
@@ -68,7 +71,8 @@ class Attempts:
             request, candidate = journey.request, turn.choice.candidate
             way = self._ways.to(candidate, journey.dialect, journey.endpoint, journey.payload, journey.facts, request.model)
             call = self._prepared(self._call(journey, turn.choice, way))
-            await self._admitted(call)
+            if self._pipeline.admit:
+                await self._admitted(call)
             try:
                 return await self._exchange(journey, turn, call, way)
             except BackendError as error:
@@ -102,7 +106,7 @@ class Attempts:
             seconds = self._patience.first_byte if facts.stream else self._patience.answer
             journey.first_byte_by = self._clock.now() + seconds
             journey.answer_by = None if facts.stream else journey.first_byte_by
-        return Call(
+        return _call(
             ask=choice.ask,
             candidate=choice.candidate,
             dialect=way.dialect.name,
@@ -261,8 +265,14 @@ def _without(body: bytes, backend: Backend) -> bytes:
 
 def _forwarded(headers: Mapping[str, str], prefixes: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
     """What a backend gets to see: the body's type, what is accepted, the trace, the dialect's own headers."""
-    kept = [(name, value) for name, value in headers.items() if name in FORWARDED or name.startswith(prefixes)]
-    return (_JSON, *[pair if pair[1].isascii() else (pair[0], _as_sent(pair[1])) for pair in kept])
+    return (
+        _JSON,
+        *[
+            (name, value if value.isascii() else _as_sent(value))
+            for name, value in headers.items()
+            if name in FORWARDED or name.startswith(prefixes)
+        ],
+    )
 
 
 def _as_sent(value: str) -> str:

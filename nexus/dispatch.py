@@ -14,11 +14,14 @@ from nexus.dialects.ways import Ways
 from nexus.errors import Problem, StageError
 from nexus.fleet import Fleet
 from nexus.journey import Journey
-from nexus.model import Candidate, Choice, Health, Plan
+from nexus.model import EMPTY, Candidate, Choice, Health, Plan
+from nexus.model.quick import maker
 from nexus.names import Names
 from nexus.reply import OpenReply
 from nexus.routing import Circumstances, Pipeline, reason, route, waitable
 from nexus.waiting import QueueFull, WaitedTooLong, Waiter, Waiting
+
+_turn, _circumstances = maker(Turn), maker(Circumstances)
 
 
 @attrs.frozen(kw_only=True)
@@ -71,7 +74,7 @@ class Dispatcher:
 
     def plan(self, journey: Journey, *, whole: bool = False) -> Plan:
         """Where the request would go now, without claiming or sending anything.  `whole` looks at every leg."""
-        at = Circumstances(
+        at = _circumstances(
             candidates=self.fleet.candidates,
             now=self.clock.now(),
             tried=journey.tried,
@@ -152,7 +155,7 @@ class Dispatcher:
         if choice is not None and not (patient and self._rather_wait(journey, plan, choice)):
             journey.choice = choice
             journey.reason = reason(plan, choice, failed_before=bool(journey.attempts))
-            return Turn(choice=choice, claim=self.fleet.claim(choice.candidate, journey.request))
+            return _turn(choice=choice, claim=self.fleet.claim(choice.candidate, journey.request))
         if choice is None and self._in_vain(plan):
             raise self._give_up(journey, plan)
         return None
@@ -176,9 +179,9 @@ class Dispatcher:
 
     def _rather_wait(self, journey: Journey, plan: Plan, choice: Choice) -> bool:
         """Whether home may still come free before the time for overflow (`overflow_after_seconds`)."""
-        if self.clock.now() >= journey.request.accepted + self.limits.overflow_after:
-            return False
         if choice.ask.leg.index == 0 and not choice.candidate.cloud:
+            return False
+        if self.clock.now() >= journey.request.accepted + self.limits.overflow_after:
             return False
         return any(not candidate.cloud for candidate in waitable(plan))
 
@@ -246,7 +249,9 @@ class Dispatcher:
         told: dict[str, str] = {}
         for name, tell in self.pipeline.tell:
             try:
-                told.update(tell(choice.ask, choice.candidate))
+                said = tell(choice.ask, choice.candidate)
+                if said is not EMPTY:
+                    told.update(said)
             except Exception as error:
                 raise StageError(name, "tell", error) from error
         return told

@@ -27,6 +27,7 @@ from nexus.model import (
     Usage,
     Zone,
 )
+from nexus.model.quick import maker
 from nexus.pairs import Member, Override, Pair, Standing, allowed, overridden
 
 __all__ = ["Claim", "Fleet", "Limits", "Member", "Override", "Standing"]
@@ -38,6 +39,8 @@ FAILURE_HALF_LIFE_SECONDS = 30.0
 DEFAULT_PAUSE_SECONDS = 5.0
 MISSED_SECONDS = 600.0  # somebody who restarts a server, or loses a laptop's network, is back by then
 MAX_MISSED = 4096  # names
+
+_claimed, _finished = maker(Claimed), maker(Finished)
 
 
 class Claim:
@@ -74,7 +77,7 @@ class Claim:
             return None
         self._done = True
         now = self._fleet.now()
-        event = Finished(
+        event = _finished(
             at=now,
             claim=self.id,
             request=self.request,
@@ -173,7 +176,7 @@ class Fleet:
         first, standing.last_probe = standing.last_probe is None, self.now()
         standing.report = report
         standing.pulse.probed(report.ok)
-        standing.version += 1
+        standing.redraw()
         standing.load = report.load
         standing.capacity = standing.member.capacity or report.capacity or standing.member.default_capacity
         changed = report.models is not None and self._set_models(standing, report.models)
@@ -217,7 +220,7 @@ class Fleet:
         standing = self._standings.get(name)
         if standing is not None:
             standing.member = attrs.evolve(standing.member, zone=zone, zone_evidence=evidence)
-            standing.version += 1
+            standing.redraw()
             self.changed()
 
     def blame(self, claim: Claim, problem: str) -> None:
@@ -241,7 +244,7 @@ class Fleet:
         standing.version += 1
         now = self.now()
         claim = Claim(self, next(self._numbers), standing, pair, candidate, request, now)
-        self.tell(Claimed(at=now, claim=claim.id, request=request, candidate=candidate))
+        self.tell(_claimed(at=now, claim=claim.id, request=request, candidate=candidate))
         return claim
 
     def _finished(self, claim: Claim, event: Finished, retry_after: float | None) -> None:
@@ -278,6 +281,7 @@ class Fleet:
         if pair.model.state in (State.ASLEEP, State.LOADING):  # it has just answered
             pair.model = attrs.evolve(pair.model, state=State.READY, eta=None)
             standing.resident |= {pair.model.id}
+            standing.redraw()
 
     # ------------------------------------------------------------ models
 
@@ -286,7 +290,7 @@ class Fleet:
         before = {pair.model.id: pair.model for pair in standing.pairs.values()}
         effective = {m.id: overridden(m, standing.member) for m in kept}
         standing.resident = frozenset(m.id for m, _, _ in effective.values() if m.state is State.READY)
-        standing.version += 1
+        standing.redraw()
         after = {id: model for id, (model, _, _) in effective.items()}
         if after == before:
             return False

@@ -28,7 +28,12 @@ from nexus.model import (
     State,
     Zone,
 )
+from nexus.model.quick import changer, maker
 
+_candidate = maker(Candidate)
+_retaken = changer(
+    Candidate, "in_flight", "backend_in_flight", "speed", "first_byte", "seconds", "failures", "paused_until", "ejected_until"
+)  # what traffic changes
 ABILITIES = (CHAT, COMPLETION, EMBEDDING, VISION, TOOLS, JSON_SCHEMA, THINKING)
 
 
@@ -81,6 +86,7 @@ class Pair:
         "name",
         "paused_until",
         "photo",
+        "photo_drawn",
         "photo_of",
         "seconds",
         "speed",
@@ -98,13 +104,13 @@ class Pair:
         self.speed: float | None = None
         self.paused_until = 0.0
         self.photo: Candidate | None = None
-        self.photo_of = -1
+        self.photo_of = self.photo_drawn = -1
 
 
 class Standing:
     """One backend in the fleet.  Read it; only the fleet writes it.
 
-    `version` counts its changes.  `report` is the last probe's.  `blame` is what traffic has shown to be wrong with it though its
+    `version` counts its changes, `redrawn` those that are more than traffic's.  `report` is the last probe's.  `blame` is what traffic has shown to be wrong with it though its
     probes are fine (a key it refuses), until an exchange is good.  `calmed_at` is when the failures of its pairs were last made to weigh less.
     """
 
@@ -118,6 +124,7 @@ class Standing:
         "member",
         "pairs",
         "pulse",
+        "redrawn",
         "report",
         "resident",
         "version",
@@ -131,7 +138,7 @@ class Standing:
         self.blame = ""
         self.calmed_at = 0.0
         self.in_flight = 0
-        self.version = 0
+        self.version = self.redrawn = 0
         self.capacity = member.capacity or member.default_capacity
         self.load: int | None = None
         self.resident: frozenset[str] = frozenset()
@@ -147,10 +154,17 @@ class Standing:
         return f"the last probe: {said}" if self.pulse.health is Health.HEALTHY else said
 
     def photo(self, pair: Pair) -> Candidate:
-        if pair.photo is None or pair.photo_of != self.version:
+        if pair.photo is None or pair.photo_drawn != self.redrawn:
             pair.photo = _photograph(self, pair)
-            pair.photo_of = self.version
+        elif pair.photo_of != self.version:
+            pair.photo = _photographed_again(self, pair, pair.photo)
+        pair.photo_of, pair.photo_drawn = self.version, self.redrawn
         return pair.photo
+
+    def redraw(self) -> None:
+        """More has changed than traffic changes."""
+        self.version += 1
+        self.redrawn += 1
 
     def candidates(self) -> tuple[Candidate, ...]:
         return tuple(self.photo(pair) for pair in self.pairs.values())
@@ -188,7 +202,7 @@ def _zone(standing: Standing, pair: Pair) -> Zone:
 
 def _photograph(standing: Standing, pair: Pair) -> Candidate:
     member, model, pulse = standing.member, pair.model, standing.pulse
-    return Candidate(
+    return _candidate(
         backend=member.name,
         kind=member.kind,
         model=model.id,
@@ -219,4 +233,19 @@ def _photograph(standing: Standing, pair: Pair) -> Candidate:
         speaks=model.speaks,
         takes_usage=model.takes_usage,
         aliases=model.aliases,
+    )
+
+
+def _photographed_again(standing: Standing, pair: Pair, before: Candidate) -> Candidate:
+    """After mere traffic."""
+    return _retaken(
+        before,
+        in_flight=pair.claimed,
+        backend_in_flight=standing.in_flight,
+        speed=pair.speed,
+        first_byte=pair.first_byte,
+        seconds=pair.seconds,
+        failures=pair.failures,
+        paused_until=pair.paused_until,
+        ejected_until=standing.pulse.ejected_until,
     )

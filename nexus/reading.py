@@ -44,8 +44,8 @@ async def whole_body(reply: Reply, reader: Reader | None, limit: int) -> tuple[b
         size += len(data)
         if size > limit:
             return b"".join(pieces), False
-    if reader is not None:
-        pieces.append(reader.finish())
+    if reader is not None and (rest := reader.finish()):
+        pieces.append(rest)
     return pieces[0] if len(pieces) == 1 else b"".join(pieces), True
 
 

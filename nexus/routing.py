@@ -29,6 +29,7 @@ from nexus.model import (
     State,
     Zone,
 )
+from nexus.model.quick import maker
 
 CORE = "core"
 FAILING = 0.6  # share of recent exchanges: three failures in a row, or one answer that no later request will get past
@@ -40,6 +41,8 @@ _OPEN = Zone.OPEN
 _UNHEALTHY = Health.UNHEALTHY  # bound once: looking a member up on its enum costs more than the comparison
 _CLOSED = frozenset({State.OFF, State.LOADING})
 _TRIED = Refusal(kind=RefusalKind.POLICY, code="tried")
+
+_ask, _choice, _plan = maker(Ask), maker(Choice), maker(Plan)
 
 Verb = Callable[..., Any]
 
@@ -83,7 +86,7 @@ class Pipeline:
             self.deaf.add(name)
 
 
-@attrs.define(kw_only=True)
+@attrs.define(kw_only=True, weakref_slot=False)
 class Circumstances:
     """What routing reads beside the request: the fleet's pairs for a leg, the moment, what was tried, the policies by name, which
     models the key may use, and which (dialect, task) of a server translation can reach."""
@@ -119,13 +122,15 @@ def route(
     base = NO_DEMAND if request.zone is _OPEN else Demand(zone=request.zone)
     for leg in legs:
         known = at.candidates(leg)
-        demand = _described(pipeline, request, leg, payload, known) & base & leg.demand
+        demand = _described(pipeline, request, leg, payload, known)
+        if base is not NO_DEMAND or leg.demand is not NO_DEMAND:
+            demand = demand & base & leg.demand
         if leg.index == 0:
             base = demand
-        choices.extend(_leg(pipeline, Ask(request=request, leg=leg, demand=demand), known, at, objections))
+        choices.extend(_leg(pipeline, _ask(request=request, leg=leg, demand=demand), known, at, objections))
         if choices and not whole:
             break
-    return Plan(demand=base, choices=tuple(choices), objections=tuple(objections), legs=legs)
+    return _plan(demand=base, choices=tuple(choices), objections=tuple(objections), legs=legs)
 
 
 def waitable(plan: Plan) -> tuple[Candidate, ...]:
@@ -171,7 +176,7 @@ def _described(pipeline: Pipeline, request: Request, leg: Leg, payload: Payload,
         for name, describe in pipeline.describe:  # noqa: B007 - the handler below names it
             asked = describe(request, leg, payload, known)
             if asked is not NO_DEMAND:
-                demand = demand & asked
+                demand = asked if demand is NO_DEMAND else demand & asked
     except Exception as error:
         raise StageError(name, "describe", error) from error
     return demand
@@ -213,7 +218,7 @@ def _own(ask: Ask, candidate: Candidate, policy: Callable[[tuple[str, ...]], Dem
     if demand is NO_DEMAND:
         return ask
     both = ask.demand & demand
-    return ask if both == ask.demand else Ask(request=ask.request, leg=ask.leg, demand=both)
+    return ask if both == ask.demand else _ask(request=ask.request, leg=ask.leg, demand=both)
 
 
 def _refusals(
@@ -316,4 +321,4 @@ def _scored(pipeline: Pipeline, ask: Ask, candidate: Candidate) -> Choice:
                 total += seconds
     except Exception as error:
         raise StageError(name, "rank", error) from error
-    return Choice(ask=ask, candidate=candidate, score=total, parts=tuple(parts))
+    return _choice(ask=ask, candidate=candidate, score=total, parts=tuple(parts))

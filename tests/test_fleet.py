@@ -196,6 +196,7 @@ def test_a_photograph_is_kept_until_something_changes():
     assert house.one("m") is before
     house.fleet.claim(before, a_request())
     assert house.one("m") == attrs.evolve(before, in_flight=1, backend_in_flight=1)
+    assert (before.in_flight, before.backend_in_flight) == (0, 0)
 
 
 def test_the_zone_may_be_known_later():
@@ -217,7 +218,9 @@ def test_whatever_happens_counts_agree(seed):
             case 1 if chance.random() < 0.2:
                 house.fleet.leave(name)
             case 2:
-                house.report(name, *chance.sample(["m", "n", "o"], chance.randrange(4)), ok=chance.random() < 0.7)
+                ids = chance.sample(["m", "n", "o"], chance.randrange(4))
+                state = chance.choice([State.READY, State.ASLEEP, State.LOADING])
+                house.report(name, *(Model(id=id, state=state) for id in ids), ok=chance.random() < 0.7, load=chance.randrange(3))
             case 3 | 4 if candidates := house.fleet.candidates(a_leg("x", any_model=True)):
                 open_claims.append(house.fleet.claim(chance.choice(candidates), a_request()))
             case 5 if open_claims:
@@ -228,6 +231,9 @@ def test_whatever_happens_counts_agree(seed):
             assert standing.in_flight == len(mine)
             for c in standing.candidates():
                 assert c.in_flight <= c.backend_in_flight == len(mine)
+            kept = standing.candidates()
+            standing.redraw()
+            assert standing.candidates() == kept  # as if nothing had been known before
         names = {c.name for c in house.fleet.candidates(a_leg("x", any_model=True))}
         assert {n for n in "mno" if house.fleet.knows(n)} == names
     for claim in open_claims:

@@ -19,9 +19,10 @@ from nexus.dialects.jsontext import decoded
 # text has about 2; JSON's escapes lie between.
 _BYTES_PER_TOKEN_AT_MOST = 8
 _BYTES_PER_TOKEN_AT_LEAST = 2
-_MAX_MODEL_NAME = 512
+MAX_MODEL_NAME = 512
+MAX_WHOLE = 2**53
 _JUDGED = {"model": b'"model"', "stream": b'"stream"'}  # what routing believes must be what the server reads
-_LARGE = 4096  # bytes
+LARGE = 4096  # bytes
 _LEAST_MEMBER = len(b'"model":0,')
 
 Fields = Mapping[str, msgspec.Raw]
@@ -56,7 +57,7 @@ def fields_of(body: bytes, known: frozenset[str] = frozenset()) -> Fields:
 
 
 def _judge(fields: Fields, body: bytes, known: frozenset[str]) -> None:
-    if len(body) < _LARGE or not _is_all(fields, body):
+    if len(body) < LARGE or not _is_all(fields, body):
         _refuse_twins(body)
     if known.issuperset(fields):
         return
@@ -74,10 +75,17 @@ def _is_all(fields: Fields, body: bytes) -> bool:
 
 
 def _refuse_twins(body: bytes) -> None:
-    spelt = b"\\u006" in body or b"\\u007" in body  # a letter that is written as an escape: nobody does so without a purpose
-    for key, written in _JUDGED.items():
-        if (spelt or body.count(written) > 1) and times_at_top(body, key) > 1:
+    for key in _JUDGED:
+        if may_be_twice(body, key) and times_at_top(body, key) > 1:
             raise bad(f"the field {key!r} is there twice: servers differ in which one counts", key)
+
+
+def may_be_twice(body: bytes, key: str) -> bool:
+    """Whether a closer look is needed to say how often this field, `model` or `stream`, is there."""
+    if body.count(_JUDGED[key]) > 1:
+        return True
+    # a letter that is written as an escape: nobody does so without a purpose
+    return b"\\" in body and (b"\\u006" in body or b"\\u007" in body)
 
 
 def model_in(fields: Fields) -> str:
@@ -87,8 +95,8 @@ def model_in(fields: Fields) -> str:
     model = _typed(fields, "model", _text, "a string")
     if "\ufffd" in model:
         raise bad("'model' holds half a character: servers differ in how they read it", "model")
-    if not model or len(model) > _MAX_MODEL_NAME:
-        raise bad(f"'model' must be a name of 1 to {_MAX_MODEL_NAME} characters, see GET /v1/models", "model")
+    if not model or len(model) > MAX_MODEL_NAME:
+        raise bad(f"'model' must be a name of 1 to {MAX_MODEL_NAME} characters, see GET /v1/models", "model")
     return str(model)
 
 
@@ -102,7 +110,7 @@ def whole_in(fields: Fields, name: str) -> int | None:
     value = _typed(fields, name, _number, "a number") if name in fields else None
     if value is None:
         return None
-    if value < 0 or value != value or value > 2**53:
+    if value < 0 or value != value or value > MAX_WHOLE:
         raise bad(f"{name!r} must be a whole number that is not negative", name)
     return int(value)
 

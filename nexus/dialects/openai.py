@@ -13,8 +13,10 @@ from nexus.dialects.complaints import Admissions, sentence_of
 from nexus.dialects.fields import Fields, fields_of, flag_in, likely_tokens, model_in, token_bounds, whole_in
 from nexus.dialects.jsonbytes import replace_top_level, set_member
 from nexus.dialects.openai_reader import StreamReader, WholeReader
+from nexus.dialects.openai_usual import usual_facts
 from nexus.errors import Problem
 from nexus.model import CHAT, COMPLETION, EMBEDDING, EMPTY, IMAGE_URL, JSON_SCHEMA, TOOLS, VISION, Payload
+from nexus.model.quick import maker
 
 if TYPE_CHECKING:
     from nexus.dialects.canonical import Answer, Conversation, Losses, ReplyContext, StreamDecoder, StreamEncoder, Target
@@ -52,6 +54,7 @@ _LACKS = Admissions(
     }
 )
 
+_facts = maker(Facts)
 _encode = msgspec.json.Encoder().encode
 _PROMPT = {CHAT: "messages", COMPLETION: "prompt", EMBEDDING: "input"}
 
@@ -71,6 +74,8 @@ class OpenAI(Dialect):
     translates = True
 
     def decode(self, endpoint: Endpoint, payload: Payload) -> Facts:
+        if endpoint.task == CHAT and (usual := usual_facts(payload.body)) is not None:
+            return usual
         fields = fields_of(payload.body, COMMON_FIELDS)
         prompt = fields.get(_PROMPT[endpoint.task])
         if prompt is None:
@@ -80,7 +85,7 @@ class OpenAI(Dialect):
             raise bad("'messages' must be an array of messages", "messages")
         needs, size = _needs(fields, raw) if endpoint.task == CHAT else ((), _prompt_bytes(raw))
         low, high = token_bounds(size)
-        return Facts(
+        return _facts(
             model=model_in(fields),
             stream=flag_in(fields, "stream"),
             needs=frozenset(needs) if needs else NO_NEEDS,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -17,6 +17,7 @@ from nexus.dialects.sse import ERROR, Splitter, data_of, events, name_of
 from nexus.dialects.watching import BodyReader, EventReader
 from nexus.errors import BackendError
 from nexus.model import Usage
+from nexus.model.quick import maker
 
 _USAGE = re.compile(rb'"usage"\s*:\s*\{')
 _FINISHED = re.compile(rb'"finish_reason"\s*:\s*"')
@@ -42,15 +43,18 @@ class Chunks(Splitter):
         return ERROR if _bare(event) else name_of(event)
 
 
+_Count = Annotated[int, msgspec.Meta(ge=0)]
+
+
 class _Details(msgspec.Struct):
-    cached_tokens: int | None = None
-    reasoning_tokens: int | None = None
+    cached_tokens: _Count | None = None
+    reasoning_tokens: _Count | None = None
 
 
 class _Usage(msgspec.Struct):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    total_tokens: int | None = None
+    prompt_tokens: _Count | None = None
+    completion_tokens: _Count | None = None
+    total_tokens: _Count | None = None
     prompt_tokens_details: _Details | None = None
     completion_tokens_details: _Details | None = None
 
@@ -60,8 +64,17 @@ class _Answer(msgspec.Struct):
     choices: list[msgspec.Raw] | None = None
 
 
+class _Usual(msgspec.Struct):
+    """A whole answer as nearly all servers write it."""
+
+    usage: _Usage | None = None
+    choices: list[msgspec.Raw] | None = None
+
+
 _answer = msgspec.json.Decoder(_Answer)
+_usual = msgspec.json.Decoder(_Usual)
 _usage = msgspec.json.Decoder(_Usage | None)
+_reported = maker(Usage)
 
 
 class StreamReader(EventReader):
@@ -120,6 +133,13 @@ class WholeReader(BodyReader):
 
     def read(self, body: bytes) -> Usage | None:
         try:
+            usual = _usual.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return self._read_patiently(body)
+        return self._read_patiently(body) if usual.choices is None else _usage_from(usual.usage)
+
+    def _read_patiently(self, body: bytes) -> Usage | None:
+        try:
             answer = decoded(_answer, body)
             if b'"error"' in body and answer.choices is None and (said := error_in(body)):
                 raise BackendError("error_event", said, sent=True)
@@ -134,22 +154,23 @@ class WholeReader(BodyReader):
 def _usage_in(raw: msgspec.Raw) -> Usage | None:
     """The usage in its JSON: at one go where it is as OpenAI writes it, else with patience."""
     try:
-        usage = _usage.decode(raw)
+        return _usage_from(_usage.decode(raw))
     except msgspec.ValidationError:
         return usage_of(msgspec.json.decode(raw))
+
+
+def _usage_from(usage: _Usage | None) -> Usage | None:
     if usage is None:
         return None
     prompt, output = usage.prompt_tokens or 0, usage.completion_tokens
     if output is None:
         output = max((usage.total_tokens or 0) - prompt, 0)
-    if prompt < 0 or output < 0:
-        return usage_of(msgspec.json.decode(raw))
     told, spent = usage.prompt_tokens_details, usage.completion_tokens_details
-    return Usage(
+    return _reported(
         input_tokens=prompt,
         output_tokens=output,
-        cached_tokens=max(told.cached_tokens or 0, 0) if told else 0,
-        reasoning_tokens=max(spent.reasoning_tokens or 0, 0) if spent else 0,
+        cached_tokens=(told.cached_tokens or 0) if told else 0,
+        reasoning_tokens=(spent.reasoning_tokens or 0) if spent else 0,
         source="reported",
     )
 

@@ -152,25 +152,28 @@ class EventReader(_Watcher):
 class BodyReader(_Watcher):
     """A reply that is one body of JSON.  Of a very large one only the end is kept, and the last `usage` in it is the one that counts."""
 
-    __slots__ = ("_kept", "_size")
+    __slots__ = ("_held", "_kept", "_size")
 
     def __init__(self, estimate: int) -> None:
         super().__init__(estimate)
-        self._kept = bytearray()
+        self._kept: list[bytes] = []
+        self._held = 0
         self._size = 0
 
     def feed(self, data: bytes) -> bytes:
         self.begun = True
         self._size += len(data)
         self.pieces = self._size // 8
-        self._kept += data
-        if len(self._kept) > 2 * _KEPT:  # seldom: each cut moves all that stays
-            del self._kept[:-_KEPT]
+        self._kept.append(data)
+        self._held += len(data)
+        if self._held > 2 * _KEPT:  # seldom: each cut moves all that stays
+            self._kept = [b"".join(self._kept)[-_KEPT:]]
+            self._held = _KEPT
         return data
 
     def finish(self) -> bytes:
-        kept = bytes(self._kept)
-        self.reported = self.read(kept) if len(kept) == self._size else self.usage_of(_last_usage(kept))
+        kept = b"".join(self._kept)
+        self.reported = self.read(kept) if self._held == self._size else self.usage_of(_last_usage(kept))
         return b""
 
     @abc.abstractmethod

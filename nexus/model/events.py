@@ -22,7 +22,8 @@ class Event:
     at: float
 
 
-@attrs.frozen(kw_only=True)
+@quick
+@attrs.frozen(kw_only=True, weakref_slot=False)
 class Claimed(Event):
     """An attempt holds a slot of its pair."""
 

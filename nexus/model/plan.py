@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 
 from nexus.model.candidate import Candidate
+from nexus.model.quick import quick
 from nexus.model.request import NO_DEMAND, Ask, Demand, Leg
 from nexus.model.words import EMPTY, RefusalKind
 
@@ -35,7 +36,8 @@ class Objection:
     refusal: Refusal
 
 
-@attrs.frozen(kw_only=True)
+@quick
+@attrs.frozen(kw_only=True, weakref_slot=False)
 class Choice:
     """A pair that may have the request.  `parts` are the seconds each stage adds to the score (negative: gained)."""
 
@@ -45,7 +47,8 @@ class Choice:
     parts: tuple[tuple[str, float], ...] = ()
 
 
-@attrs.frozen(kw_only=True)
+@quick
+@attrs.frozen(kw_only=True, weakref_slot=False)
 class Plan:
     """Choices, best first, and every objection.  It is the whole answer to "why not there?".  `demand` is leg 0's."""
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 
-from nexus.model.quick import quick
+from nexus.model.quick import maker, quick
 from nexus.model.words import EMPTY, Lane, Zone
 
 
@@ -67,7 +67,8 @@ class Payload:
 _OPEN, _RESTRICTED = Zone.OPEN, Zone.RESTRICTED  # bound once: looking a member up on its enum costs more than the comparison
 
 
-@attrs.frozen(kw_only=True)
+@quick
+@attrs.frozen(kw_only=True, weakref_slot=False)
 class Demand:
     """What a candidate must satisfy.  `a & b` is never looser than `a` or `b`, whatever the order."""
 
@@ -81,7 +82,7 @@ class Demand:
             return self
         if self is NO_DEMAND:
             return other
-        return Demand(
+        return _demand(
             zone=_OPEN if self.zone == _OPEN and other.zone == _OPEN else _RESTRICTED,
             min_tier=self.min_tier if self.min_tier > other.min_tier else other.min_tier,
             needs=self.needs | other.needs if self.needs and other.needs else self.needs or other.needs,
@@ -89,6 +90,7 @@ class Demand:
         )
 
 
+_demand = maker(Demand)
 NO_DEMAND = Demand()
 
 
@@ -108,7 +110,8 @@ class Leg:
     demand: Demand = NO_DEMAND
 
 
-@attrs.frozen(kw_only=True)
+@quick
+@attrs.frozen(kw_only=True, weakref_slot=False)
 class Ask:
     """What stages judge a candidate by."""
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import attrs
 
+from nexus.model.quick import quick
+
 
 @attrs.frozen(kw_only=True)
 class Price:
@@ -14,7 +16,8 @@ class Price:
     cached: float | None = None
 
 
-@attrs.frozen(kw_only=True)
+@quick
+@attrs.frozen(kw_only=True, weakref_slot=False)
 class Usage:
     """Tokens of one exchange.  `source` is `reported` (the backend said so), `counted` (Nexus counted what it relayed) or `unknown`."""
 
