@@ -22,6 +22,7 @@ LONGEST = 200
 CLIENT_TEXTS = ("id", "key", "model", "answered_model", "backend")
 
 FLUSH_SECONDS = 0.1
+FLUSH_LINES = 100
 
 # ASCII only: what JSON escapes can neither end the line nor reach a terminal.
 _encode_ascii = json.JSONEncoder(default=str).encode
@@ -61,19 +62,26 @@ def _encode(entry: dict[str, Any]) -> str:
 
 
 class LineHandler(logging.StreamHandler[TextIO]):
-    """Writes to a stream.  Lines that are no warnings reach it within FLUSH_SECONDS: a system call each would slow every request."""
+    """Writes to a stream.  Lines that are no warnings reach it together, within FLUSH_SECONDS: standard error makes a system call
+    of everything written to it, and that would slow every request."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
+        self._lines: list[str] = []
         self._later: asyncio.TimerHandle | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            self.stream.write(self.format(record) + self.terminator)
+            line = self.format(record)
         except Exception:
             self.handleError(record)
             return
-        if record.levelno >= logging.WARNING or not self._soon():
+        self.put(line, at_once=record.levelno >= logging.WARNING)
+
+    def put(self, line: str, *, at_once: bool = False) -> None:
+        """Write a line, soon or at once."""
+        self._lines.append(line + self.terminator)
+        if at_once or len(self._lines) >= FLUSH_LINES or not self._soon():
             self.flush()
 
     def _soon(self) -> bool:
@@ -86,10 +94,21 @@ class LineHandler(logging.StreamHandler[TextIO]):
         return True
 
     def flush(self) -> None:
+        """Write what waits.  What cannot be written is lost: a log that nobody takes must not stop what it tells of."""
         if self._later is not None:
             self._later.cancel()
             self._later = None
-        super().flush()
+        self.acquire()
+        try:
+            waiting = self._lines[:]
+            del self._lines[: len(waiting)]  # never another list: a line from another thread may be on its way into this one
+            if waiting:
+                self.stream.write("".join(waiting))
+            super().flush()
+        except (OSError, ValueError):
+            pass
+        finally:
+            self.release()
 
 
 class JsonFormatter(logging.Formatter):
@@ -97,19 +116,37 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         fields = getattr(record, "fields", None)
-        told = _clipped(fields) if isinstance(fields, dict) else {"message": record.getMessage()}
-        entry = {"time": iso(record.created), "level": record.levelname.lower(), "logger": record.name, **told}
+        told = fields if isinstance(fields, dict) else {"message": record.getMessage()}
         if record.exc_info:
-            entry["exception"] = self.formatException(record.exc_info)
-        return _encode(entry)
+            told = {**told, "exception": self.formatException(record.exc_info)}
+        return json_line(record.created, record.levelname.lower(), record.name, told)
 
 
-def _clipped(fields: dict[str, Any]) -> dict[str, Any]:
+def json_line(seconds: float, level: str, logger: str, told: dict[str, Any]) -> str:
+    return _encode({"time": iso(seconds), "level": level, "logger": logger, **_clipped(told)})
+
+
+def lines_of(logger: logging.Logger) -> LineHandler | None:
+    """The handler that writes all that this logger says as JSON, where nobody else listens: then `put` and `json_line` do
+    without a record.  None where a record is wanted."""
+    listeners = list(logger.handlers)
+    at = logger
+    while at.propagate and at.parent is not None:
+        at = at.parent
+        listeners += at.handlers
+    if len(listeners) != 1 or logger.filters:
+        return None
+    alone = listeners[0]
+    ours = type(alone) is LineHandler and type(alone.formatter) is JsonFormatter and not (alone.filters or alone.level)
+    return alone if ours else None
+
+
+def _clipped(told: dict[str, Any]) -> dict[str, Any]:
     for key in CLIENT_TEXTS:
-        text = fields.get(key)
+        text = told.get(key)
         if isinstance(text, str) and len(text) > LONGEST:
-            fields = {**fields, key: clip(text)}
-    return fields
+            told = {**told, key: clip(text)}
+    return told
 
 
 class PrettyFormatter(logging.Formatter):

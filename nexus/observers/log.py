@@ -10,7 +10,7 @@ from typing import Any
 
 from nexus.api import Clock, Observer
 from nexus.model import Answered, Attempt, Event
-from nexus.observers.format import REQUESTS, clip, plain
+from nexus.observers.format import REQUESTS, clip, json_line, lines_of, plain
 from nexus.observers.render import line_json
 
 _log = logging.getLogger(REQUESTS)
@@ -37,9 +37,15 @@ class RequestLog(Observer):
             if met:
                 fields["met"] = met
             now = self._clock.time()
-            record = _new_record(logging.LogRecord)
-            record.__dict__ = {**self._same, "msg": _Line(fields), "created": now, "msecs": now % 1 * 1000, "fields": fields}
-            _log.handle(record)
+            if (lines := lines_of(_log)) is not None:
+                lines.put(json_line(now, "info", REQUESTS, fields))
+            else:
+                _log.handle(self._record(now, fields))
+
+    def _record(self, now: float, fields: dict[str, Any]) -> logging.LogRecord:
+        record = _new_record(logging.LogRecord)
+        record.__dict__ = {**self._same, "msg": _Line(fields), "created": now, "msecs": now % 1 * 1000, "fields": fields}
+        return record
 
 
 def _met(attempt: Attempt) -> str:

@@ -54,7 +54,7 @@ def wall_time(event: Event, clock: Clock) -> str:
 
 
 def ms(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds * 1000, 3)
+    return None if seconds is None else round(seconds * 1_000_000) / 1000
 
 
 # ---------------------------------------------------------------- requests
