@@ -13,19 +13,23 @@ from typing import Any, TextIO
 
 import msgspec
 
+from nexus.observers.line import Line
 from nexus.observers.render import iso
 
 REQUESTS = "nexus.request"
 FORMATS = ("json", "pretty", "none")
 HANDLER = "nexus"
-LONGEST = 200
-CLIENT_TEXTS = ("id", "key", "model", "answered_model", "backend")
 
 FLUSH_SECONDS = 0.1
-FLUSH_LINES = 100
+FLUSH_LINES = 500
+
+
+def _as_json(value: object) -> object:
+    return value.json() if isinstance(value, Line) else str(value)
+
 
 # ASCII only: what JSON escapes can neither end the line nor reach a terminal.
-_encode_ascii = json.JSONEncoder(default=str).encode
+_encode_ascii = json.JSONEncoder(default=_as_json).encode
 _encode_fast = msgspec.json.Encoder(enc_hook=str).encode
 
 
@@ -53,14 +57,6 @@ def setup_logging(format: str, level: str, stream: TextIO) -> logging.Handler:
     return handler
 
 
-def _encode(entry: dict[str, Any]) -> str:
-    try:
-        line = _encode_fast(entry)
-    except UnicodeEncodeError:  # half of a surrogate pair
-        return _encode_ascii(entry)
-    return line.decode("ascii") if line.isascii() else _encode_ascii(entry)
-
-
 class LineHandler(logging.StreamHandler[TextIO]):
     """Writes to a stream.  Lines that are no warnings reach it together, within FLUSH_SECONDS: standard error makes a system call
     of everything written to it, and that would slow every request."""
@@ -81,16 +77,15 @@ class LineHandler(logging.StreamHandler[TextIO]):
     def put(self, line: str, *, at_once: bool = False) -> None:
         """Write a line, soon or at once."""
         self._lines.append(line + self.terminator)
-        if at_once or len(self._lines) >= FLUSH_LINES or not self._soon():
+        if at_once or len(self._lines) >= FLUSH_LINES or (self._later is None and not self._soon()):
             self.flush()
 
     def _soon(self) -> bool:
         """Flush a little later; False where no event loop runs here."""
-        if self._later is None:
-            try:
-                self._later = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self.flush)
-            except RuntimeError:
-                return False
+        try:
+            self._later = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self.flush)
+        except RuntimeError:
+            return False
         return True
 
     def flush(self) -> None:
@@ -117,36 +112,38 @@ class JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         fields = getattr(record, "fields", None)
         told = fields if isinstance(fields, dict) else {"message": record.getMessage()}
+        entry = {"time": iso(record.created), "level": record.levelname.lower(), "logger": record.name, **told}
         if record.exc_info:
-            told = {**told, "exception": self.formatException(record.exc_info)}
-        return json_line(record.created, record.levelname.lower(), record.name, told)
+            entry["exception"] = self.formatException(record.exc_info)
+        return _encode(entry)
 
 
-def json_line(seconds: float, level: str, logger: str, told: dict[str, Any]) -> str:
-    return _encode({"time": iso(seconds), "level": level, "logger": logger, **_clipped(told)})
+def request_json(seconds: float, line: Line) -> str:
+    """What a JsonFormatter makes of the record of a request, without the record."""
+    return f'{{"time":"{iso(seconds)}","level":"info","logger":"{REQUESTS}",{_encode(line)[1:]}'
 
 
 def lines_of(logger: logging.Logger) -> LineHandler | None:
-    """The handler that writes all that this logger says as JSON, where nobody else listens: then `put` and `json_line` do
-    without a record.  None where a record is wanted."""
-    listeners = list(logger.handlers)
-    at = logger
-    while at.propagate and at.parent is not None:
-        at = at.parent
-        listeners += at.handlers
-    if len(listeners) != 1 or logger.filters:
+    """The handler that writes all that this logger says as JSON, where nobody else listens.  None where records are wanted."""
+    if logger.filters:
         return None
-    alone = listeners[0]
-    ours = type(alone) is LineHandler and type(alone.formatter) is JsonFormatter and not (alone.filters or alone.level)
-    return alone if ours else None
+    alone: logging.Handler | None = None
+    at: logging.Logger | None = logger
+    while at is not None:
+        for handler in at.handlers:
+            if alone is not None or handler.filters or handler.level:
+                return None
+            alone = handler
+        at = at.parent if at.propagate else None
+    return alone if type(alone) is LineHandler and type(alone.formatter) is JsonFormatter else None
 
 
-def _clipped(told: dict[str, Any]) -> dict[str, Any]:
-    for key in CLIENT_TEXTS:
-        text = told.get(key)
-        if isinstance(text, str) and len(text) > LONGEST:
-            told = {**told, key: clip(text)}
-    return told
+def _encode(entry: dict[str, Any] | Line) -> str:
+    try:
+        line = _encode_fast(entry)
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return _encode_ascii(entry)
+    return line.decode("ascii") if line.isascii() else _encode_ascii(entry)
 
 
 class PrettyFormatter(logging.Formatter):
@@ -158,11 +155,6 @@ class PrettyFormatter(logging.Formatter):
             text = f"{text}\n{self.formatException(record.exc_info)}"
         lines = [plain(line) for line in text.split("\n")]
         return f"{iso(record.created)} {record.levelname:7} {record.name}: " + "\n    ".join(lines)
-
-
-def clip(text: str) -> str:
-    """The text, cut where it is longer than any honest name."""
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 
 def plain(text: str) -> str:
