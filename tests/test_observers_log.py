@@ -9,7 +9,8 @@ import pytest
 
 from nexus.api import Answered, Attempt, Candidate, Claimed, Request, Usage, Zone
 from nexus.observers import log
-from nexus.observers.format import HANDLER, clip, plain, setup_logging
+from nexus.observers.format import FLUSH_LINES, HANDLER, LineHandler, plain, setup_logging
+from nexus.observers.line import clip
 from nexus.observers.log import RequestLog
 from nexus.testing import FakeClock
 
@@ -144,7 +145,7 @@ def test_where_nobody_listens_nothing_is_made(out, monkeypatch, format, level):
     def never(event):
         raise AssertionError("a line was made")
 
-    monkeypatch.setattr(log, "line_json", never)
+    monkeypatch.setattr(log, "line_of", never)
     assert seen(out, format, ANSWERED, level=level) == ""
 
 
@@ -183,6 +184,70 @@ def test_an_exception_is_indented_below_its_record(out):
     assert head.endswith("ERROR   nexus.fleet: it broke")
     assert all(line.startswith("    ") for line in rest)
     assert rest[-1] == "    ValueError: bad news"
+
+
+class Elsewhere(logging.Handler):
+    """What an application that embeds Nexus may do with its records."""
+
+    def __init__(self):
+        super().__init__()
+        self.records = []
+
+    def emit(self, record):
+        self.records.append(record)
+
+
+@pytest.mark.parametrize("name", ["nexus.request", "nexus", ""])
+def test_who_else_listens_gets_a_whole_record_and_our_line_stays_the_same(out, name):
+    alone = json.loads(seen(out, "json", ANSWERED))
+    out.truncate(0)
+    logger, elsewhere = logging.getLogger(name), Elsewhere()
+    logger.addHandler(elsewhere)
+    try:
+        beside = json.loads(seen(out, "json", ANSWERED).lstrip("\0"))
+    finally:
+        logger.removeHandler(elsewhere)
+    (record,) = elsewhere.records
+    assert (record.name, record.levelname, record.fields["id"], record.fields["status"]) == ("nexus.request", "INFO", "req-1", 200)
+    assert "200 ok openai/chat" in logging.Formatter("%(asctime)s %(process)d %(message)s").format(record)
+    assert beside == alone
+
+
+def test_what_a_filter_drops_is_not_written(out):
+    setup_logging("json", "info", out).addFilter(lambda record: record.name != "nexus.request")
+    RequestLog(FakeClock()).see(ANSWERED)
+    assert out.getvalue() == ""
+
+
+async def test_lines_that_are_no_warnings_are_written_together(out):
+    handler = setup_logging("json", "info", out)
+    observer = RequestLog(FakeClock())
+    observer.see(ANSWERED)
+    logging.getLogger("nexus").info("between")
+    observer.see(ANSWERED)
+    assert out.getvalue() == ""
+    logging.getLogger("nexus").warning("now")
+    logger_of = [json.loads(line)["logger"] for line in out.getvalue().splitlines()]
+    assert logger_of == ["nexus.request", "nexus", "nexus.request", "nexus"]
+    for _ in range(FLUSH_LINES):
+        observer.see(ANSWERED)
+    assert len(out.getvalue().splitlines()) == 4 + FLUSH_LINES
+    handler.flush()
+    assert len(out.getvalue().splitlines()) == 4 + FLUSH_LINES
+
+
+def test_a_stream_that_nobody_reads_any_more_stops_nothing():
+    class Broken(io.StringIO):
+        written = 0
+
+        def write(self, text):
+            Broken.written += 1
+            raise BrokenPipeError
+
+    handler = LineHandler(Broken())
+    handler.put("a line", at_once=True)
+    handler.put("another", at_once=True)
+    assert Broken.written == 2
 
 
 def test_setting_up_again_replaces_the_former_handler(out):

@@ -13,18 +13,23 @@ from typing import Any, TextIO
 
 import msgspec
 
+from nexus.observers.line import Line
 from nexus.observers.render import iso
 
 REQUESTS = "nexus.request"
 FORMATS = ("json", "pretty", "none")
 HANDLER = "nexus"
-LONGEST = 200
-CLIENT_TEXTS = ("id", "key", "model", "answered_model", "backend")
 
 FLUSH_SECONDS = 0.1
+FLUSH_LINES = 500
+
+
+def _as_json(value: object) -> object:
+    return value.json() if isinstance(value, Line) else str(value)
+
 
 # ASCII only: what JSON escapes can neither end the line nor reach a terminal.
-_encode_ascii = json.JSONEncoder(default=str).encode
+_encode_ascii = json.JSONEncoder(default=_as_json).encode
 _encode_fast = msgspec.json.Encoder(enc_hook=str).encode
 
 
@@ -52,44 +57,53 @@ def setup_logging(format: str, level: str, stream: TextIO) -> logging.Handler:
     return handler
 
 
-def _encode(entry: dict[str, Any]) -> str:
-    try:
-        line = _encode_fast(entry)
-    except UnicodeEncodeError:  # half of a surrogate pair
-        return _encode_ascii(entry)
-    return line.decode("ascii") if line.isascii() else _encode_ascii(entry)
-
-
 class LineHandler(logging.StreamHandler[TextIO]):
-    """Writes to a stream.  Lines that are no warnings reach it within FLUSH_SECONDS: a system call each would slow every request."""
+    """Writes to a stream.  Lines that are no warnings reach it together, within FLUSH_SECONDS: standard error makes a system call
+    of everything written to it, and that would slow every request."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
+        self._lines: list[str] = []
         self._later: asyncio.TimerHandle | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            self.stream.write(self.format(record) + self.terminator)
+            line = self.format(record)
         except Exception:
             self.handleError(record)
             return
-        if record.levelno >= logging.WARNING or not self._soon():
+        self.put(line, at_once=record.levelno >= logging.WARNING)
+
+    def put(self, line: str, *, at_once: bool = False) -> None:
+        """Write a line, soon or at once."""
+        self._lines.append(line + self.terminator)
+        if at_once or len(self._lines) >= FLUSH_LINES or (self._later is None and not self._soon()):
             self.flush()
 
     def _soon(self) -> bool:
         """Flush a little later; False where no event loop runs here."""
-        if self._later is None:
-            try:
-                self._later = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self.flush)
-            except RuntimeError:
-                return False
+        try:
+            self._later = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self.flush)
+        except RuntimeError:
+            return False
         return True
 
     def flush(self) -> None:
+        """Write what waits.  What cannot be written is lost: a log that nobody takes must not stop what it tells of."""
         if self._later is not None:
             self._later.cancel()
             self._later = None
-        super().flush()
+        self.acquire()
+        try:
+            waiting = self._lines[:]
+            del self._lines[: len(waiting)]  # never another list: a line from another thread may be on its way into this one
+            if waiting:
+                self.stream.write("".join(waiting))
+            super().flush()
+        except (OSError, ValueError):
+            pass
+        finally:
+            self.release()
 
 
 class JsonFormatter(logging.Formatter):
@@ -97,19 +111,39 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         fields = getattr(record, "fields", None)
-        told = _clipped(fields) if isinstance(fields, dict) else {"message": record.getMessage()}
+        told = fields if isinstance(fields, dict) else {"message": record.getMessage()}
         entry = {"time": iso(record.created), "level": record.levelname.lower(), "logger": record.name, **told}
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
         return _encode(entry)
 
 
-def _clipped(fields: dict[str, Any]) -> dict[str, Any]:
-    for key in CLIENT_TEXTS:
-        text = fields.get(key)
-        if isinstance(text, str) and len(text) > LONGEST:
-            fields = {**fields, key: clip(text)}
-    return fields
+def request_json(seconds: float, line: Line) -> str:
+    """What a JsonFormatter makes of the record of a request, without the record."""
+    return f'{{"time":"{iso(seconds)}","level":"info","logger":"{REQUESTS}",{_encode(line)[1:]}'
+
+
+def lines_of(logger: logging.Logger) -> LineHandler | None:
+    """The handler that writes all that this logger says as JSON, where nobody else listens.  None where records are wanted."""
+    if logger.filters:
+        return None
+    alone: logging.Handler | None = None
+    at: logging.Logger | None = logger
+    while at is not None:
+        for handler in at.handlers:
+            if alone is not None or handler.filters or handler.level:
+                return None
+            alone = handler
+        at = at.parent if at.propagate else None
+    return alone if type(alone) is LineHandler and type(alone.formatter) is JsonFormatter else None
+
+
+def _encode(entry: dict[str, Any] | Line) -> str:
+    try:
+        line = _encode_fast(entry)
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return _encode_ascii(entry)
+    return line.decode("ascii") if line.isascii() else _encode_ascii(entry)
 
 
 class PrettyFormatter(logging.Formatter):
@@ -121,11 +155,6 @@ class PrettyFormatter(logging.Formatter):
             text = f"{text}\n{self.formatException(record.exc_info)}"
         lines = [plain(line) for line in text.split("\n")]
         return f"{iso(record.created)} {record.levelname:7} {record.name}: " + "\n    ".join(lines)
-
-
-def clip(text: str) -> str:
-    """The text, cut where it is longer than any honest name."""
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 
 def plain(text: str) -> str:

@@ -10,8 +10,8 @@ from typing import Any
 
 from nexus.api import Clock, Observer
 from nexus.model import Answered, Attempt, Event
-from nexus.observers.format import REQUESTS, clip, plain
-from nexus.observers.render import line_json
+from nexus.observers.format import REQUESTS, lines_of, plain, request_json
+from nexus.observers.line import clip, line_of
 
 _log = logging.getLogger(REQUESTS)
 _new_record = logging.LogRecord.__new__
@@ -32,14 +32,19 @@ class RequestLog(Observer):
 
     def see(self, event: Event) -> None:
         if type(event) is Answered and _log.isEnabledFor(logging.INFO):
-            fields = line_json(event)
+            line, now = line_of(event), self._clock.time()
             met = [_met(attempt) for attempt in event.attempts if attempt.outcome != "ok"]
             if met:
-                fields["met"] = met
-            now = self._clock.time()
-            record = _new_record(logging.LogRecord)
-            record.__dict__ = {**self._same, "msg": _Line(fields), "created": now, "msecs": now % 1 * 1000, "fields": fields}
-            _log.handle(record)
+                line.met = met
+            if (lines := lines_of(_log)) is not None:
+                lines.put(request_json(now, line))
+            else:
+                _log.handle(self._record(now, line.json()))
+
+    def _record(self, now: float, fields: dict[str, Any]) -> logging.LogRecord:
+        record = _new_record(logging.LogRecord)
+        record.__dict__ = {**self._same, "msg": _Line(fields), "created": now, "msecs": now % 1 * 1000, "fields": fields}
+        return record
 
 
 def _met(attempt: Attempt) -> str:
@@ -66,19 +71,19 @@ class _Line:
             facts["code"] or "",
             f"{facts['dialect']}/{facts['task']}",
             self._models(),
-            f"on {clip(facts['backend'])} ({facts['zone']})" if facts["backend"] else "",
+            f"on {facts['backend']} ({facts['zone']})" if facts["backend"] else "",
             facts["reason"] or "",
             f"{facts['attempts']} attempts" if facts["attempts"] > 1 else "",
             f"({', '.join(facts['met'])})" if "met" in facts else "",
             self._times(),
             self._spent(),
-            f"key {clip(facts['key'])}" if facts["key"] else "",
-            f"[{clip(facts['id'])}]",
+            f"key {facts['key']}" if facts["key"] else "",
+            f"[{facts['id']}]",
         ]
 
     def _models(self) -> str:
         asked, answered = self._fields["model"], self._fields["answered_model"]
-        return clip(asked) if answered in (None, asked) else f"{clip(asked)} → {clip(answered)}"
+        return asked if answered in (None, asked) else f"{asked} → {answered}"
 
     def _times(self) -> str:
         facts = self._fields

@@ -31,6 +31,7 @@ from nexus.model import (
     Request,
     Usage,
 )
+from nexus.observers.line import line_of, milliseconds
 from nexus.sentences import hint, sentence
 
 Json = dict[str, Any]
@@ -54,7 +55,7 @@ def wall_time(event: Event, clock: Clock) -> str:
 
 
 def ms(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds * 1000, 3)
+    return None if seconds is None else milliseconds(seconds)
 
 
 # ---------------------------------------------------------------- requests
@@ -183,36 +184,6 @@ def _plain(value: Any) -> Any:
     return str(value)
 
 
-# ---------------------------------------------------------------- the line of a request
-
-
-def line_json(event: Answered) -> Json:
-    """One request on one line: what the log and the live feed say of it."""
-    request, candidate, usage = event.request, event.candidate, event.usage
-    return {
-        "id": request.id,
-        "key": request.key,
-        "dialect": request.dialect,
-        "task": request.task,
-        "model": request.model,
-        "answered_model": candidate.name if candidate else None,
-        "backend": candidate.backend if candidate else None,
-        "zone": candidate.zone if candidate else None,
-        "status": event.status,
-        "code": event.code or None,
-        "outcome": event.outcome,
-        "reason": event.reason or None,
-        "attempts": len(event.attempts),
-        "queue_ms": ms(event.queue_seconds) if event.queue_seconds else 0.0,
-        "first_byte_ms": ms(event.first_byte),
-        "total_ms": ms(event.seconds),
-        "input_tokens": usage.input_tokens,
-        "output_tokens": usage.output_tokens,
-        "tokens_source": usage.source,
-        "cost_usd": event.cost,
-    }
-
-
 # ---------------------------------------------------------------- the live feed
 
 
@@ -220,6 +191,10 @@ def event_json(event: Event, clock: Clock) -> Json:
     """Any event, short: its type in lower case, its time, and what it is about."""
     facts = _FACTS.get(type(event))
     return {"type": type(event).__name__.lower(), "time": wall_time(event, clock), **(facts(event) if facts else {})}
+
+
+def _answered(event: Answered) -> Json:
+    return line_of(event).json()
 
 
 def _attempt(event: Claimed | Finished) -> Json:
@@ -265,7 +240,7 @@ def _probed(event: Probed) -> Json:
 
 
 _FACTS: Mapping[type[Event], Any] = {
-    Answered: line_json,
+    Answered: _answered,
     Claimed: _attempt,
     Finished: _finished,
     Queued: _queued,

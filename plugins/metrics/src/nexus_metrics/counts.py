@@ -7,6 +7,7 @@ one thread).  Every label comes from the fleet, and every table has a bound.
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
 
@@ -73,7 +74,6 @@ class Counts:
         self.attempts: dict[tuple[str, str], int] = {}
         self.fallbacks: dict[tuple[str, str], int] = {}
         self.backends: dict[str, tuple[Health, int]] = {}
-        self.in_flight: dict[str, int] = {}
         self.queue: dict[str, int] = {lane.value: 0 for lane in Lane}
         self.cancelled = 0
         self._max_pairs, self._max_rows = max_pairs, max_rows
@@ -137,35 +137,26 @@ class Counts:
 
     # ------------------------------------------------------------ attempts
 
+    @property
+    def in_flight(self) -> dict[str, int]:
+        """Claims that hold a slot now, by backend; one that has left is told of until its last claim is over."""
+        return {**dict.fromkeys(self.backends, 0), **Counter(self._claims.values())}
+
     def _claimed(self, event: Claimed) -> None:
-        self._release(event.claim)
-        if not event.request.takes_slot:
-            return
-        backend = event.candidate.backend
-        self._claims[event.claim] = backend
-        self.in_flight[backend] = self.in_flight.get(backend, 0) + 1
+        if event.request.takes_slot:
+            self._claims[event.claim] = event.candidate.backend
 
     def _finished(self, event: Finished) -> None:
-        self._release(event.claim)
+        self._claims.pop(event.claim, None)
         self._count(self.attempts, (self._backend(event.candidate), event.outcome))
         if event.outcome == "left" and event.sent:
             self.cancelled += 1
-
-    def _release(self, claim: int) -> None:
-        """Take one claim out of the gauge, once: only a claim that was counted is ever taken off again."""
-        backend = self._claims.pop(claim, None)
-        if backend is None:
-            return
-        self.in_flight[backend] -= 1
-        if not self.in_flight[backend] and backend in self._left:
-            del self.in_flight[backend]
 
     # ------------------------------------------------------------ backends
 
     def _joined(self, event: Joined) -> None:
         self._left.pop(event.backend, None)
         self.backends[event.backend] = (Health.UNKNOWN, 0)
-        self.in_flight.setdefault(event.backend, 0)
 
     def _probed(self, event: Probed) -> None:
         if event.backend not in self._left:
@@ -176,8 +167,6 @@ class Counts:
         self.backends.pop(name, None)
         _drop(self.pairs, [key for key in self.pairs if key[1] == name])
         _drop(self.attempts, [key for key in self.attempts if key[0] == name])
-        if not self.in_flight.get(name):
-            self.in_flight.pop(name, None)
         self._left[name] = None
         if len(self._left) > self._max_rows:
             del self._left[next(iter(self._left))]

@@ -1,0 +1,85 @@
+"""One answered request on one line: what the log and the live feed say of it.  How a line is written is in `format`.
+
+Names, numbers and codes only.  Names that are longer than any honest one are cut.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from nexus.model import Answered
+
+LONGEST = 200
+
+
+class Line(msgspec.Struct, gc=False):
+    """Its facts, in the order in which they are said.
+
+    Every request makes one, and a struct is made and written in half the time of a dictionary.
+    """
+
+    id: str
+    key: str | None
+    dialect: str
+    task: str
+    model: str
+    answered_model: str | None
+    backend: str | None
+    zone: str | None
+    status: int
+    code: str | None
+    outcome: str
+    reason: str | None
+    attempts: int
+    queue_ms: float
+    first_byte_ms: float | None
+    total_ms: float
+    input_tokens: int
+    output_tokens: int
+    tokens_source: str
+    cost_usd: float | None
+    met: list[str] | msgspec.UnsetType = msgspec.UNSET
+
+    def json(self) -> dict[str, Any]:
+        facts = msgspec.structs.asdict(self)
+        if self.met is msgspec.UNSET:
+            del facts["met"]
+        return facts
+
+
+def line_of(event: Answered) -> Line:
+    request, candidate, usage = event.request, event.candidate, event.usage
+    key = request.key
+    return Line(
+        clip(request.id),
+        key and clip(key),
+        request.dialect,
+        request.task,
+        clip(request.model),
+        clip(candidate.name) if candidate else None,
+        clip(candidate.backend) if candidate else None,
+        candidate.zone if candidate else None,
+        event.status,
+        event.code or None,
+        event.outcome,
+        event.reason or None,
+        len(event.attempts),
+        milliseconds(event.queue_seconds) if event.queue_seconds else 0.0,
+        None if event.first_byte is None else milliseconds(event.first_byte),
+        milliseconds(event.seconds),
+        usage.input_tokens,
+        usage.output_tokens,
+        usage.source,
+        event.cost,
+    )
+
+
+def clip(text: str) -> str:
+    """The text, cut where it is longer than any honest name."""
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+
+
+def milliseconds(seconds: float) -> float:
+    return round(seconds * 1_000_000) / 1000
