@@ -46,6 +46,14 @@ class Witnesses:
                 except Exception:
                     LOG.exception("the observer %s failed", name)
 
+    def rest(self) -> None:
+        """Nothing is under way.  A failing observer changes nothing."""
+        for name, observer in self._observers:
+            try:
+                observer.rest()
+            except Exception:
+                LOG.exception("the observer %s failed", name)
+
     def _seers_of(self, kind: type[Event]) -> tuple[tuple[str, Callable[[Event], None]], ...]:
         found = []
         for name, observer in self._observers:

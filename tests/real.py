@@ -55,7 +55,7 @@ class Real:
 
     async def story(self, id: str) -> Any:
         """What `/nexus/requests/{id}` tells of a request, once it has ended."""
-        await self.until(lambda: self.gateway.gateway.components["history"].event(id))
+        await self.until(lambda: self.gateway.gateway.components["history"].get(id))
         async with self.gateway.client.get(f"/nexus/requests/{id}") as answer:
             return await answer.json()
 

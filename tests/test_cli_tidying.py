@@ -20,10 +20,18 @@ class Busy:
     """As much of a gateway as is asked."""
 
     under_way: int = 0
+    rests: int = 0
 
     @property
     def upstream(self) -> Busy:
         return self
+
+    @property
+    def witnesses(self) -> Busy:
+        return self
+
+    def rest(self) -> None:
+        self.rests += 1
 
 
 class Knot:
@@ -61,9 +69,11 @@ async def test_what_a_rush_left_goes_once_nothing_is_under_way():
         gateway.under_way = 1
         await looks()
         assert knot() is not None  # now it would be in somebody's way
+        assert not gateway.rests
         gateway.under_way = 0
         await looks()
         assert knot() is None
+        assert gateway.rests == 1
         knot = weakref.ref(Knot())
         await looks()
         assert knot() is not None  # nothing much has changed: not worth a look

@@ -173,9 +173,19 @@ def test_a_request_is_found_by_its_id():
     history = History(CLOCK)
     history.see(ANSWERED)
     assert history.get("req-1") == answered_json(ANSWERED, CLOCK)
-    assert history.event("req-1") is ANSWERED
     assert history.get("req-2") is None
-    assert history.event("req-2") is None
+
+
+def test_a_quiet_moment_changes_nothing_of_what_the_history_says():
+    history = History(CLOCK, size=2)
+    for id in ("a", "b", "c"):
+        history.see(answered(id))
+        said = json.loads(json.dumps(history.recent()))
+        history.rest()
+        assert history.recent() == said
+    assert (history.get("a"), history.get("b"), history.get("c")) == (None, said[1], said[0])
+    history.see(answered("b", status=503))
+    assert [(entry["request"]["id"], entry["status"]) for entry in history.recent()] == [("b", 503), ("c", 200)]
 
 
 def test_the_newest_come_first_and_the_oldest_go():

@@ -23,3 +23,6 @@ class Observer(abc.ABC):
         To be overridden by an observer that does something else for each type: then nobody looks at types for every event.
         """
         return self.see if issubclass(kind, tuple(self.sees)) else None
+
+    def rest(self) -> None:
+        """Nothing is under way: what is kept may be kept in less memory.  Called now and then, or never; must not take long."""

@@ -27,6 +27,7 @@ async def tidy(gateway: Gateway) -> None:
         await asyncio.sleep(PAUSE_SECONDS)
         busy = gateway.under_way or gateway.upstream.under_way
         if not busy and abs(sys.getallocatedblocks() - left) > CHANGED * left:
+            gateway.witnesses.rest()
             gc.collect()
             trim(0)
             left = sys.getallocatedblocks()

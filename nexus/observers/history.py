@@ -1,6 +1,8 @@
-"""The last requests, for `/nexus/requests` and `nexus explain --request`.  It keeps events as they came; `render` says them."""
+"""The last requests, for `/nexus/requests` and `nexus explain --request`.  What is said of one is in `render`."""
 
 from __future__ import annotations
+
+import json
 
 from nexus.api import Clock, Observer
 from nexus.model import Answered, Event
@@ -11,10 +13,22 @@ SIZE = 250
 OBJECTIONS_PER_ENTRY = 20
 
 
+class _Entry:
+    """One request: the event as it came, or, since a quiet moment, what is said of it."""
+
+    __slots__ = ("event", "objections", "text")
+
+    def __init__(self, event: Answered) -> None:
+        self.event: Answered | None = event
+        self.objections = len(event.plan.objections) if event.plan is not None else 0
+        self.text = ""
+
+
 class History(Observer):
     """The last `size` answered requests by id; fewer where their plans are so large that they would fill the memory.
 
-    Where two requests carry the same id, the later one is kept.
+    Where two requests carry the same id, the later one is kept.  An event is forty objects and more, which lay between those of
+    all that was under way at its time and keep the memory around them: in quiet moments each becomes one text.
     """
 
     sees = (Answered,)
@@ -23,40 +37,43 @@ class History(Observer):
         self._clock = clock
         self._size = size
         self._most_objections = size * OBJECTIONS_PER_ENTRY
-        self._events: dict[str, Answered] = {}
+        self._entries: dict[str, _Entry] = {}
         self._objections = 0
 
     def see(self, event: Event) -> None:
         if type(event) is not Answered:
             return
         self._forget(event.request.id)
-        self._events[event.request.id] = event
-        self._objections += _weight(event)
-        while len(self._events) > self._size or (self._objections > self._most_objections and len(self._events) > 1):
-            self._forget(next(iter(self._events)))
+        entry = self._entries[event.request.id] = _Entry(event)
+        self._objections += entry.objections
+        while len(self._entries) > self._size or (self._objections > self._most_objections and len(self._entries) > 1):
+            self._forget(next(iter(self._entries)))
+
+    def rest(self) -> None:
+        for entry in self._entries.values():
+            if entry.event is not None:
+                entry.text = json.dumps(answered_json(entry.event, self._clock))
+                entry.event = None
 
     def __len__(self) -> int:
-        return len(self._events)
-
-    def event(self, id: str) -> Answered | None:
-        """The event of one request, or None where it is not, or no longer, known."""
-        return self._events.get(id)
+        return len(self._entries)
 
     def get(self, id: str) -> Json | None:
-        """One request in full (`render.answered_json`), or None."""
-        event = self._events.get(id)
-        return None if event is None else answered_json(event, self._clock)
+        """One request in full (`render.answered_json`), or None where it is not, or no longer, known."""
+        entry = self._entries.get(id)
+        return None if entry is None else self._said(entry)
 
     def recent(self, limit: int = 50) -> list[Json]:
         """The last requests in full, newest first."""
-        newest = [event for event, _ in zip(reversed(self._events.values()), range(limit), strict=False)]
-        return [answered_json(event, self._clock) for event in newest]
+        return [self._said(entry) for entry, _ in zip(reversed(self._entries.values()), range(limit), strict=False)]
+
+    def _said(self, entry: _Entry) -> Json:
+        if entry.event is not None:
+            return answered_json(entry.event, self._clock)
+        said: Json = json.loads(entry.text)
+        return said
 
     def _forget(self, id: str) -> None:
-        event = self._events.pop(id, None)
-        if event is not None:
-            self._objections -= _weight(event)
-
-
-def _weight(event: Answered) -> int:
-    return len(event.plan.objections) if event.plan is not None else 0
+        entry = self._entries.pop(id, None)
+        if entry is not None:
+            self._objections -= entry.objections
