@@ -110,8 +110,9 @@ class Pair:
 class Standing:
     """One backend in the fleet.  Read it; only the fleet writes it.
 
-    `version` counts its changes, `redrawn` those that are more than traffic's.  `report` is the last probe's.  `blame` is what traffic has shown to be wrong with it though its
-    probes are fine (a key it refuses), until an exchange is good.  `calmed_at` is when the failures of its pairs were last made to weigh less.
+    `version` counts its changes, `redrawn` those that are more than traffic's.  `report` is the last probe's.  `blame` is what
+    traffic has shown to be wrong with it though its probes are fine (a key it refuses), until an exchange is good.  `calmed_at` is
+    when the failures of its pairs were last made to weigh less.
     """
 
     __slots__ = (
