@@ -77,14 +77,13 @@ class Answerer:
             LOG.error("%s", error, exc_info=error.__cause__)
             await send_problem(visit, told, _stage_failed(error), journey)
         except ConnectionError:
-            if not visit.complete:
+            if visit.gone or not visit.complete:
                 told.left()
             raise
         except asyncio.CancelledError:
-            if visit.complete:
-                raise
-            if not visit.cut or visit.gone:
+            if visit.gone or not (visit.cut or visit.complete):
                 told.left()
+            if visit.gone or visit.complete or not visit.cut:
                 raise
             await send_problem(visit, told, Problem(503, "stopping", "Nexus is stopping"), journey)
         except Exception as error:

@@ -133,7 +133,11 @@ class Dispatcher:
             if opened is not None:
                 return opened
             if len(journey.attempts) >= self.limits.max_attempts or self._out_of_time(journey):
-                raise verdict.all_failed(journey.plan, journey.attempts, journey.retry_after)
+                raise self._all_failed(journey, journey.plan)
+
+    def _all_failed(self, journey: Journey, plan: Plan | None) -> Problem:
+        needs = (*journey.request.needs, journey.request.task)
+        return verdict.all_failed(plan, journey.attempts, needs, journey.retry_after)
 
     def _out_of_time(self, journey: Journey) -> bool:
         """Whether the deadline that all attempts share has passed: another pair could only be blamed for it."""
@@ -187,7 +191,7 @@ class Dispatcher:
 
     def _give_up(self, journey: Journey, plan: Plan, code: str | None = None) -> Problem:
         if journey.attempts:
-            return verdict.all_failed(plan, journey.attempts, journey.retry_after)
+            return self._all_failed(journey, plan)
         if not plan.objections:
             return self._unknown(journey)
         return verdict.no_choice(plan, self.clock.now(), len(self.waiting), code)

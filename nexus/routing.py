@@ -175,6 +175,8 @@ def _described(pipeline: Pipeline, request: Request, leg: Leg, payload: Payload,
     try:
         for name, describe in pipeline.describe:  # noqa: B007 - the handler below names it
             asked = describe(request, leg, payload, known)
+            if not isinstance(asked, Demand):
+                raise TypeError(f"it must return a Demand, not {asked!r}")
             if asked is not NO_DEMAND:
                 demand = asked if demand is NO_DEMAND else demand & asked
     except Exception as error:

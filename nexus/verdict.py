@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import Any
 
 from nexus.errors import Problem
@@ -76,8 +76,8 @@ def no_backends() -> Problem:
     )
 
 
-def all_failed(plan: Plan | None, attempts: Sequence[Attempt], retry_after: float | None) -> Problem:
-    """Every attempt failed: 400 if no pair can do it, 504 if all timed out, 429 if all were 429, else 502; what each backend
+def all_failed(plan: Plan | None, attempts: Sequence[Attempt], needs: Container[str], retry_after: float | None) -> Problem:
+    """Every attempt failed: 400 if no pair has what it `needs`, 504 if all timed out, 429 if all were 429, else 502; what each backend
     answered is in the message."""
     story = "; ".join(f"{a.backend} ({a.model}): {a.message or a.code}" for a in attempts)
     context = {
@@ -86,7 +86,7 @@ def all_failed(plan: Plan | None, attempts: Sequence[Attempt], retry_after: floa
         ],
         **_context(plan, None),
     }
-    if plan is not None and _nobody_can(plan, attempts):
+    if plan is not None and _nobody_can(plan, attempts, needs):
         return Problem(400, "capability_mismatch", f"no backend can do what this request needs: {story}", context=context)
     if all(a.outcome == "timeout" for a in attempts):
         return Problem(504, "all_attempts_timed_out", f"no backend answered in time: {story}", context=context)
@@ -97,16 +97,23 @@ def all_failed(plan: Plan | None, attempts: Sequence[Attempt], retry_after: floa
     return Problem(502, "all_attempts_failed", f"no backend answered: {story}", context=context)
 
 
-def _nobody_can(plan: Plan, attempts: Sequence[Attempt]) -> bool:
-    """Whether every pair that was asked said that it lacks something, and every other one is known never to be able to."""
+def _nobody_can(plan: Plan, attempts: Sequence[Attempt], needs: Container[str]) -> bool:
+    """Whether every pair that was asked said that it lacks something needed, and every other one is known never to be able to."""
     asked = {(a.backend, a.model) for a in attempts}
-    others = [c for c in plan.choices if (c.candidate.backend, c.candidate.model) not in asked]
-    pairs = [found for found in _by_pair(plan.objections) if (found[0].candidate.backend, found[0].candidate.model) not in asked]
+    unasked = [c for c in plan.choices if (c.candidate.backend, c.candidate.model) not in asked]
+    unseen = plan.choices and plan.choices[0].ask.leg.index < plan.legs[-1].index  # a plan ends at the first leg with a choice
+    others = [found for found in _by_pair(plan.objections) if (found[0].candidate.backend, found[0].candidate.model) not in asked]
     return (
-        not others
-        and all(a.outcome == "rejected" and a.code.startswith("no_") for a in attempts)
-        and all(any(o.refusal.kind is RefusalKind.NEVER for o in found) for found in pairs)
+        not (unasked or unseen)
+        and all(_lacks(attempt, needs) for attempt in attempts)
+        and all(any(o.refusal.kind is RefusalKind.NEVER for o in found) for found in others)
     )
+
+
+def _lacks(attempt: Attempt, needs: Container[str]) -> bool:
+    """Whether the server said that it lacks what the request needs; of a key or an account it may say as much in the same words."""
+    lack = attempt.code.removeprefix("no_")
+    return attempt.outcome == "rejected" and attempt.status not in (401, 403) and lack != attempt.code and lack in needs
 
 
 def reasons_header(plan: Plan) -> str:

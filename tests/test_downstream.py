@@ -13,8 +13,9 @@ import nexus.downstream.connection
 import nexus.downstream.listener
 import nexus.downstream.visit
 import nexus.server
-from nexus.downstream.head import read_head
+from nexus.downstream.head import Head, read_head
 from nexus.downstream.text import head_of
+from nexus.downstream.visit import SMALL_BYTES, DirectVisit
 from nexus.keys import new_key
 from nexus.testing import Hang, Respond, until
 
@@ -35,6 +36,7 @@ NOT_PLAIN = {
     "another length": b"Content-Length: 6\r\n",
     "folded": b"X-A: a\r\n b\r\n",
     "no header": b"X-A\r\n",
+    "another host": b"Host: evil.example\r\n",
     "very many headers": b"X-A: a\r\n" * 130,
 }
 
@@ -225,6 +227,53 @@ async def test_a_stop_while_a_slow_client_takes_its_answer_gives_no_second_one(t
             assert (await line.hear()).status == 400
         await until(lambda: house.ledger.answered)
         assert (house.ledger.answered[0].status, house.ledger.answered[0].outcome) == (200, "ok")
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_who_leaves_before_all_of_a_complete_answer_was_taken_has_left(tmp_path, way):
+    async with tiny() as up, open_house(tmp_path, up, way=way) as house:
+        up.on(CHAT, Respond(json={"choices": [], "text": "x" * 8_000_000}), method="POST")
+        async with house.line() as line:
+            await line.ask()
+            await line.reader.readuntil(b"\r\n\r\n")
+        await until(lambda: house.ledger.answered)
+        assert house.ledger.answered[0].outcome == "client_left"
+        assert house.ledger.outcomes == ["left"]
+
+
+async def test_a_large_answer_leaves_behind_those_that_were_posted(tmp_path, kept):
+    async with tiny() as up, open_house(tmp_path, up) as house, house.line() as line:
+        await line.ask()
+        assert (await line.hear()).status == 200
+        (listener,) = house.listeners
+        listener.outbox.company += 2
+        kept[-1].post(b"first,")
+        visit = DirectVisit(kept[-1], Head("/", "", {}, 0), "", b"", lambda: 0.0)
+        await visit.whole(200, {}, b"x" * SMALL_BYTES)
+        listener.outbox.company -= 2
+        assert (await line.reader.readexactly(14)) == b"first,HTTP/1.1"
+
+
+async def test_a_request_behind_one_that_was_cut_is_not_forgotten(tmp_path, kept):
+    async with tiny() as up, open_house(tmp_path, up) as house, house.line() as line:
+        up.on(CHAT, Respond(json={"choices": [], "text": "x" * 8_000_000}), method="POST")
+        await line.ask()
+        await line.reader.readuntil(b"\r\n\r\n")
+        await line.ask()
+        await until(lambda: kept[-1]._held)
+        for watch in house.watches:
+            watch.cut()
+        with contextlib.suppress(ConnectionError):
+            await line.reader.read()
+        assert not len(house.listeners[0])
+
+
+@pytest.mark.parametrize("hosts", [b"", b"Host: localhost\r\nHost: evil.example\r\n"], ids=["none", "two"])
+async def test_a_request_names_one_host(tmp_path, hosts):
+    async with tiny() as up, open_house(tmp_path, up) as house, house.line() as line:
+        await line.say(post().replace(b"Host: localhost\r\n", hosts))
+        got = await line.hear()
+        assert (got.status, got.error["code"]) == (400, "malformed_http")
 
 
 async def test_what_a_refused_client_goes_on_to_send_is_not_kept(tmp_path, kept):

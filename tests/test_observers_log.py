@@ -1,5 +1,6 @@
 """The request log: what a line says, what it never says, and that nobody can forge one."""
 
+import asyncio
 import io
 import json
 import logging
@@ -12,7 +13,7 @@ from nexus.observers import log
 from nexus.observers.format import FLUSH_LINES, HANDLER, LineHandler, plain, setup_logging
 from nexus.observers.line import clip
 from nexus.observers.log import RequestLog
-from nexus.testing import FakeClock
+from nexus.testing import FakeClock, until
 
 REQUEST = Request(id="req-1", dialect="openai", task="chat", model="gpt-4o", key="laptop", headers={"x-secret": "sk-very-secret"})
 GPU = Candidate(backend="gpu", kind="ollama", model="llama3:70b", name="llama3", zone=Zone.RESTRICTED)
@@ -234,6 +235,48 @@ async def test_lines_that_are_no_warnings_are_written_together(out):
     assert len(out.getvalue().splitlines()) == 4 + FLUSH_LINES
     handler.flush()
     assert len(out.getvalue().splitlines()) == 4 + FLUSH_LINES
+
+
+def test_one_loop_after_another_and_none_between(out):
+    handler = LineHandler(out)
+
+    async def told(line: str) -> None:
+        handler.put(line)
+
+    async def told_and_waited(line: str) -> None:
+        handler.put(line)
+        await until(lambda: line in out.getvalue())
+
+    asyncio.run(told("the first loop ends before it is time"))
+    handler.put("no loop runs")
+    assert out.getvalue().splitlines() == ["the first loop ends before it is time", "no loop runs"]
+    asyncio.run(told_and_waited("the second"))
+
+
+def test_a_stream_that_does_not_take_every_character_loses_no_line():
+    kept = io.BytesIO()
+    stream = io.TextIOWrapper(kept, encoding="ascii")
+    handler = LineHandler(stream)
+    handler.put("good")
+    handler.put("café", at_once=True)
+    stream.flush()
+    assert kept.getvalue().splitlines() == [b"good", rb"caf\xe9"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, BrokenPipeError, ValueError])
+def test_a_warning_that_cannot_be_written_stops_nothing(error):
+    class Broken(io.StringIO):
+        def write(self, text):
+            raise error
+
+    logger = logging.getLogger("nexus.broken")
+    logger.addHandler(LineHandler(Broken()))
+    logger.propagate = False
+    try:
+        logger.warning("lost")
+    finally:
+        logger.handlers.clear()
+        logger.propagate = True
 
 
 def test_a_stream_that_nobody_reads_any_more_stops_nothing():

@@ -45,7 +45,7 @@ class Connection:
     def post(self, data: bytes) -> None:
         self.posted.append(data)
 
-    def write(self, data: bytes) -> None:
+    def write_behind(self, data: bytes) -> None:
         self.written.append(data)
 
 

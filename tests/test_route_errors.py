@@ -179,6 +179,33 @@ async def test_what_every_backend_says_it_cannot_do_is_told_so_from_the_first_ti
             assert (again.status, again.error["code"], again.nexus("Attempts")) == (400, "capability_mismatch", "0")
 
 
+@pytest.mark.parametrize(
+    ("status", "said", "wanted"),
+    [
+        (403, "your plan does not support tools", {"tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}]}),
+        (401, "this key is not an embedding key", {}),
+        (404, "this endpoint does not support image generation models", {}),
+    ],
+)
+async def test_words_about_a_key_or_about_what_nobody_asked_for_are_no_lack(nexus_gateway, status, said, wanted):
+    async with openai_server() as a:
+        gateway = await settled(await nexus_gateway(fleet(a_backend("a", a))))
+        a.next(Respond(status, json={"error": {"message": said}}), path=CHAT)
+        answer = await ask(gateway, **wanted)
+        assert (answer.status, answer.error["code"]) == (502, "all_attempts_failed")
+
+
+async def test_a_fallback_that_was_not_looked_at_might_have_been_able(nexus_gateway):
+    async with openai_server(["tiny", "spare"]) as a:
+        routing = {"max_attempts": 1, "fallbacks": {"tiny": ["spare"]}}
+        gateway = await settled(await nexus_gateway(fleet(a_backend("a", a), routing=routing)))
+        a.next(LACKS, path=CHAT)
+        wanted = {"tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}]}
+        assert (await ask(gateway, **wanted)).status == 502
+        again = await ask(gateway, **wanted)
+        assert (again.status, again.nexus("Fallback-Model")) == (200, "spare")
+
+
 async def test_who_was_not_asked_might_have_been_able(nexus_gateway):
     async with openai_server() as a, openai_server() as b:
         config = fleet(a_backend("a", a), a_backend("b", b), routing={"max_attempts": 1})

@@ -48,11 +48,13 @@ def command(file: Path | None, log_format: str, log_level: str, as_json: bool, *
 
     config, catalog = load(file, env=os.environ, flags=flags(**given))
     log_format = "json" if as_json else log_format
-    setup_logging(log_format, log_level, sys.stderr)
+    handler = setup_logging(log_format, log_level, sys.stderr)
     try:
         asyncio.run(run(config, catalog, greeted=log_format == "pretty"))
     except asyncio.CancelledError:
         raise Failure("stopped at once, as asked; requests under way were cut off") from None
+    finally:
+        handler.flush()  # before the last words
 
 
 def flags(*, host: str | None, port: int | None, insecure: bool, no_discovery: bool, state_dir: Path | None) -> dict[str, Any]:

@@ -83,6 +83,11 @@ class Connection(asyncio.BufferedProtocol):
             raise ConnectionResetError("the client is gone")
         self.transport.write(data)
 
+    def write_behind(self, data: bytes) -> None:
+        """Write it after all that has been posted.  Raises ConnectionError where the client has gone."""
+        self._host.outbox.flush()
+        self.write(data)
+
     def post(self, data: bytes) -> None:
         """Write what is small and complete, perhaps together with others.  Raises ConnectionError where the client has gone."""
         if self.transport.is_closing():
@@ -210,6 +215,8 @@ class Connection(asyncio.BufferedProtocol):
                 self._next = None
         finally:
             self.task = self._next = None
+            if self._visit is not None:  # taken, and now nobody answers it
+                self.transport.abort()
 
     async def _serve(self, visit: DirectVisit) -> None:
         assert self._answer is not None

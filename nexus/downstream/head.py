@@ -32,7 +32,7 @@ class Head:
 
 
 def read_head(data: bytes) -> Head | None:
-    """The head in `data`, which ends with its empty line; None for one that is not a plain HTTP/1.1 `POST` with a length."""
+    """The head in `data`, which ends with its empty line; None for one that is not a plain HTTP/1.1 `POST` with one host and a length."""
     text = data.decode("utf-8", "surrogateescape")
     found = _HEAD.fullmatch(text)
     if found is None:
@@ -44,7 +44,7 @@ def read_head(data: bytes) -> Head | None:
     length = headers.get("content-length", "")
     if not _LENGTH.fullmatch(length) or not _NOT_PLAIN.isdisjoint(headers):
         return None
-    if headers.get("connection", "keep-alive").lower() != "keep-alive":
+    if headers.get("connection", "keep-alive").lower() != "keep-alive" or "," in headers.get("host", ","):
         return None
     path, _, query = found[1].partition("?")
     return Head(path, query, headers, int(length))

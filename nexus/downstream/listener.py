@@ -31,6 +31,7 @@ class Listener:
         self.outbox = Outbox()
         self._connections: set[Connection] = set()
         self.loop = asyncio.get_running_loop()
+        self._closing = False
         self._none = asyncio.Event()
         self._none.set()
         self._server: asyncio.Server | None = None
@@ -55,6 +56,7 @@ class Listener:
 
     async def close(self, seconds: float) -> None:
         """Take no more connections, and end those that are open; what is complete has `seconds` to leave."""
+        self._closing = True
         if self._server is not None:
             self._server.close()
         self.outbox.flush()
@@ -74,6 +76,8 @@ class Listener:
     def opened(self, connection: Connection) -> None:
         self._connections.add(connection)
         self._none.clear()
+        if self._closing:
+            connection.transport.abort()
 
     def closed(self, connection: Connection) -> None:
         self._connections.discard(connection)

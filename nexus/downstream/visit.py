@@ -70,7 +70,7 @@ class DirectVisit(Visit):
         self._check()
         head = head_of(status, headers, "Transfer-Encoding: chunked\r\n")
         self._began = True
-        self._connection.write(head)
+        self._connection.write_behind(head)
         if self._connection.full:
             await self._connection.drained()
 
@@ -82,7 +82,8 @@ class DirectVisit(Visit):
 
     async def end(self) -> None:
         self._check()
-        self._finish(b"0\r\n\r\n", small=False)
+        self._connection.write(b"0\r\n\r\n")
+        self.complete = True
         if self._connection.full:
             await self._connection.drained()
 
@@ -91,7 +92,11 @@ class DirectVisit(Visit):
         unread = self._missing > 0  # what comes next is no request
         close = "Connection: close\r\n" if unread else ""
         data = head_of(status, headers, f"{close}Content-Length: {len(body)}\r\n") + body
-        self._finish(data, small=len(data) <= SMALL_BYTES and not self.behind)
+        if len(data) <= SMALL_BYTES and not self.behind:
+            self._connection.post(data)
+        else:
+            self._connection.write_behind(data)
+        self.complete = True
         self.last = unread
         if self._connection.full:
             await self._connection.drained()
@@ -99,14 +104,6 @@ class DirectVisit(Visit):
     def _check(self) -> None:
         if self.complete:
             raise RuntimeError("the answer is complete")
-
-    def _finish(self, data: bytes, *, small: bool) -> None:
-        """Write the last of the answer; what is small may leave together with others."""
-        if small:
-            self._connection.post(data)
-        else:
-            self._connection.write(data)
-        self.complete = True
 
     # ---- how it ends otherwise
 

@@ -7,6 +7,7 @@ terminal or pass for another record.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 from typing import Any, TextIO
@@ -64,46 +65,49 @@ class LineHandler(logging.StreamHandler[TextIO]):
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
         self._lines: list[str] = []
-        self._later: asyncio.TimerHandle | None = None
+        self._due_in: asyncio.AbstractEventLoop | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            line = self.format(record)
+            self.put(self.format(record), at_once=record.levelno >= logging.WARNING)
         except Exception:
             self.handleError(record)
-            return
-        self.put(line, at_once=record.levelno >= logging.WARNING)
 
     def put(self, line: str, *, at_once: bool = False) -> None:
         """Write a line, soon or at once."""
         self._lines.append(line + self.terminator)
-        if at_once or len(self._lines) >= FLUSH_LINES or (self._later is None and not self._soon()):
+        if at_once or len(self._lines) >= FLUSH_LINES or not self._soon():
             self.flush()
 
     def _soon(self) -> bool:
         """Flush a little later; False where no event loop runs here."""
-        try:
-            self._later = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self.flush)
-        except RuntimeError:
-            return False
+        if self._due_in is None or self._due_in.is_closed():
+            try:
+                loop = asyncio.get_running_loop()
+            except RuntimeError:
+                return False
+            loop.call_later(FLUSH_SECONDS, self._due)
+            self._due_in = loop
         return True
+
+    def _due(self) -> None:
+        self._due_in = None
+        self.flush()
 
     def flush(self) -> None:
         """Write what waits.  What cannot be written is lost: a log that nobody takes must not stop what it tells of."""
-        if self._later is not None:
-            self._later.cancel()
-            self._later = None
-        self.acquire()
-        try:
+        with self.lock or contextlib.nullcontext(), contextlib.suppress(Exception):
             waiting = self._lines[:]
             del self._lines[: len(waiting)]  # never another list: a line from another thread may be on its way into this one
             if waiting:
-                self.stream.write("".join(waiting))
+                self._write(waiting)
             super().flush()
-        except (OSError, ValueError):
-            pass
-        finally:
-            self.release()
+
+    def _write(self, lines: list[str]) -> None:
+        try:
+            self.stream.write("".join(lines))
+        except UnicodeError:  # not every stream takes every character
+            self.stream.write("".join(lines).encode("ascii", "backslashreplace").decode("ascii"))
 
 
 class JsonFormatter(logging.Formatter):
