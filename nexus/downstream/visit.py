@@ -13,6 +13,7 @@ from nexus.visit import Visit
 if TYPE_CHECKING:
     from nexus.downstream.connection import Connection
 
+OVER = "the answer is complete"
 SMALL_BYTES = 32 * 1024  # well below what asyncio holds back before it makes a writer wait
 
 
@@ -75,10 +76,12 @@ class DirectVisit(Visit):
             await self._connection.drained()
 
     async def write(self, data: bytes) -> None:
-        self._check()
-        self._connection.write(b"%x\r\n%b\r\n" % (len(data), data))
-        if self._connection.full:
-            await self._connection.drained()
+        connection = self._connection
+        if self.complete:
+            raise RuntimeError(OVER)
+        connection.write(b"%x\r\n%b\r\n" % (len(data), data))
+        if connection.full:
+            await connection.drained()
 
     async def end(self) -> None:
         self._check()
@@ -103,7 +106,7 @@ class DirectVisit(Visit):
 
     def _check(self) -> None:
         if self.complete:
-            raise RuntimeError("the answer is complete")
+            raise RuntimeError(OVER)
 
     # ---- how it ends otherwise
 
