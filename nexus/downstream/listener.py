@@ -42,7 +42,7 @@ class Listener:
 
     async def bind(self, host: str, port: int) -> tuple[str, int]:
         """Listen; the address that was bound.  Raises OSError where it cannot be had."""
-        self._server = await asyncio.get_running_loop().create_server(lambda: Connection(self), host, port, backlog=BACKLOG)
+        self._server = await self.loop.create_server(lambda: Connection(self), host, port, backlog=BACKLOG)
         bound = self._server.sockets[0].getsockname()
         return bound[0], bound[1]
 
