@@ -13,7 +13,7 @@ import nexus.downstream.connection
 import nexus.downstream.listener
 import nexus.downstream.visit
 import nexus.server
-from nexus.downstream.head import Head, read_head
+from nexus.downstream.head import MOST_KNOWN, Head, Heads, read_head
 from nexus.downstream.text import head_of
 from nexus.downstream.visit import SMALL_BYTES, DirectVisit
 from nexus.keys import new_key
@@ -79,6 +79,53 @@ def test_so_is_one_without_a_length_that_is_a_number(length):
 )
 def test_so_is_another_line_than_that_of_a_post(line):
     assert read_head((PLAIN % b"").replace(b"POST /v1/chat/completions HTTP/1.1", line)) is None
+
+
+LENGTHS = (b"5", b"17", b"000", b"9" * 15, b"9" * 16, b"", b"+5", b"5, 5", b"5 ", "٥".encode())
+ODD_HEADS = {
+    **NOT_PLAIN,
+    "more of them": b"X-A: a\r\nX-B: gr\xc3\xbcn\r\nAuthorization: Bearer secret\r\n",
+    "an empty length before": b"Content-Length: \r\n",
+    "the same length again": b"content-length: 5\r\n",
+    "a length in a value": b"X-A: Content-Length: 5\r\n",
+    "a zero byte": b"X-A: \0\r\n",
+}
+
+
+@pytest.mark.parametrize("header", ODD_HEADS.values(), ids=ODD_HEADS)
+@pytest.mark.parametrize("form", [b"Content-Length: %b", b"content-length: %b", b"Content-Length:%b", b"CONTENT-LENGTH: %b"])
+def test_a_head_that_has_come_before_is_read_as_if_it_had_not(form, header):
+    heads = Heads()
+    for before, after in ((header, b""), (b"", header)):
+        for length in (*LENGTHS, *LENGTHS):
+            data = b"POST /v1/chat/completions?a=b HTTP/1.1\r\n%bHost: localhost\r\n%b\r\n%b\r\n" % (before, form % length, after)
+            assert heads.read(data) == read_head(data)
+
+
+def test_what_is_made_of_a_head_changes_no_later_one():
+    heads = Heads()
+    data = PLAIN % b"Authorization: Bearer secret\r\n"
+    for _ in range(3):
+        head = heads.read(data)
+        assert head is not None
+        assert head.headers["authorization"] == "Bearer secret"
+        head.headers.clear()
+
+
+def test_heads_are_forgotten_and_never_very_many(monkeypatch):
+    read = []
+    monkeypatch.setattr("nexus.downstream.head.read_head", lambda data: (read.append(data), read_head(data))[1])
+    heads = Heads()
+    several = [PLAIN % b"X-A: %d\r\n" % number for number in range(MOST_KNOWN + 1)]
+    for data in several:
+        heads.read(data)
+    assert len(heads) == 1
+    for data in (several[-1], several[-1].replace(b" 5\r\n", b" 6\r\n"), several[0]):
+        heads.read(data)
+    assert len(heads) == 2
+    assert len(read) == MOST_KNOWN + 2
+    heads.forget()
+    assert len(heads) == 0
 
 
 @pytest.mark.parametrize("value", ["a\r\nX-Evil: 1", "a\nb", "a\rb", "a\0b"])

@@ -10,8 +10,8 @@ import pytest
 
 from nexus.api import Answered, Attempt, Candidate, Claimed, Request, Usage, Zone
 from nexus.observers import log
-from nexus.observers.format import FLUSH_LINES, HANDLER, LineHandler, plain, setup_logging
-from nexus.observers.line import clip
+from nexus.observers.format import FLUSH_LINES, HANDLER, LineHandler, setup_logging
+from nexus.observers.line import clip, plain
 from nexus.observers.log import RequestLog
 from nexus.testing import FakeClock, until
 
@@ -198,14 +198,18 @@ class Elsewhere(logging.Handler):
         self.records.append(record)
 
 
+@pytest.mark.parametrize("event", ["answered", "odd"])
+@pytest.mark.parametrize("format", ["json", "pretty"])
 @pytest.mark.parametrize("name", ["nexus.request", "nexus", ""])
-def test_who_else_listens_gets_a_whole_record_and_our_line_stays_the_same(out, name):
-    alone = json.loads(seen(out, "json", ANSWERED))
-    out.truncate(0)
+def test_who_else_listens_gets_a_whole_record_and_our_line_stays_the_same(out, name, format, event):
+    event = {"answered": ANSWERED, "odd": attrs.evolve(ANSWERED, request=attrs.evolve(REQUEST, model=INJECTION))}[event]
+    alone = seen(out, format, event)
+    out.seek(0)
+    out.truncate()
     logger, elsewhere = logging.getLogger(name), Elsewhere()
     logger.addHandler(elsewhere)
     try:
-        beside = json.loads(seen(out, "json", ANSWERED).lstrip("\0"))
+        beside = seen(out, format, event)
     finally:
         logger.removeHandler(elsewhere)
     (record,) = elsewhere.records

@@ -20,7 +20,7 @@ from nexus.config import Config
 from nexus.config.checks import loopback
 from nexus.gateway import Gateway
 from nexus.model import CHAT, Candidate, Health
-from nexus.observers.format import plain
+from nexus.observers.line import plain
 from nexus.pairs import Standing
 
 LOG = logging.getLogger("nexus")

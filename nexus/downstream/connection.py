@@ -7,7 +7,7 @@ import socket
 from collections.abc import Awaitable, Callable
 from typing import Protocol, cast
 
-from nexus.downstream.head import Head, read_head
+from nexus.downstream.head import Head, Heads
 from nexus.downstream.visit import DirectVisit
 from nexus.outbox import Outbox
 
@@ -27,6 +27,7 @@ class Host(Protocol):
 
     loop: asyncio.AbstractEventLoop
     scratch: memoryview
+    heads: Heads
     outbox: Outbox
 
     def now(self) -> float: ...
@@ -182,7 +183,7 @@ class Connection(asyncio.BufferedProtocol):
     def _take(self, end: int) -> None:
         """The head is complete: begin to answer, with as much of the body as has come."""
         held = self._held
-        head = read_head(held[:end]) if end <= MAX_HEAD_BYTES and held.startswith(POST) else None
+        head = self._host.heads.read(held[:end]) if end <= MAX_HEAD_BYTES and held.startswith(POST) else None
         answer = self._host.admit(head) if head is not None else None
         if head is None or answer is None:
             self._hand_over()

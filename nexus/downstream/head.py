@@ -16,6 +16,8 @@ _HEAD = re.compile(rf"POST ({_TARGET}) HTTP/1\.1\r\n(?:{_NAME}:{_VALUE}\r\n)*+\r
 _MOST_LINES = 128  # as many as aiohttp takes
 _AFTER_TARGET = len(" HTTP/1.1\r\n")
 _LENGTH = re.compile(r"[0-9]{1,15}")
+_LENGTH_LINE = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: ([0-9]{1,15})\r\n")
+MOST_KNOWN = 256
 # how a body is framed or coded, or a connection used, in other ways than the plain one
 _NOT_PLAIN = frozenset({"transfer-encoding", "content-encoding", "expect", "upgrade", "trailer"})
 
@@ -29,6 +31,41 @@ class Head:
     query: str
     headers: dict[str, str]
     length: int
+
+
+class Heads:
+    """Reads heads, and keeps those it has read for a little while: a client sends the same head again and again, but for the length.
+
+    Who keeps one has to `forget` soon: credentials are among what is kept.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, Head] = {}
+
+    def __len__(self) -> int:
+        """How many are kept."""
+        return len(self._known)
+
+    def read(self, data: bytes) -> Head | None:
+        """As `read_head`."""
+        found = _LENGTH_LINE.search(data)
+        if found is None:
+            return read_head(data)
+        start, end = found.span(1)
+        rest = b"%b\0%b" % (data[:start], data[end:])  # no head holds a zero byte: two of the same rest differ in these digits only
+        known = self._known.get(rest)
+        if known is None:
+            known = read_head(data)
+            if known is None:
+                return None
+            if len(self._known) >= MOST_KNOWN:
+                self._known.clear()
+            self._known[rest] = known
+        length = found[1].decode()
+        return Head(known.path, known.query, {**known.headers, "content-length": length}, int(length))
+
+    def forget(self) -> None:
+        self._known.clear()
 
 
 def read_head(data: bytes) -> Head | None:

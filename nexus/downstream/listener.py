@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable
 
 from nexus.downstream.connection import Answer, Connection
-from nexus.downstream.head import Head
+from nexus.downstream.head import Head, Heads
 from nexus.outbox import Outbox
 
 LOG = logging.getLogger("nexus")
@@ -28,6 +28,7 @@ class Listener:
         self.ordinary = ordinary
         self.now = now
         self.scratch = memoryview(bytearray(SCRATCH_BYTES))
+        self.heads = Heads()
         self.outbox = Outbox()
         self._connections: set[Connection] = set()
         self.loop = asyncio.get_running_loop()
@@ -50,6 +51,7 @@ class Listener:
         """Look for silent clients until cancelled: one look over all, not a timer for each."""
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
+            self.heads.forget()
             now = self.now()
             for connection in tuple(self._connections):
                 connection.check(now)

@@ -6,6 +6,7 @@ terminal or pass for another record.
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import contextlib
 import json
@@ -14,7 +15,7 @@ from typing import Any, TextIO
 
 import msgspec
 
-from nexus.observers.line import Line
+from nexus.observers.line import Line, plain
 from nexus.observers.render import iso
 
 REQUESTS = "nexus.request"
@@ -110,7 +111,15 @@ class LineHandler(logging.StreamHandler[TextIO]):
             self.stream.write("".join(lines).encode("ascii", "backslashreplace").decode("ascii"))
 
 
-class JsonFormatter(logging.Formatter):
+class RequestFormatter(logging.Formatter, abc.ABC):
+    """How a record looks, and how one of a request does, which needs no record for that."""
+
+    @abc.abstractmethod
+    def request(self, seconds: float, line: Line) -> str:
+        """What `format` makes of the record of a request; `seconds` since the epoch."""
+
+
+class JsonFormatter(RequestFormatter):
     """One JSON object per record: time, level, logger, and the record's fields or its message."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -121,14 +130,26 @@ class JsonFormatter(logging.Formatter):
             entry["exception"] = self.formatException(record.exc_info)
         return _encode(entry)
 
-
-def request_json(seconds: float, line: Line) -> str:
-    """What a JsonFormatter makes of the record of a request, without the record."""
-    return f'{{"time":"{iso(seconds)}","level":"info","logger":"{REQUESTS}",{_encode(line)[1:]}'
+    def request(self, seconds: float, line: Line) -> str:
+        return f'{{"time":"{iso(seconds)}","level":"info","logger":"{REQUESTS}",{_encode(line)[1:]}'
 
 
-def lines_of(logger: logging.Logger) -> LineHandler | None:
-    """The handler that writes all that this logger says as JSON, where nobody else listens.  None where records are wanted."""
+class PrettyFormatter(RequestFormatter):
+    """Time, level, logger, message.  Further lines are indented, so that none can pass for a record of its own."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = record.getMessage()
+        if record.exc_info:
+            text = f"{text}\n{self.formatException(record.exc_info)}"
+        lines = [plain(line) for line in text.split("\n")]
+        return f"{iso(record.created)} {record.levelname:7} {record.name}: " + "\n    ".join(lines)
+
+    def request(self, seconds: float, line: Line) -> str:
+        return f"{iso(seconds)} {'INFO':7} {REQUESTS}: {line}"
+
+
+def lines_of(logger: logging.Logger) -> tuple[LineHandler, RequestFormatter] | None:
+    """The handler that writes all that this logger says, and how, where nobody else listens.  None where records are wanted."""
     if logger.filters:
         return None
     alone: logging.Handler | None = None
@@ -139,7 +160,9 @@ def lines_of(logger: logging.Logger) -> LineHandler | None:
                 return None
             alone = handler
         at = at.parent if at.propagate else None
-    return alone if type(alone) is LineHandler and type(alone.formatter) is JsonFormatter else None
+    if type(alone) is LineHandler and isinstance(alone.formatter, RequestFormatter):
+        return alone, alone.formatter
+    return None
 
 
 def _encode(entry: dict[str, Any] | Line) -> str:
@@ -148,21 +171,3 @@ def _encode(entry: dict[str, Any] | Line) -> str:
     except UnicodeEncodeError:  # half of a surrogate pair
         return _encode_ascii(entry)
     return line.decode("ascii") if line.isascii() else _encode_ascii(entry)
-
-
-class PrettyFormatter(logging.Formatter):
-    """Time, level, logger, message.  Further lines are indented, so that none can pass for a record of its own."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        text = record.getMessage()
-        if record.exc_info:
-            text = f"{text}\n{self.formatException(record.exc_info)}"
-        lines = [plain(line) for line in text.split("\n")]
-        return f"{iso(record.created)} {record.levelname:7} {record.name}: " + "\n    ".join(lines)
-
-
-def plain(text: str) -> str:
-    """The text with everything escaped that a terminal or a log reader would act upon."""
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)

@@ -1,4 +1,4 @@
-"""One answered request on one line: what the log and the live feed say of it.  How a line is written is in `format`.
+"""One answered request on one line: what the log and the live feed say of it.  How a line gets into a log is in `format`.
 
 Names, numbers and codes only.  Names that are longer than any honest one are cut.
 """
@@ -15,7 +15,7 @@ LONGEST = 200
 
 
 class Line(msgspec.Struct, gc=False):
-    """Its facts, in the order in which they are said.
+    """Its facts, in the order in which they are said; as text, one readable line.
 
     Every request makes one, and a struct is made and written in half the time of a dictionary.
     """
@@ -48,6 +48,32 @@ class Line(msgspec.Struct, gc=False):
             del facts["met"]
         return facts
 
+    def __str__(self) -> str:
+        code = f" {self.code}" if self.code else ""
+        on = f" on {self.backend} ({self.zone})" if self.backend else ""
+        reason = f" {self.reason}" if self.reason else ""
+        attempts = f" {self.attempts} attempts" if self.attempts > 1 else ""
+        met = f" ({', '.join(self.met)})" if self.met else ""
+        queued = f" queued {self.queue_ms:.0f} ms," if self.queue_ms else ""
+        first = f" first byte {self.first_byte_ms:.0f} ms," if self.first_byte_ms is not None else ""
+        key = f" key {self.key}" if self.key else ""
+        return plain(
+            f"{self.status} {self.outcome}{code} {self.dialect}/{self.task}{self._models()}{on}{reason}{attempts}{met}"
+            f"{queued}{first} total {self.total_ms:.0f} ms{self._spent()}{key} [{self.id}]"
+        )
+
+    def _models(self) -> str:
+        asked, answered = self.model, self.answered_model
+        if answered is None or answered == asked:
+            return asked and f" {asked}"
+        return f" {asked} → {answered}"
+
+    def _spent(self) -> str:
+        if self.tokens_source == "unknown":
+            return ""
+        cost = "" if self.cost_usd is None else f", ${self.cost_usd:.4f}"
+        return f" {self.input_tokens}+{self.output_tokens} tokens {self.tokens_source}{cost}"
+
 
 def line_of(event: Answered) -> Line:
     request, candidate, usage = event.request, event.candidate, event.usage
@@ -79,6 +105,13 @@ def line_of(event: Answered) -> Line:
 def clip(text: str) -> str:
     """The text, cut where it is longer than any honest name."""
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+
+
+def plain(text: str) -> str:
+    """The text with everything escaped that a terminal or a log reader would act upon."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
 
 
 def milliseconds(seconds: float) -> float:

@@ -6,12 +6,11 @@ Names, numbers and codes only: never what was asked or answered, never a key (it
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 from nexus.api import Clock, Observer
 from nexus.model import Answered, Attempt, Event
-from nexus.observers.format import REQUESTS, lines_of, plain, request_json
-from nexus.observers.line import clip, line_of
+from nexus.observers.format import REQUESTS, lines_of
+from nexus.observers.line import Line, clip, line_of
 
 _log = logging.getLogger(REQUESTS)
 _new_record = logging.LogRecord.__new__
@@ -36,14 +35,15 @@ class RequestLog(Observer):
             met = [_met(attempt) for attempt in event.attempts if attempt.outcome != "ok"]
             if met:
                 line.met = met
-            if (lines := lines_of(_log)) is not None:
-                lines.put(request_json(now, line))
+            if (alone := lines_of(_log)) is not None:
+                handler, formatter = alone
+                handler.put(formatter.request(now, line))
             else:
-                _log.handle(self._record(now, line.json()))
+                _log.handle(self._record(now, line))
 
-    def _record(self, now: float, fields: dict[str, Any]) -> logging.LogRecord:
+    def _record(self, now: float, line: Line) -> logging.LogRecord:
         record = _new_record(logging.LogRecord)
-        record.__dict__ = {**self._same, "msg": _Line(fields), "created": now, "msecs": now % 1 * 1000, "fields": fields}
+        record.__dict__ = {**self._same, "msg": line, "created": now, "msecs": now % 1 * 1000, "fields": line.json()}
         return record
 
 
@@ -51,49 +51,3 @@ def _met(attempt: Attempt) -> str:
     """What one attempt that failed ran into: a code, or the status that the backend answered."""
     said = attempt.code if attempt.code not in ("", "status") else attempt.status or attempt.outcome
     return f"{clip(attempt.backend)}: {said}"
-
-
-class _Line:
-    """The facts as one readable line, made only if a formatter wants it."""
-
-    __slots__ = ("_fields",)
-
-    def __init__(self, fields: dict[str, Any]) -> None:
-        self._fields = fields
-
-    def __str__(self) -> str:
-        return plain(" ".join(part for part in self._parts() if part))
-
-    def _parts(self) -> list[str]:
-        facts = self._fields
-        return [
-            f"{facts['status']} {facts['outcome']}",
-            facts["code"] or "",
-            f"{facts['dialect']}/{facts['task']}",
-            self._models(),
-            f"on {facts['backend']} ({facts['zone']})" if facts["backend"] else "",
-            facts["reason"] or "",
-            f"{facts['attempts']} attempts" if facts["attempts"] > 1 else "",
-            f"({', '.join(facts['met'])})" if "met" in facts else "",
-            self._times(),
-            self._spent(),
-            f"key {facts['key']}" if facts["key"] else "",
-            f"[{facts['id']}]",
-        ]
-
-    def _models(self) -> str:
-        asked, answered = self._fields["model"], self._fields["answered_model"]
-        return asked if answered in (None, asked) else f"{asked} → {answered}"
-
-    def _times(self) -> str:
-        facts = self._fields
-        queued = f"queued {facts['queue_ms']:.0f} ms, " if facts["queue_ms"] else ""
-        first = f"first byte {facts['first_byte_ms']:.0f} ms, " if facts["first_byte_ms"] is not None else ""
-        return f"{queued}{first}total {facts['total_ms']:.0f} ms"
-
-    def _spent(self) -> str:
-        facts = self._fields
-        if facts["tokens_source"] == "unknown":
-            return ""
-        cost = f", ${facts['cost_usd']:.4f}" if facts["cost_usd"] is not None else ""
-        return f"{facts['input_tokens']}+{facts['output_tokens']} tokens {facts['tokens_source']}{cost}"
