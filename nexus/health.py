@@ -8,6 +8,8 @@ import attrs
 
 from nexus.model import Health
 
+MOST_SAMPLES = 1000
+
 
 @attrs.frozen(kw_only=True)
 class Limits:
@@ -28,7 +30,7 @@ class Pulse:
     through from then on, and the first that succeeds ends the ejection.
     """
 
-    __slots__ = ("_bad", "_ejections", "_good", "_limits", "_samples", "ejected_until", "health")
+    __slots__ = ("_bad", "_ejections", "_fine", "_good", "_limits", "_times", "ejected_until", "health")
 
     def __init__(self, limits: Limits) -> None:
         self.health = Health.UNKNOWN
@@ -36,7 +38,8 @@ class Pulse:
         self._limits = limits
         self._good = self._bad = 0
         self._ejections = 0
-        self._samples: deque[tuple[float, bool]] = deque(maxlen=1000)
+        self._times: deque[float] = deque(maxlen=MOST_SAMPLES)  # of the last exchanges, and which of them were fine
+        self._fine: deque[bool] = deque(maxlen=MOST_SAMPLES)
 
     def probed(self, ok: bool) -> None:
         """One probe ended."""
@@ -53,18 +56,20 @@ class Pulse:
         if ok and self.ejected_until:
             self.ejected_until = 0.0
             self._ejections = 0
-            self._samples.clear()
+            self._times.clear()
+            self._fine.clear()
         if self.ejected_until:
             if now >= self.ejected_until:  # the half-open trial failed
                 self._eject(now)
             return
-        self._samples.append((now, ok))
-        while self._samples and self._samples[0][0] < now - self._limits.window_seconds:
-            self._samples.popleft()
-        if not ok and len(self._samples) >= self._limits.min_samples:
-            failed = sum(1 for _, fine in self._samples if not fine)
-            if failed >= self._limits.failure_ratio * len(self._samples):
-                self._eject(now)
+        times, fine = self._times, self._fine
+        times.append(now)
+        fine.append(ok)
+        while times[0] < now - self._limits.window_seconds:
+            times.popleft()
+            fine.popleft()
+        if not ok and len(fine) >= self._limits.min_samples and fine.count(False) >= self._limits.failure_ratio * len(fine):
+            self._eject(now)
 
     def _eject(self, now: float) -> None:
         self.ejected_until = now + self._limits.eject_seconds * 2 ** min(self._ejections, 4)

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from nexus.api import Dialect, Endpoint, Facts
 from nexus.model import Attempt, Choice, Leg, Objection, Payload, Plan, Request
 
+NOTHING_TRIED: frozenset[tuple[str, str]] = frozenset()
+
 
 class Journey:
     """What has been tried, how long it took, what the last plan was.
@@ -56,7 +58,7 @@ class Journey:
         self.legs = legs
         self.allowed = allowed
         self.query = query
-        self.tried: frozenset[tuple[str, str]] = frozenset()
+        self.tried = NOTHING_TRIED
         self.attempts: list[Attempt] = []
         self.objections: list[Objection] = []
         self.plan: Plan | None = None

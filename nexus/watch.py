@@ -48,12 +48,15 @@ class Watch:
                 self._some.clear()
                 await self._some.wait()
             await asyncio.sleep(LOOK_SECONDS)
-            for visit in tuple(self._visits):
-                if visit.gone:
-                    visit.cancel()
+            self._cancel_those_gone()
             look += 1
             if look % 10 == 0:
                 self._keep_alive()
+
+    def _cancel_those_gone(self) -> None:
+        for visit in tuple(self._visits):
+            if visit.gone:
+                visit.cancel()
 
     def _keep_alive(self) -> None:
         now = self._now()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import socket
 
 import pytest
@@ -14,9 +15,11 @@ import nexus.downstream.listener
 import nexus.downstream.visit
 import nexus.server
 from nexus.downstream.head import MOST_KNOWN, Head, Heads, read_head
+from nexus.downstream.listener import TAKEN_AT_ONCE, Listener
 from nexus.downstream.text import head_of
 from nexus.downstream.visit import SMALL_BYTES, DirectVisit
 from nexus.keys import new_key
+from nexus.tasks import Tasks
 from nexus.testing import Hang, Respond, until
 
 from .wire import WAYS, open_house, tiny
@@ -455,3 +458,40 @@ async def test_a_failure_of_our_own_closes_the_connection_and_is_logged(tmp_path
         assert any("failed inside Nexus" in said for said in house.errors.said)
         house.errors.said.clear()
         assert (await house.post()).status == 200
+
+
+# ---------------------------------------------------------------- a rush
+
+
+@contextlib.asynccontextmanager
+async def open_listener():
+    """A listener that leaves everything to nobody, and its address."""
+    listener = Listener(lambda head: None, asyncio.Protocol, asyncio.get_running_loop().time)
+    address = await listener.bind("127.0.0.1", 0)
+    try:
+        yield listener, address
+    finally:
+        await listener.close(5)
+
+
+async def test_a_rush_is_taken_a_few_at_a_time_and_nobody_is_turned_away():
+    count = 10 * TAKEN_AT_ONCE
+    async with open_listener() as (listener, address):
+        with contextlib.ExitStack() as stack:
+            for _ in range(count):  # the loop does not run meanwhile: all of them wait
+                stack.enter_context(socket.create_connection(address, timeout=5))
+            before = 0
+            while len(listener) < count:
+                await asyncio.sleep(0)
+                assert len(listener) - before <= TAKEN_AT_ONCE
+                before = len(listener)
+
+
+async def test_heads_are_not_kept_for_long(monkeypatch):
+    monkeypatch.setattr(nexus.downstream.listener, "SWEEP_SECONDS", 0.01)
+    async with open_listener() as (listener, _):
+        listener.heads.read(PLAIN % b"Authorization: Bearer secret\r\n")
+        assert len(listener.heads) == 1
+        async with Tasks(logging.getLogger("nexus")) as tasks:
+            tasks.spawn(listener.sweep(), "sweep")
+            await until(lambda: len(listener.heads) == 0)

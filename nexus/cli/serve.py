@@ -42,6 +42,7 @@ def command(file: Path | None, log_format: str, log_level: str, as_json: bool, *
     import asyncio
     import sys
 
+    from nexus.cli.loop import new_loop
     from nexus.cli.running import run
     from nexus.config import load
     from nexus.observers.format import setup_logging
@@ -50,7 +51,8 @@ def command(file: Path | None, log_format: str, log_level: str, as_json: bool, *
     log_format = "json" if as_json else log_format
     handler = setup_logging(log_format, log_level, sys.stderr)
     try:
-        asyncio.run(run(config, catalog, greeted=log_format == "pretty"))
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            runner.run(run(config, catalog, greeted=log_format == "pretty"))
     except asyncio.CancelledError:
         raise Failure("stopped at once, as asked; requests under way were cut off") from None
     finally:

@@ -27,8 +27,8 @@ async def tidy(gateway: Gateway) -> None:
         await asyncio.sleep(PAUSE_SECONDS)
         busy = gateway.under_way or gateway.upstream.under_way
         if not busy and abs(sys.getallocatedblocks() - left) > CHANGED * left:
-            gateway.witnesses.rest()
             gc.collect()
+            gateway.witnesses.rest()  # what they keep finds its place among what stays
             trim(0)
             left = sys.getallocatedblocks()
 

@@ -14,7 +14,8 @@ from nexus.outbox import Outbox
 LOG = logging.getLogger("nexus")
 SCRATCH_BYTES = 128 * 1024
 SWEEP_SECONDS = 1.0
-BACKLOG = 2048
+BACKLOG = 2048  # connections that wait to be taken
+TAKEN_AT_ONCE = 16  # in one turn of the loop, which a rush of clients must not take for itself, nor fill the memory with beginnings
 
 
 class Listener:
@@ -43,7 +44,10 @@ class Listener:
 
     async def bind(self, host: str, port: int) -> tuple[str, int]:
         """Listen; the address that was bound.  Raises OSError where it cannot be had."""
-        self._server = await self.loop.create_server(lambda: Connection(self), host, port, backlog=BACKLOG)
+        self._server = await self.loop.create_server(lambda: Connection(self), host, port, backlog=TAKEN_AT_ONCE)
+        for each in self._server.sockets:  # asyncio has one number for both
+            with each.dup() as sock:
+                sock.listen(BACKLOG)
         bound = self._server.sockets[0].getsockname()
         return bound[0], bound[1]
 
@@ -52,9 +56,11 @@ class Listener:
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
             self.heads.forget()
-            now = self.now()
-            for connection in tuple(self._connections):
-                connection.check(now)
+            self._check(self.now())
+
+    def _check(self, now: float) -> None:
+        for connection in tuple(self._connections):
+            connection.check(now)
 
     async def close(self, seconds: float) -> None:
         """Take no more connections, and end those that are open; what is complete has `seconds` to leave."""

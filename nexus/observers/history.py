@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 
 from nexus.api import Clock, Observer
 from nexus.model import Answered, Event
@@ -14,21 +15,21 @@ OBJECTIONS_PER_ENTRY = 20
 
 
 class _Entry:
-    """One request: the event as it came, or, since a quiet moment, what is said of it."""
+    """One request: the event as it came, or, since a quiet moment, what is said of it, packed."""
 
-    __slots__ = ("event", "objections", "text")
+    __slots__ = ("objections", "told")
 
-    def __init__(self, event: Answered) -> None:
-        self.event: Answered | None = event
-        self.objections = len(event.plan.objections) if event.plan is not None else 0
-        self.text = ""
+    def __init__(self, told: Answered | bytes, objections: int) -> None:
+        self.told = told
+        self.objections = objections
 
 
 class History(Observer):
     """The last `size` answered requests by id; fewer where their plans are so large that they would fill the memory.
 
-    Where two requests carry the same id, the later one is kept.  An event is forty objects and more, which lay between those of
-    all that was under way at its time and keep the memory around them: in quiet moments each becomes one text.
+    Where two requests carry the same id, the later one is kept.  An event is forty objects and more, which lie between those of
+    all that was under way at its time, and a single one keeps a megabyte around it.  In quiet moments each event is packed, and nothing
+    stays where it was.
     """
 
     sees = (Answered,)
@@ -44,16 +45,20 @@ class History(Observer):
         if type(event) is not Answered:
             return
         self._forget(event.request.id)
-        entry = self._entries[event.request.id] = _Entry(event)
-        self._objections += entry.objections
+        objections = len(event.plan.objections) if event.plan is not None else 0
+        self._entries[event.request.id] = _Entry(event, objections)
+        self._objections += objections
         while len(self._entries) > self._size or (self._objections > self._most_objections and len(self._entries) > 1):
             self._forget(next(iter(self._entries)))
 
     def rest(self) -> None:
-        for entry in self._entries.values():
-            if entry.event is not None:
-                entry.text = json.dumps(answered_json(entry.event, self._clock))
-                entry.event = None
+        self._entries = dict(self._rested(id, entry) for id, entry in self._entries.items())
+
+    def _rested(self, id: str, entry: _Entry) -> tuple[str, _Entry]:
+        if isinstance(entry.told, bytes):
+            return id, entry
+        text = json.dumps(answered_json(entry.told, self._clock))
+        return id.encode().decode(), _Entry(zlib.compress(text.encode()), entry.objections)  # another string of the same letters
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -68,9 +73,9 @@ class History(Observer):
         return [self._said(entry) for entry, _ in zip(reversed(self._entries.values()), range(limit), strict=False)]
 
     def _said(self, entry: _Entry) -> Json:
-        if entry.event is not None:
-            return answered_json(entry.event, self._clock)
-        said: Json = json.loads(entry.text)
+        if not isinstance(entry.told, bytes):
+            return answered_json(entry.told, self._clock)
+        said: Json = json.loads(zlib.decompress(entry.told))
         return said
 
     def _forget(self, id: str) -> None:

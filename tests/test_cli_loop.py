@@ -1,0 +1,126 @@
+"""The loop of `nexus serve`: it does what asyncio's own does, and takes on only so much in one turn."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import select
+import socket
+from selectors import EVENT_READ, EVENT_WRITE
+
+import pytest
+
+from nexus.cli.loop import BOTH, MOST_READY, Selector, new_loop
+
+pytestmark = pytest.mark.skipif(not hasattr(select, "epoll"), reason="there is no epoll here, and `serve` takes asyncio's own loop")
+
+
+@pytest.fixture
+def selector():
+    with contextlib.closing(Selector()) as made:
+        yield made
+
+
+@pytest.fixture
+def pair():
+    a, b = socket.socketpair()
+    with a, b:
+        yield a, b
+
+
+def ready(selector, timeout=0.0):
+    return {key.fd: events for key, events in selector.select(timeout)}
+
+
+def test_what_is_ready_is_told_as_far_as_it_was_asked_for(selector, pair):
+    a, b = pair
+    key = selector.register(a.fileno(), EVENT_READ, "data")
+    assert (key.fd, key.events, key.data) == (a.fileno(), EVENT_READ, "data")
+    assert ready(selector) == {}
+    b.send(b"x")
+    assert ready(selector) == {a.fileno(): EVENT_READ}
+    selector.modify(a.fileno(), BOTH, "both")
+    assert ready(selector) == {a.fileno(): BOTH}
+    selector.modify(a.fileno(), EVENT_WRITE, "other")
+    assert ready(selector) == {a.fileno(): EVENT_WRITE}
+    assert selector.get_key(a.fileno()).data == "other"
+    assert selector.unregister(a.fileno()).data == "other"
+    assert ready(selector) == {}
+
+
+def test_data_changes_without_the_events(selector, pair):
+    selector.register(pair[0], EVENT_WRITE, 1)
+    selector.modify(pair[0], EVENT_WRITE, 2)
+    ((key, _),) = selector.select(None)
+    assert key.data == 2
+    assert dict(selector.get_map()) == {pair[0].fileno(): key}
+
+
+@pytest.mark.parametrize("asked", [EVENT_READ, EVENT_WRITE, BOTH])
+def test_who_was_hung_up_on_is_ready_for_all_that_was_asked(selector, pair, asked):
+    a, b = pair
+    selector.register(a.fileno(), asked)
+    b.close()
+    assert ready(selector) == {a.fileno(): asked}
+
+
+def test_what_is_not_registered_or_twice_is_an_error(selector, pair):
+    selector.register(pair[0].fileno(), EVENT_READ)
+    with pytest.raises(KeyError):
+        selector.register(pair[0].fileno(), EVENT_READ)
+    for wrong in (selector.get_key, selector.unregister, lambda fd: selector.modify(fd, EVENT_READ)):
+        with pytest.raises(KeyError):
+            wrong(pair[1].fileno())
+    for events in (0, 8):
+        with pytest.raises(ValueError, match="neither EVENT_READ nor"):
+            selector.register(pair[1].fileno(), events)
+
+
+def test_what_was_closed_can_be_unregistered_and_its_number_used_again(selector):
+    a, b = socket.socketpair()
+    with b:
+        number = a.fileno()
+        selector.register(number, EVENT_READ)
+        a.close()
+        selector.unregister(number)
+        with socket.socket() as c:
+            fd = c.fileno() if c.fileno() == number else os.dup2(c.fileno(), number)
+            selector.register(fd, EVENT_WRITE)
+            assert number in ready(selector)
+            selector.unregister(fd)
+            if fd != c.fileno():
+                os.close(fd)
+
+
+def test_so_many_at_once_and_nobody_is_left_out(selector):
+    with contextlib.ExitStack() as stack:
+        waiting = set()
+        for _ in range(3 * MOST_READY):
+            a, b = (stack.enter_context(each) for each in socket.socketpair())
+            selector.register(a.fileno(), EVENT_READ, a)
+            b.send(b"x")
+            waiting.add(a.fileno())
+        while waiting:
+            found = selector.select(0)
+            assert 0 < len(found) <= MOST_READY
+            for key, _ in found:
+                key.data.recv(1)
+                waiting.remove(key.fd)
+
+
+def test_the_loop_waits_and_wakes_and_closes():
+    async def run():
+        loop = asyncio.get_running_loop()
+        a, b = socket.socketpair()
+        with a, b:
+            a.setblocking(False)
+            send = loop.run_in_executor(None, b.send, b"hello")  # from a thread
+            assert await loop.sock_recv(a, 10) == b"hello"
+            await send
+        process = await asyncio.create_subprocess_exec("true")
+        return await process.wait()
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        assert runner.run(run()) == 0
+        assert isinstance(runner.get_loop()._selector, Selector)
