@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 from collections.abc import Callable, Iterable, Mapping
 
@@ -97,7 +96,7 @@ class Claim:
 
 class Fleet:
     """All backends and their models.  `tell` hears every event; `freed` hears the name of a backend that may have room again,
-    `changed` that who is there, what they serve or how they are is other than before."""
+    `changed` that who is there, what they serve or how they are is other than before.  `claims` is how many there have been."""
 
     def __init__(self, now: Callable[[], float], tell: Listener, limits: Limits | None = None) -> None:
         self.now = now
@@ -109,7 +108,7 @@ class Fleet:
         self._standings: dict[str, Standing] = {}
         self._by_name: dict[str, list[tuple[Standing, Pair]]] = {}
         self._missed: dict[str, tuple[str, float]] = {}
-        self._numbers = itertools.count(1)
+        self.claims = 0
 
     # ------------------------------------------------------------ reading
 
@@ -242,8 +241,9 @@ class Fleet:
         standing.in_flight += request.takes_slot
         pair.claimed += request.takes_slot
         standing.version += 1
+        self.claims += 1
         now = self.now()
-        claim = Claim(self, next(self._numbers), standing, pair, candidate, request, now)
+        claim = Claim(self, self.claims, standing, pair, candidate, request, now)
         self.tell(_claimed(at=now, claim=claim.id, request=request, candidate=candidate))
         return claim
 

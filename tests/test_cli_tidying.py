@@ -21,6 +21,11 @@ class Busy:
 
     under_way: int = 0
     rests: int = 0
+    claims: int = 0
+
+    @property
+    def fleet(self) -> Busy:
+        return self
 
     @property
     def upstream(self) -> Busy:
@@ -80,3 +85,19 @@ async def test_what_a_rush_left_goes_once_nothing_is_under_way():
         memory.clear()
         await looks()
         assert knot() is None  # what has gone may have left something, too
+
+
+async def test_who_asks_one_thing_after_the_other_is_not_held_up():
+    gateway = Busy()
+    async with Tasks(logging.getLogger(__name__)) as tasks:
+        tasks.spawn(tidying.tidy(gateway), "tidy")
+        await looks()
+        knot, _memory = a_rush()
+        for _ in range(10):  # nothing is under way at any look, but something was
+            gateway.claims += 1
+            await asyncio.sleep(0)
+        assert knot() is not None
+        assert not gateway.rests
+        await looks()
+        assert knot() is None
+        assert gateway.rests == 1

@@ -20,12 +20,17 @@ CHANGED = 0.02  # share of the blocks of memory that were left the last time, wi
 
 
 async def tidy(gateway: Gateway) -> None:
-    """Collect garbage in quiet moments, where much has come or gone since the last time.  Never returns."""
+    """Collect garbage in quiet moments, where much has come or gone since the last time.  Never returns.
+
+    A moment is quiet when nothing is under way, and nothing was begun since the last look: who asks one thing after the other would
+    notice the few hundredths of a second that it takes.
+    """
     trim = _trim()
-    left = sys.getallocatedblocks()
+    left, claims = sys.getallocatedblocks(), gateway.fleet.claims
     while True:
         await asyncio.sleep(PAUSE_SECONDS)
-        busy = gateway.under_way or gateway.upstream.under_way
+        busy = gateway.fleet.claims != claims or gateway.under_way or gateway.upstream.under_way
+        claims = gateway.fleet.claims
         if not busy and abs(sys.getallocatedblocks() - left) > CHANGED * left:
             gc.collect()
             gateway.witnesses.rest()  # what they keep finds its place among what stays
