@@ -11,16 +11,18 @@ import attrs
 from nexus.api import Dialect, DialectKind, ObserverKind, Scope, SourceKind, hookimpl, opens
 from nexus.loopback import Loopback, LoopbackOptions
 from nexus.observers.feed import Feed
-from nexus.observers.history import History
+from nexus.observers.history import SIZE, History
 from nexus.observers.log import RequestLog
 from nexus.observers.stats import Stats
 
 
 @attrs.frozen(kw_only=True)
 class HistoryOptions:
-    """`size` is how many answered requests are remembered."""
+    """The `[history]` table."""
 
-    size: int = attrs.field(default=250, validator=attrs.validators.ge(0))
+    size: int = attrs.field(
+        default=SIZE, validator=attrs.validators.ge(0), metadata={"meaning": "answered requests that are remembered, in memory"}
+    )
 
 
 def _openai(options: Any, scope: Scope) -> Dialect:

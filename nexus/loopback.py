@@ -22,10 +22,12 @@ _ABSENT = {errno.ECONNREFUSED, errno.EAFNOSUPPORT, errno.ENETUNREACH, errno.EHOS
 
 @attrs.frozen(kw_only=True)
 class LoopbackOptions:
-    """`interval_seconds` between two rounds of knocking; `ports` to knock on besides those of the installed backend kinds."""
+    """The `[loopback]` table: what its keys mean is written beside them.  Raises ValueError for a number that cannot be."""
 
-    interval_seconds: float = attrs.field(default=2.0)
-    ports: tuple[int, ...] = attrs.field(default=())
+    interval_seconds: float = attrs.field(default=2.0, metadata={"meaning": "pause between two rounds of knocking"})
+    ports: tuple[int, ...] = attrs.field(
+        default=(), metadata={"meaning": "ports to knock on, besides those of the installed kinds of servers"}
+    )
 
     @interval_seconds.validator
     def _positive(self, attribute: attrs.Attribute[float], value: float) -> None:

@@ -9,12 +9,14 @@ from typing import get_args, get_origin
 import attrs
 import pytest
 
-from nexus.api import BackendKind, SourceKind, StageKind, opens
+from nexus.api import BackendKind, ObserverKind, SourceKind, StageKind, opens
+from nexus.builtin import HistoryOptions
 from nexus.catalog import Catalog
 from nexus.config import OTHER_VARIABLES, Config, default_text, load
 from nexus.config.sample import literal
 from nexus.config.strict import keys
 from nexus.config.tables import ARRAYS, FIXED, WORDS, ModelConfig
+from nexus.loopback import LoopbackOptions
 from nexus.model import Price
 
 PAGE = (Path(__file__).parent.parent / "docs" / "reference" / "configuration.md").read_text(encoding="utf-8")
@@ -23,6 +25,7 @@ SECTIONS = (
     | {f"[[{name}]]": cls for name, cls in ARRAYS.items()}
     | {"[[backends.models]]": ModelConfig, "At the top": Config}
 )
+COMPONENTS = {"[loopback]": LoopbackOptions, "[history]": HistoryOptions}
 TYPES = {bool: "true or false", int: "whole number", float: "number", str: "text", Path: "path", Price: "table"}
 
 open_ = opens(lambda options, scope: None)
@@ -32,7 +35,11 @@ CATALOG = Catalog(
         name: StageKind(name=name, open=open_, policy_words=words)
         for name, words in {"privacy": ("zone",), "budget": (), "tier": ("min_tier",), "capability": (), "balance": ()}.items()
     },
-    sources={name: SourceKind(name=name, open=open_) for name in ("loopback", "mdns")},
+    sources={
+        "loopback": SourceKind(name="loopback", open=open_, options=LoopbackOptions),
+        "mdns": SourceKind(name="mdns", open=open_),
+    },
+    observers={"history": ObserverKind(name="history", open=open_, options=HistoryOptions)},
 )
 ENV = {"OPENAI_API_KEY": "k"}
 
@@ -42,7 +49,7 @@ def type_words(wanted):
     if get_origin(wanted) is types.UnionType:
         return type_words(arms[0])
     if get_origin(wanted) is tuple:
-        return "list of texts"
+        return "list of whole numbers" if int in arms else "list of texts"
     return TYPES.get(wanted) or ("table" if arms else "text")
 
 
@@ -58,7 +65,7 @@ def row(key, field):
 
 
 def rows(title):
-    cls = SECTIONS[title]
+    cls = (SECTIONS | COMPONENTS)[title]
     return [row(key, field) for key, field in keys(cls).items() if cls is not Config or key in WORDS]
 
 
@@ -68,14 +75,14 @@ def section(title):
     return found[1]
 
 
-@pytest.mark.parametrize("title", SECTIONS)
+@pytest.mark.parametrize("title", SECTIONS | COMPONENTS)
 def test_every_key_is_documented_and_no_other(title):
     documented = [line for line in section(title).splitlines() if re.match(r"\| `", line)]
     assert documented == rows(title), "the rows must be:\n" + "\n".join(rows(title))
 
 
 def test_no_section_is_about_a_table_that_does_not_exist():
-    assert set(re.findall(r"^##+ `(\[.*\])`$", PAGE, re.M)) == set(SECTIONS) - {"At the top"}
+    assert set(re.findall(r"^##+ `(\[.*\])`$", PAGE, re.M)) == {*SECTIONS, *COMPONENTS} - {"At the top"}
 
 
 def test_the_variables_of_commands_are_documented():

@@ -198,11 +198,38 @@ class Elsewhere(logging.Handler):
         self.records.append(record)
 
 
-@pytest.mark.parametrize("event", ["answered", "odd"])
+@pytest.mark.parametrize(
+    ("status", "outcome", "level"),
+    [
+        (200, "ok", "INFO"),
+        (404, "refused", "INFO"),
+        (429, "refused", "INFO"),
+        (499, "client_left", "INFO"),
+        (500, "refused", "WARNING"),
+        (503, "refused", "WARNING"),
+        (200, "broken", "WARNING"),
+    ],
+)
+def test_what_failed_is_a_warning(out, status, outcome, level):
+    event = attrs.evolve(ANSWERED, status=status, outcome=outcome)
+    assert f" {level:7} nexus.request: {status} {outcome} " in seen(out, "pretty", event)
+    out.seek(0)
+    out.truncate()
+    assert json.loads(seen(out, "json", event))["level"] == level.lower()
+    out.seek(0)
+    out.truncate()
+    assert bool(seen(out, "pretty", event, level="warning")) == (level == "WARNING")
+
+
+@pytest.mark.parametrize("event", ["answered", "odd", "failed"])
 @pytest.mark.parametrize("format", ["json", "pretty"])
 @pytest.mark.parametrize("name", ["nexus.request", "nexus", ""])
 def test_who_else_listens_gets_a_whole_record_and_our_line_stays_the_same(out, name, format, event):
-    event = {"answered": ANSWERED, "odd": attrs.evolve(ANSWERED, request=attrs.evolve(REQUEST, model=INJECTION))}[event]
+    event = {
+        "answered": ANSWERED,
+        "odd": attrs.evolve(ANSWERED, request=attrs.evolve(REQUEST, model=INJECTION)),
+        "failed": attrs.evolve(ANSWERED, status=503, outcome="refused"),
+    }[event]
     alone = seen(out, format, event)
     out.seek(0)
     out.truncate()
@@ -213,8 +240,10 @@ def test_who_else_listens_gets_a_whole_record_and_our_line_stays_the_same(out, n
     finally:
         logger.removeHandler(elsewhere)
     (record,) = elsewhere.records
-    assert (record.name, record.levelname, record.fields["id"], record.fields["status"]) == ("nexus.request", "INFO", "req-1", 200)
-    assert "200 ok openai/chat" in logging.Formatter("%(asctime)s %(process)d %(message)s").format(record)
+    level = logging.WARNING if event.status == 503 else logging.INFO
+    assert (record.name, record.levelno, record.levelname) == ("nexus.request", level, logging.getLevelName(level))
+    assert (record.fields["id"], record.fields["status"]) == ("req-1", event.status)
+    assert f"{event.status} {event.outcome} openai/chat" in logging.Formatter("%(asctime)s %(process)d %(message)s").format(record)
     assert beside == alone
 
 

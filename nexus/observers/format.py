@@ -60,7 +60,7 @@ def setup_logging(format: str, level: str, stream: TextIO) -> logging.Handler:
 
 
 class LineHandler(logging.StreamHandler[TextIO]):
-    """Writes to a stream.  Lines that are no warnings reach it together, within FLUSH_SECONDS: standard error makes a system call
+    """Writes to a stream.  Lines of requests, and what is no warning, reach it together, within FLUSH_SECONDS: standard error makes a system call
     of everything written to it, and that would slow every request."""
 
     def __init__(self, stream: TextIO) -> None:
@@ -115,7 +115,7 @@ class RequestFormatter(logging.Formatter, abc.ABC):
     """How a record looks, and how one of a request does, which needs no record for that."""
 
     @abc.abstractmethod
-    def request(self, seconds: float, line: Line) -> str:
+    def request(self, seconds: float, level: int, line: Line) -> str:
         """What `format` makes of the record of a request; `seconds` since the epoch."""
 
 
@@ -130,8 +130,9 @@ class JsonFormatter(RequestFormatter):
             entry["exception"] = self.formatException(record.exc_info)
         return _encode(entry)
 
-    def request(self, seconds: float, line: Line) -> str:
-        return f'{{"time":"{iso(seconds)}","level":"info","logger":"{REQUESTS}",{_encode(line)[1:]}'
+    def request(self, seconds: float, level: int, line: Line) -> str:
+        name = logging.getLevelName(level).lower()
+        return f'{{"time":"{iso(seconds)}","level":"{name}","logger":"{REQUESTS}",{_encode(line)[1:]}'
 
 
 class PrettyFormatter(RequestFormatter):
@@ -144,8 +145,8 @@ class PrettyFormatter(RequestFormatter):
         lines = [plain(line) for line in text.split("\n")]
         return f"{iso(record.created)} {record.levelname:7} {record.name}: " + "\n    ".join(lines)
 
-    def request(self, seconds: float, line: Line) -> str:
-        return f"{iso(seconds)} {'INFO':7} {REQUESTS}: {line}"
+    def request(self, seconds: float, level: int, line: Line) -> str:
+        return f"{iso(seconds)} {logging.getLevelName(level):7} {REQUESTS}: {line}"
 
 
 def lines_of(logger: logging.Logger) -> tuple[LineHandler, RequestFormatter] | None:

@@ -17,7 +17,7 @@ _new_record = logging.LogRecord.__new__
 
 
 class RequestLog(Observer):
-    """Logs every `Answered` at INFO.  The record carries the line's facts as `fields`; nothing is made where nobody listens.
+    """Logs every `Answered`: at WARNING where Nexus or a backend failed, else at INFO.  The record carries the line's facts as `fields`; nothing is made where nobody listens.
 
     Beside the facts of the live feed there is `met`, where attempts failed: what each ran into (`b: connect_refused`).
     """
@@ -30,20 +30,24 @@ class RequestLog(Observer):
         self._same = _log.makeRecord(REQUESTS, logging.INFO, __file__, 0, "", (), None).__dict__
 
     def see(self, event: Event) -> None:
-        if type(event) is Answered and _log.isEnabledFor(logging.INFO):
+        if type(event) is not Answered:
+            return
+        level = logging.WARNING if event.status >= 500 or event.outcome == "broken" else logging.INFO
+        if _log.isEnabledFor(level):
             line, now = line_of(event), self._clock.time()
             met = [_met(attempt) for attempt in event.attempts if attempt.outcome != "ok"]
             if met:
                 line.met = met
             if (alone := lines_of(_log)) is not None:
                 handler, formatter = alone
-                handler.put(formatter.request(now, line))
+                handler.put(formatter.request(now, level, line))
             else:
-                _log.handle(self._record(now, line))
+                _log.handle(self._record(now, level, line))
 
-    def _record(self, now: float, line: Line) -> logging.LogRecord:
+    def _record(self, now: float, level: int, line: Line) -> logging.LogRecord:
+        told = {"levelno": level, "levelname": logging.getLevelName(level), "created": now, "msecs": now % 1 * 1000}
         record = _new_record(logging.LogRecord)
-        record.__dict__ = {**self._same, "msg": line, "created": now, "msecs": now % 1 * 1000, "fields": line.json()}
+        record.__dict__ = {**self._same, **told, "msg": line, "fields": line.json()}
         return record
 
 
