@@ -22,6 +22,7 @@ from nexus.model.quick import maker
 _USAGE = re.compile(rb'"usage"\s*:\s*\{')
 _FINISHED = re.compile(rb'"finish_reason"\s*:\s*"')
 _NOT_YET = b'"finish_reason":null'  # as most servers write it: counting is quicker than a regular expression
+_SAYS = re.compile(rb'(?:content|arguments|text)"\s*:\s*"[^"]')
 DONE = b"[DONE]"
 
 
@@ -78,24 +79,31 @@ _reported = maker(Usage)
 
 
 class StreamReader(EventReader):
-    """A stream of chunks.  Where no usage is reported, output tokens are counted as one for each event with content."""
+    """A stream of chunks.  Where no usage is reported, output tokens are counted as one for each event with content.
 
-    __slots__ = ("_hide",)
+    Only at the beginning and from the finish reason on are events looked at for that: those between have content.
+    """
+
+    __slots__ = ("_hide", "_midway")
 
     framing = Chunks
     end_mark = DONE
 
     def __init__(self, estimate: int, *, hide_usage: bool) -> None:
         super().__init__(estimate)
-        self.pieces = -2  # the events with the role and with the finish reason
         self._hide = hide_usage
+        self._midway = False
 
     def watch(self, ready: bytes) -> bytes:
         if b'"usage"' in ready and _USAGE.search(ready):
             ready = self._take_usage(ready)
-        self.pieces += ready.count(b"data:")
         if not self.ended and ready.count(b"finish_reason") > ready.count(_NOT_YET):
             self.ended = _FINISHED.search(ready) is not None
+        if self._midway and not self.ended:
+            self.pieces += ready.count(b"data:")
+        else:
+            self.pieces += sum(_SAYS.search(event) is not None for event in events(ready))
+            self._midway = True
         return ready
 
     def error_in(self, data: bytes) -> str | None:

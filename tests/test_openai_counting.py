@@ -1,0 +1,66 @@
+"""Tokens of an OpenAI stream that reports none: one for each event with content, whatever stands around them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from nexus.dialects.openai_reader import StreamReader
+from nexus.errors import BackendError
+from nexus.model import Usage
+
+
+def event(delta, finish=None):
+    return b"data: " + json.dumps({"choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}).encode() + b"\n\n"
+
+
+BEGINNINGS = {
+    "none": b"",
+    "a role": event({"role": "assistant", "content": ""}),
+    "a role and null": event({"role": "assistant", "content": None}),
+}
+SAID = {
+    "text": lambda number: event({"content": f"word{number}"}),
+    "with the role in each": lambda number: event({"role": "assistant", "content": f"word{number}"}),
+    "thoughts": lambda number: event({"reasoning_content": f"hm{number}"}),
+    "arguments": lambda number: event({"tool_calls": [{"index": 0, "function": {"arguments": f'{{"a":{number}'}}]}),
+}
+ENDS = {
+    "as usual": event({}, "stop") + b"data: [DONE]\n\n",
+    "without [DONE]": event({}, "stop"),
+    "an empty text": event({"content": ""}, "length") + b"data: [DONE]\n\n",
+    "cut": b"",
+}
+
+
+def counted(stream: bytes, size: int) -> Usage:
+    reader = StreamReader(7, hide_usage=False)
+    for at in range(0, len(stream), size):
+        reader.feed(stream[at : at + size])
+    try:
+        reader.finish()
+    except BackendError as error:
+        assert error.code == "cut"  # noqa: PT017 - a cut stream is one of the cases
+    return reader.usage()
+
+
+@pytest.mark.parametrize("size", [1, 100, 100_000])
+@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
+@pytest.mark.parametrize("said", SAID.values(), ids=SAID)
+@pytest.mark.parametrize("beginning", BEGINNINGS.values(), ids=BEGINNINGS)
+def test_one_for_each_event_with_content(beginning, said, end, size):
+    for count in (1, 2, 5, 20):
+        stream = beginning + b"".join(said(number) for number in range(count)) + end
+        assert counted(stream, size) == Usage(input_tokens=7, output_tokens=count, source="counted")
+
+
+def test_a_last_word_in_the_event_that_finishes_counts_too():
+    stream = event({"content": "a"}) + event({"content": "b"}) + event({"content": "c"}, "stop") + b"data: [DONE]\n\n"
+    assert counted(stream, 50).output_tokens == 3
+
+
+def test_texts_of_the_completions_api_count():
+    texts = [b'data: {"choices": [{"text": "word", "finish_reason": null}]}\n\n'] * 4
+    end = b'data: {"choices": [{"text": "", "finish_reason": "stop"}]}\n\ndata: [DONE]\n\n'
+    assert counted(b"".join(texts) + end, 40).output_tokens == 4
