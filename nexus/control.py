@@ -35,7 +35,8 @@ class Control:
         self._created = int(gateway.clock.time())
 
     def routes(self) -> Iterable[Route]:
-        """Health is for everybody; `/nexus/` is for admins."""
+        """What this is, and its health, are for everybody; `/nexus/` is for admins."""
+        yield Route(path="/", handler=self.welcome, admin=False)
         yield Route(path="/health", handler=self.health, admin=False)
         yield Route(path="/health/ready", handler=self.ready, admin=False)
         yield Route(path="/nexus/backends", handler=self.backends)
@@ -46,6 +47,15 @@ class Control:
         yield Route(path="/nexus/stats", handler=self.stats)
         yield Route(path="/nexus/queue", handler=self.queue)
         yield Route(path="/nexus/events", handler=self.events)
+
+    async def welcome(self, http: web.BaseRequest) -> web.Response:
+        """For people who open the address in a browser."""
+        here = str(http.url.with_query(None)).rstrip("/")
+        return web.Response(
+            text=f"Nexus {__version__}: one address in front of LLM servers.\n\n"
+            f"Clients of OpenAI's API take {here}/v1 as their base URL, those of Anthropic's take {here}.\n"
+            f"What is served: {here}/v1/models\n"
+        )
 
     # ------------------------------------------------------------ health
 

@@ -126,8 +126,9 @@ class Fleet:
         return tuple(found.values())
 
     def names(self) -> tuple[str, ...]:
-        """Every public name, in the order it was first seen."""
-        return tuple(dict.fromkeys(pair.name for standing in self._standings.values() for pair in standing.pairs.values()))
+        """Every public name that a backend serves which is not known to be down, in the order it was first seen."""
+        up = [standing for standing in self._standings.values() if standing.pulse.health is not Health.UNHEALTHY]
+        return tuple(dict.fromkeys(pair.name for standing in up for pair in standing.pairs.values()))
 
     def knows(self, name: str) -> bool:
         return name in self._by_name

@@ -18,6 +18,7 @@ from nexus.door import Door, Head
 from nexus.errors import Problem
 from nexus.gateway import Gateway
 from nexus.hosted import HostedVisit, headers_of
+from nexus.nearest import nearest
 from nexus.visit import Visit
 from nexus.watch import Watch
 
@@ -143,7 +144,7 @@ class Front:
                 return web.Response(status=204, headers={**cors, **self._door.preflight(http)})
             response = await handler(http)
         except Problem as problem:
-            LOG.info("%s %r refused: %s", http.method, path[:200], problem.code)
+            LOG.info("%s %r from %s refused: %s", http.method, path[:200], http.remote, problem.code)
             response = self._problem(http, path, problem)
         except ConnectionError:
             return web.Response(status=499)  # nobody is there to read it; raised, it would be logged as an error of ours
@@ -193,7 +194,10 @@ class Front:
             return "your client adds /v1 itself: take it from the end of its base URL"
         if self._methods("/v1" + path) is not None:
             return "your client does not add /v1 itself: put it at the end of its base URL"
-        return "try GET /v1/models"
+        if path.startswith("/api/"):
+            return "clients of Ollama's own API are not served yet: use OpenAI's, under /v1"
+        near = nearest(path, self._exact, alike=0.8)
+        return f"did you mean {near[0]}?" if near else "try GET /v1/models"
 
     def _problem(self, http: web.BaseRequest, path: str, problem: Problem) -> web.Response:
         id = request_id(headers_of(http))

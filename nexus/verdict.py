@@ -43,12 +43,12 @@ def unknown_model(name: str, known: Sequence[str]) -> Problem:
 
 
 def not_ready(name: str, silent: Sequence[str]) -> Problem:
-    """The name is unknown, but not every backend has answered yet."""
-    waiting_for = ", ".join(silent)
+    """The name is unknown, but not every backend has said what it serves."""
     return Problem(
         503,
         "backends_unavailable",
-        f"no backend that answers serves the model {name!r}, and these have not answered yet: {waiting_for}; see `nexus backends`",
+        f"no backend that answers serves the model {name!r}, and these have not said what they serve: {', '.join(silent)}; "
+        "see `nexus backends`",
         param="model",
         context={"available_backends": [], "silent_backends": list(silent)},
     )

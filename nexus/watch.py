@@ -53,7 +53,7 @@ class Watch:
             if look % 10 == 0:
                 self._keep_alive()
 
-    def _cancel_those_gone(self) -> None:
+    def _cancel_those_gone(self) -> None:  # by itself, for a name in `run` would keep the last visit until the next look
         for visit in tuple(self._visits):
             if visit.gone:
                 visit.cancel()

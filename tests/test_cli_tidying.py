@@ -101,3 +101,16 @@ async def test_who_asks_one_thing_after_the_other_is_not_held_up():
         await looks()
         assert knot() is None
         assert gateway.rests == 1
+
+
+async def test_it_is_not_put_off_for_ever(monkeypatch):
+    monkeypatch.setattr(tidying, "MOST_PUT_OFF", 5)
+    gateway = Busy()
+    async with Tasks(logging.getLogger(__name__)) as tasks:
+        tasks.spawn(tidying.tidy(gateway), "tidy")
+        await looks()
+        _, _memory = a_rush()
+        for _ in range(10):
+            gateway.claims += 1
+            await asyncio.sleep(0)
+        assert gateway.rests == 1

@@ -177,6 +177,7 @@ def test_capacity_is_the_operators_else_the_servers_else_the_kinds():
     assert house.fleet.has_room("a")
     claims = [house.fleet.claim(house.one("m"), a_request()) for _ in range(2)]
     assert not house.fleet.has_room("a")
+    assert (house.fleet.claims, len({claim.id for claim in claims})) == (2, 2)
     claims[0].finish("left")
     assert house.fleet.has_room("a")
     assert not house.fleet.has_room("nobody")

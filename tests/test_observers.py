@@ -188,6 +188,28 @@ def test_a_quiet_moment_changes_nothing_of_what_the_history_says():
     assert [(entry["request"]["id"], entry["status"]) for entry in history.recent()] == [("b", 503), ("c", 200)]
 
 
+class Untellable:
+    def __str__(self):
+        raise RuntimeError("no words")
+
+    __repr__ = __str__
+
+
+def test_one_request_that_cannot_be_told_does_not_keep_the_others_from_being_packed(caplog):
+    history = History(CLOCK)
+    refusal = Refusal(kind=RefusalKind.POLICY, code="odd", data={"why": Untellable()})
+    odd = Plan(objections=(attrs.evolve(OBJECTION, refusal=refusal),))
+    for id, plan in (("a", None), ("odd", odd), ("c", None)):
+        history.see(answered(id, plan=plan))
+    history.rest()
+    assert [entry["request"]["id"] for entry in history.recent()] == ["c", "odd", "a"]
+    assert "cannot be told" in history.get("odd")["problem"]
+    assert "the request odd cannot be told" in caplog.text
+    caplog.clear()
+    history.rest()
+    assert not caplog.text
+
+
 def test_the_newest_come_first_and_the_oldest_go():
     history = History(CLOCK, size=3)
     for number in range(5):

@@ -79,7 +79,7 @@ ROOMS = {
     "answer": "api body config errors gateway journey keys model names relay visit watch wishes",
     "explaining": "answer api config dispatch errors gateway journey model observers routing",
     "control": "api body config errors explaining gateway hosted model names observers pairs",
-    "front": "answer api body config control door errors gateway hosted visit watch",
+    "front": "answer api body config control door errors gateway hosted nearest visit watch",
     "server": "answer catalog config downstream errors front gateway tasks watch",
     # for people and for authors
     "testing": "api backends catalog clock dialects discovery model server tasks upstream",

@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 
-from nexus.cli.failure import Failure
 from nexus.cli.options import config_file
 
 LEVELS = ("debug", "info", "warning", "error")
@@ -40,6 +39,7 @@ def command(file: Path | None, log_format: str, log_level: str, as_json: bool, *
     finish, the second one does not.
     """
     import asyncio
+    import logging
     import sys
 
     from nexus.cli.loop import new_loop
@@ -52,11 +52,12 @@ def command(file: Path | None, log_format: str, log_level: str, as_json: bool, *
     handler = setup_logging(log_format, log_level, sys.stderr)
     try:
         with asyncio.Runner(loop_factory=new_loop) as runner:
-            runner.run(run(config, catalog, greeted=log_format == "pretty"))
+            runner.run(run(config, catalog, greeted=log_format == "pretty" and log_level.lower() in ("debug", "info")))
     except asyncio.CancelledError:
-        raise Failure("stopped at once, as asked; requests under way were cut off") from None
+        logging.getLogger("nexus").warning("stopped at once, as asked; requests under way were cut off")
+        sys.exit(1)
     finally:
-        handler.flush()  # before the last words
+        handler.flush()
 
 
 def flags(*, host: str | None, port: int | None, insecure: bool, no_discovery: bool, state_dir: Path | None) -> dict[str, Any]:

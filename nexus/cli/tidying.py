@@ -16,26 +16,30 @@ from collections.abc import Callable
 from nexus.gateway import Gateway
 
 PAUSE_SECONDS = 0.5
+MOST_PUT_OFF = 20  # looks
 CHANGED = 0.02  # share of the blocks of memory that were left the last time, without what was loaded at the start
 
 
 async def tidy(gateway: Gateway) -> None:
     """Collect garbage in quiet moments, where much has come or gone since the last time.  Never returns.
 
-    A moment is quiet when nothing is under way, and nothing was begun since the last look: who asks one thing after the other would
-    notice the few hundredths of a second that it takes.
+    A moment is quiet when nothing is under way and no server was asked since the last look: who asks one thing after the other would
+    notice the few hundredths of a second that it takes.  But it is not put off for that for more than so many looks.
     """
-    trim = _trim()
-    left, claims = sys.getallocatedblocks(), gateway.fleet.claims
+    trim, left = _trim(), sys.getallocatedblocks()
+    claims, put_off = gateway.fleet.claims, 0
     while True:
         await asyncio.sleep(PAUSE_SECONDS)
-        busy = gateway.fleet.claims != claims or gateway.under_way or gateway.upstream.under_way
-        claims = gateway.fleet.claims
-        if not busy and abs(sys.getallocatedblocks() - left) > CHANGED * left:
-            gc.collect()
-            gateway.witnesses.rest()  # what they keep finds its place among what stays
-            trim(0)
-            left = sys.getallocatedblocks()
+        asked, claims = gateway.fleet.claims != claims, gateway.fleet.claims
+        if gateway.under_way or gateway.upstream.under_way or abs(sys.getallocatedblocks() - left) <= CHANGED * left:
+            continue
+        if asked and put_off < MOST_PUT_OFF:
+            put_off += 1
+            continue
+        gc.collect()
+        gateway.witnesses.rest()  # what they keep finds its place among what stays
+        trim(0)
+        left, put_off = sys.getallocatedblocks(), 0
 
 
 def _trim() -> Callable[[int], object]:

@@ -18,6 +18,7 @@ _AFTER_TARGET = len(" HTTP/1.1\r\n")
 _LENGTH = re.compile(r"[0-9]{1,15}")
 _LENGTH_LINE = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: ([0-9]{1,15})\r\n")
 MOST_KNOWN = 256
+LONGEST_KNOWN = 2048  # bytes: nobody has shown a key yet, so little must be kept for anybody
 # how a body is framed or coded, or a connection used, in other ways than the plain one
 _NOT_PLAIN = frozenset({"transfer-encoding", "content-encoding", "expect", "upgrade", "trailer"})
 
@@ -49,7 +50,7 @@ class Heads:
     def read(self, data: bytes) -> Head | None:
         """As `read_head`."""
         found = _LENGTH_LINE.search(data)
-        if found is None:
+        if found is None or len(data) > LONGEST_KNOWN:
             return read_head(data)
         start, end = found.span(1)
         rest = b"%b\0%b" % (data[:start], data[end:])  # no head holds a zero byte: two of the same rest differ in these digits only

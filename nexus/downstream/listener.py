@@ -15,7 +15,9 @@ LOG = logging.getLogger("nexus")
 SCRATCH_BYTES = 128 * 1024
 SWEEP_SECONDS = 1.0
 BACKLOG = 2048  # connections that wait to be taken
-TAKEN_AT_ONCE = 16  # in one turn of the loop, which a rush of clients must not take for itself, nor fill the memory with beginnings
+TAKEN_AT_ONCE = (
+    128  # in one turn of the loop, which a rush of clients must not take for itself, nor fill the memory with beginnings
+)
 
 
 class Listener:
@@ -58,13 +60,14 @@ class Listener:
             self.heads.forget()
             self._check(self.now())
 
-    def _check(self, now: float) -> None:
+    def _check(self, now: float) -> None:  # by itself, for a name in `sweep` would keep the last connection until the next look
         for connection in tuple(self._connections):
             connection.check(now)
 
     async def close(self, seconds: float) -> None:
         """Take no more connections, and end those that are open; what is complete has `seconds` to leave."""
         self._closing = True
+        self.heads.forget()
         if self._server is not None:
             self._server.close()
         self.outbox.flush()

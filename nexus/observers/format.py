@@ -31,7 +31,7 @@ def _as_json(value: object) -> object:
 
 
 # ASCII only: what JSON escapes can neither end the line nor reach a terminal.
-_encode_ascii = json.JSONEncoder(default=_as_json).encode
+_encode_ascii = json.JSONEncoder(separators=(",", ":"), default=_as_json).encode
 _encode_fast = msgspec.json.Encoder(enc_hook=str).encode
 
 
@@ -161,7 +161,7 @@ def lines_of(logger: logging.Logger) -> tuple[LineHandler, RequestFormatter] | N
                 return None
             alone = handler
         at = at.parent if at.propagate else None
-    if type(alone) is LineHandler and isinstance(alone.formatter, RequestFormatter):
+    if type(alone) is LineHandler and (type(alone.formatter) is JsonFormatter or type(alone.formatter) is PrettyFormatter):
         return alone, alone.formatter
     return None
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 import zlib
 
 from nexus.api import Clock, Observer
 from nexus.model import Answered, Event
 from nexus.observers.render import Json, answered_json
 
+LOG = logging.getLogger("nexus")
 SIZE = 250
 # A plan over a large fleet can hold thousands of objections; a usual one holds a handful.
 OBJECTIONS_PER_ENTRY = 20
@@ -57,7 +59,11 @@ class History(Observer):
     def _rested(self, id: str, entry: _Entry) -> tuple[str, _Entry]:
         if isinstance(entry.told, bytes):
             return id, entry
-        text = json.dumps(answered_json(entry.told, self._clock))
+        try:
+            text = json.dumps(answered_json(entry.told, self._clock))
+        except Exception:  # what a plugin's refusal holds may not be fit to be told
+            LOG.exception("the request %s cannot be told", id)
+            text = json.dumps({"request": {"id": id}, "problem": "what was kept of this request cannot be told"})
         return id.encode().decode(), _Entry(zlib.compress(text.encode()), entry.objections)  # another string of the same letters
 
     def __len__(self) -> int:

@@ -49,7 +49,7 @@ class Line(msgspec.Struct, gc=False):
         return facts
 
     def __str__(self) -> str:
-        code = f" {self.code}" if self.code else ""
+        code = f" {self.code}" if self.code not in (None, self.outcome) else ""
         on = f" on {self.backend} ({self.zone})" if self.backend else ""
         reason = f" {self.reason}" if self.reason else ""
         attempts = f" {self.attempts} attempts" if self.attempts > 1 else ""
@@ -72,7 +72,7 @@ class Line(msgspec.Struct, gc=False):
         if self.tokens_source == "unknown":
             return ""
         cost = "" if self.cost_usd is None else f", ${self.cost_usd:.4f}"
-        return f" {self.input_tokens}+{self.output_tokens} tokens {self.tokens_source}{cost}"
+        return f", {self.input_tokens}+{self.output_tokens} tokens {self.tokens_source}{cost}"
 
 
 def line_of(event: Answered) -> Line:

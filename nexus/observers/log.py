@@ -12,6 +12,7 @@ from nexus.model import Answered, Attempt, Event
 from nexus.observers.format import REQUESTS, lines_of
 from nexus.observers.line import Line, clip, line_of
 
+NO_FAILURE = ("ok", "left")  # an attempt that was left because the client went has met nothing
 _log = logging.getLogger(REQUESTS)
 _new_record = logging.LogRecord.__new__
 
@@ -35,7 +36,7 @@ class RequestLog(Observer):
         level = logging.WARNING if event.status >= 500 or event.outcome == "broken" else logging.INFO
         if _log.isEnabledFor(level):
             line, now = line_of(event), self._clock.time()
-            met = [_met(attempt) for attempt in event.attempts if attempt.outcome != "ok"]
+            met = [_met(attempt) for attempt in event.attempts if attempt.outcome not in NO_FAILURE]
             if met:
                 line.met = met
             if (alone := lines_of(_log)) is not None:
