@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import signal
 import sys
 import time
@@ -82,7 +83,7 @@ async def test_flags_win_over_variables_and_these_over_the_file(tmp_path):
 
 
 async def test_json_log_is_json_and_nothing_else(tmp_path):
-    async with serving("--json", cwd=tmp_path) as running:
+    async with serving("serve", "--json", cwd=tmp_path) as running:
         running.process.send_signal(signal.SIGTERM)
         assert await running.ended() == 0
     entries = [json.loads(line) for line in running.log.splitlines()]
@@ -152,8 +153,9 @@ def bare(**server) -> SimpleNamespace:
 
 def test_greeting_without_any_server_says_where_nexus_looked():
     text = "\n".join(lines(bare(), "http://127.0.0.1:6398"))
-    assert "11434 (ollama)" in text
-    assert "8080 (llamacpp" in text
+    assert re.search(r"^    11434 +ollama$", text, re.M)
+    assert re.search(r"^    8080 +llamacpp", text, re.M)
+    assert max(map(len, text.splitlines())) <= 120
     assert "ollama serve" in text
     assert "nexus demo" in text
     assert "within 3 seconds" in text
@@ -291,6 +293,25 @@ async def test_a_second_signal_stops_at_once(tmp_path):
             assert await asked == 503
     assert "requests under way were cut off" in running.log
     assert "Traceback" not in running.log
+
+
+async def test_the_last_words_are_json_where_the_log_is(tmp_path):
+    async with openai_server(["tiny"]) as upstream:
+        upstream.on("/v1/chat/completions", Hang(), method="POST")
+        one_backend(tmp_path, upstream.url)
+        async with serving("serve", "--json", cwd=tmp_path) as running, aiohttp.ClientSession() as client:
+            await healthy(running.url)
+            asked = in_background(client, running.url)
+            await upstream.until(lambda: upstream.calls("/v1/chat/completions"), timeout=30)
+            running.process.send_signal(signal.SIGTERM)
+            await running.until_logged("another signal stops at once")
+            running.process.send_signal(signal.SIGTERM)
+            assert await running.ended() == 1
+            await asked
+    entries = [json.loads(line) for line in running.log.splitlines()]
+    assert ("warning", "stopped at once, as asked; requests under way were cut off") in [
+        (entry["level"], entry.get("message")) for entry in entries
+    ]
 
 
 async def test_the_grace_ends(tmp_path):

@@ -106,6 +106,12 @@ def test_a_failed_line_names_what_each_attempt_met(out):
     assert "sk-1" not in line
 
 
+def test_a_client_that_left_is_said_to_have_left_once(out):
+    attempts = (Attempt(backend="gpu", model="llama3", outcome="left", code="client_left"),)
+    left = attrs.evolve(ANSWERED, outcome="client_left", code="client_left", attempts=attempts)
+    assert seen(out, "pretty", left).count("left") == 1
+
+
 def test_a_request_that_found_no_backend_has_a_line_too(out):
     refused = Answered(at=1.0, request=attrs.evolve(REQUEST, key=None), status=404, outcome="refused", code="model_not_found")
     assert json.loads(seen(out, "json", refused))["backend"] is None

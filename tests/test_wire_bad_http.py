@@ -194,6 +194,35 @@ async def test_a_path_or_method_that_is_not_served(shared):
                 assert got.headers["allow"] == ("POST" if path == CHAT else "GET, HEAD"), what
 
 
+@pytest.mark.parametrize(
+    ("path", "advice"),
+    [
+        ("/v1/chat/completion", "did you mean /v1/chat/completions?"),
+        ("/v1/modles", "did you mean /v1/models?"),
+        ("/v1/messagess", "did you mean /v1/messages?"),
+        ("/api/chat", "clients of Ollama's own API are not served yet: use OpenAI's, under /v1"),
+        ("/v1/images/generations", "try GET /v1/models"),
+    ],
+)
+async def test_a_wrong_path_gets_advice(shared, path, advice):
+    house, _ = shared
+    async with house.line() as line:
+        await line.say(f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n".encode())
+        got = await line.hear()
+        assert (got.status, got.error["code"]) == (404, "unknown_path")
+        assert got.error["message"].endswith(f"; {advice}")
+
+
+async def test_who_opens_the_address_in_a_browser_reads_what_to_do_with_it(shared):
+    house, _ = shared
+    async with house.line() as line:
+        await line.say(b"GET /?a=b HTTP/1.1\r\nHost: localhost:6398\r\n\r\n")
+        got = await line.hear()
+        assert (got.status, got.headers["content-type"]) == (200, "text/plain; charset=utf-8")
+        text = got.body.decode()
+        assert "take http://localhost:6398/v1 as their base URL, those of Anthropic's take http://localhost:6398.\n" in text
+
+
 async def test_head_answers_without_a_body(shared):
     house, _ = shared
     async with house.line() as line:

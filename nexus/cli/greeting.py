@@ -90,7 +90,9 @@ def _nothing(gateway: Gateway) -> Iterator[str]:
         yield "  No server is configured, and discovery is off: add [[backends]] to nexus.toml (`nexus config init` writes one)."
         return
     yield "  No model server was found on this machine.  Nexus looked at the usual ports:"
-    yield f"    {', '.join(_ports(gateway)) or 'none, since no plugin for a server is installed'}"
+    ports = _ports(gateway) or {"none": ["since no plugin for a server is installed"]}
+    width = max(map(len, ports))
+    yield from (f"    {where:<{width}}  {', '.join(names)}" for where, names in ports.items())
     yield "  Start one, and it is found within 3 seconds, without a restart:"
     yield "    ollama serve                    Ollama"
     yield "    llama-server -m model.gguf      llama.cpp"
@@ -98,21 +100,26 @@ def _nothing(gateway: Gateway) -> Iterator[str]:
     yield "  To see what Nexus does without any server:  nexus demo"
 
 
-def _ports(gateway: Gateway) -> list[str]:
-    """Each port with the kinds that are usually there, the most telling kind first."""
+def _ports(gateway: Gateway) -> dict[str, list[str]]:
+    """By ports, the kinds that are usually on them, the most telling kind first."""
     kinds: dict[int, list[tuple[int, str]]] = {}
     for kind in gateway.catalog.backends.values():
         for fingerprint in kind.fingerprints:
             for port in fingerprint.ports:
                 kinds.setdefault(port, []).append((len(fingerprint.ports), kind.name))
     more = getattr(gateway.config.options.get("loopback"), "ports", ())
-    return [*map(str, more), *(f"{port} ({_usual(names)})" for port, names in kinds.items() if port not in more)]
+    usual: dict[tuple[str, ...], list[int]] = {}
+    for port, listed in kinds.items():
+        if port not in more:
+            usual.setdefault(_usual(listed), []).append(port)
+    written = {", ".join(map(str, more)): ["[loopback] ports"]} if more else {}
+    return written | {", ".join(map(str, ports)): list(names) for names, ports in usual.items()}
 
 
-def _usual(names: Iterable[tuple[int, str]]) -> str:
+def _usual(kinds: Iterable[tuple[int, str]]) -> tuple[str, ...]:
     """A kind that may be on many ports is not what makes this one usual."""
-    listed = sorted(names)
-    return ", ".join(dict.fromkeys(name for ports, name in listed if ports == listed[0][0]))
+    listed = sorted(kinds)
+    return tuple(dict.fromkeys(name for ports, name in listed if ports == listed[0][0]))
 
 
 def _example(standings: Iterable[Standing]) -> str | None:
