@@ -38,6 +38,7 @@ FAILURE_HALF_LIFE_SECONDS = 30.0
 DEFAULT_PAUSE_SECONDS = 5.0
 MISSED_SECONDS = 600.0  # somebody who restarts a server, or loses a laptop's network, is back by then
 MAX_MISSED = 4096  # names
+MOST_SHOWN, LONGEST_SHOWN = 4, 100  # names in a line of the log, and letters of each
 
 _claimed, _finished = maker(Claimed), maker(Finished)
 
@@ -179,7 +180,10 @@ class Fleet:
         standing.redraw()
         standing.load = report.load
         standing.capacity = standing.member.capacity or report.capacity or standing.member.default_capacity
+        served = {pair.name for pair in standing.pairs.values()}
         changed = report.models is not None and self._set_models(standing, report.models)
+        if changed and served != {pair.name for pair in standing.pairs.values()}:
+            LOG.info("%s serves %s", name, _listed([pair.name for pair in standing.pairs.values()]))
         health = standing.pulse.health
         self._told(standing, before)
         self.tell(
@@ -321,6 +325,11 @@ class Fleet:
                 self._by_name[name] = left
             else:
                 del self._by_name[name]
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(name[:LONGEST_SHOWN] for name in names[:MOST_SHOWN])
+    return (f"{shown} and {len(names) - MOST_SHOWN} more" if len(names) > MOST_SHOWN else shown) or "no model"
 
 
 def _smooth(old: float | None, new: float) -> float:

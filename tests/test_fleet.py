@@ -1,5 +1,6 @@
 """The fleet on its own: who is found under which name, what the operator's word changes, and photographs that never lie."""
 
+import logging
 import random
 
 import attrs
@@ -57,6 +58,22 @@ def test_pairs_are_found_by_public_name_and_by_the_servers_own_aliases():
     assert house.who("nobody") == []
     assert house.fleet.names() == ("llama3:latest", "qwen", "llama3")
     assert (house.fleet.knows("llama3"), house.fleet.knows("x")) == (True, False)
+
+
+def test_the_log_says_what_a_backend_serves_once_it_is_known_and_when_it_changes(caplog):
+    caplog.set_level(logging.INFO, "nexus.health")
+    house = House()
+    house.join("a", "x", "y")
+    house.report("a", "x", Model(id="y", state=State.READY))
+    house.report("a", "y")
+    house.report("a")
+    house.report("a", *"bcdefg", "z" * 1000)
+    assert [record.getMessage() for record in caplog.records] == [
+        "a serves x, y",
+        "a serves y",
+        "a serves no model",
+        "a serves b, c, d, e and 3 more",
+    ]
 
 
 def test_a_model_that_was_renamed_is_found_by_its_new_name_only():

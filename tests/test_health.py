@@ -330,7 +330,11 @@ async def test_a_backend_goes_down_and_comes_back_by_its_probes(nexus_gateway, c
         await gateway.until(lambda: standing.pulse.health == "healthy")
         assert (await ask(gateway)).status == 200
         said = [(r.levelname, r.getMessage()) for r in caplog.records if r.name == "nexus.health"]
-        assert said == [("WARNING", f"a is unhealthy: refused the connection at {server.url}"), ("INFO", "a is healthy again")]
+        assert said == [
+            ("INFO", "a serves tiny"),
+            ("WARNING", f"a is unhealthy: refused the connection at {server.url}"),
+            ("INFO", "a is healthy again"),
+        ]
 
 
 def test_a_backend_is_healthy_so_far_while_too_few_probes_have_failed():
