@@ -50,12 +50,20 @@ class Control:
 
     async def welcome(self, http: web.BaseRequest) -> web.Response:
         """For people who open the address in a browser."""
-        here = str(http.url.with_query(None)).rstrip("/")
-        return web.Response(
-            text=f"Nexus {__version__}: one address in front of LLM servers.\n\n"
-            f"Clients of OpenAI's API take {here}/v1 as their base URL, those of Anthropic's take {here}.\n"
-            f"What is served: {here}/v1/models\n"
-        )
+        here = f"{http.scheme}://{http.headers.get('Host', '')}{http.path}".rstrip("/")
+        clients = [f"Clients of OpenAI's API take {here}/v1 as their base URL."]
+        if "anthropic" in self._gateway.runtime.dialects:
+            clients.append(f"Clients of Anthropic's API take {here}.")
+        if self._gateway.config.keys:
+            clients.append("They need a key.")
+        lines = [
+            f"Nexus {__version__}: one address in front of LLM servers.",
+            "",
+            *clients,
+            f"What is served: {here}/v1/models",
+            "",
+        ]
+        return web.Response(text="\n".join(lines), headers={"X-Content-Type-Options": "nosniff"})
 
     # ------------------------------------------------------------ health
 

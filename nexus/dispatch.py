@@ -179,7 +179,13 @@ class Dispatcher:
         gone = next((backend for leg in journey.legs for id in leg.ids if (backend := self.fleet.missed(id))), None)
         if gone is not None:
             return verdict.gone(asked, gone)
-        return verdict.unknown_model(asked, [*self.names.aliases, *self.fleet.names()])
+        known = [*filter(self._is_served, self.names.aliases), *self.fleet.names()]
+        return verdict.unknown_model(asked, [name for name in known if journey.allowed is None or journey.allowed(name)])
+
+    def _is_served(self, alias: str) -> bool:
+        """Whether a backend that is not known to be down serves what is meant."""
+        leg = self.names.legs(alias, strict=True, flexible=False)[0]
+        return any(candidate.health is not Health.UNHEALTHY for candidate in self.fleet.candidates(leg))
 
     def _rather_wait(self, journey: Journey, plan: Plan, choice: Choice) -> bool:
         """Whether home may still come free before the time for overflow (`overflow_after_seconds`)."""

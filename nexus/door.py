@@ -12,6 +12,7 @@ from nexus.errors import Problem
 from nexus.keys import Keyring, key_in
 
 KNOWN_HOSTS = 256
+NOT_IN_A_HOST = frozenset("/\\?#@<>\"' \t")
 CORS_METHODS = "GET, POST, OPTIONS"
 CORS_SECONDS = "600"
 
@@ -84,6 +85,8 @@ class Door:
         return known
 
     def _judge(self, host: str) -> bool:
+        if not NOT_IN_A_HOST.isdisjoint(host):  # `urlsplit` would cut there, and others elsewhere
+            return False
         try:
             parts = urlsplit(f"//{host}")
             name, _ = parts.hostname or "", parts.port

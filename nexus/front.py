@@ -26,6 +26,7 @@ LOG = logging.getLogger("nexus")
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 Answer = Callable[[Visit], Awaitable[None]]
 TAIL = "/{tail}"
+OLLAMAS = {f"/api/{word}" for word in ("chat", "generate", "tags", "show", "embed", "embeddings", "ps", "version")}
 RETRY_STARTING = 1
 
 
@@ -194,7 +195,7 @@ class Front:
             return "your client adds /v1 itself: take it from the end of its base URL"
         if self._methods("/v1" + path) is not None:
             return "your client does not add /v1 itself: put it at the end of its base URL"
-        if path.startswith("/api/"):
+        if path in OLLAMAS:
             return "clients of Ollama's own API are not served yet: use OpenAI's, under /v1"
         near = nearest(path, self._exact, alike=0.8)
         return f"did you mean {near[0]}?" if near else "try GET /v1/models"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import select
 import socket
 from selectors import EVENT_READ, EVENT_WRITE
@@ -39,7 +40,7 @@ def test_what_is_ready_is_told_as_far_as_it_was_asked_for(selector, pair):
     a, b = pair
     key = selector.register(a.fileno(), EVENT_READ, "data")
     assert (key.fd, key.events, key.data) == (a.fileno(), EVENT_READ, "data")
-    assert ready(selector) == {}
+    assert ready(selector) == ready(selector, -1) == {}
     b.send(b"x")
     assert ready(selector) == {a.fileno(): EVENT_READ}
     selector.modify(a.fileno(), BOTH, "both")
@@ -125,5 +126,6 @@ def test_serve_runs_on_it(monkeypatch, tmp_path):
         seen.append(asyncio.get_running_loop()._selector)
 
     monkeypatch.setattr("nexus.cli.running.run", run)
+    monkeypatch.setattr("nexus.observers.format.setup_logging", lambda *how: logging.NullHandler())
     result = CliRunner().invoke(serve.command, ["--state-dir", str(tmp_path), "--log-format", "none"])
     assert (result.exit_code, [type(each) for each in seen]) == (0, [Selector])

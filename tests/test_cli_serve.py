@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import re
 import signal
 import sys
@@ -12,8 +13,10 @@ from types import SimpleNamespace
 import aiohttp
 import attrs
 import pytest
+from click.testing import CliRunner
 
 from nexus.catalog import Catalog
+from nexus.cli import serve
 from nexus.cli.greeting import lines, warn_insecure
 from nexus.config import Config, DiscoveryConfig, KeyConfig, ServerConfig
 from nexus.keys import hash_key
@@ -309,9 +312,32 @@ async def test_the_last_words_are_json_where_the_log_is(tmp_path):
             assert await running.ended() == 1
             await asked
     entries = [json.loads(line) for line in running.log.splitlines()]
-    assert ("warning", "stopped at once, as asked; requests under way were cut off") in [
+    assert ("error", "stopped at once, as asked; requests under way were cut off") in [
         (entry["level"], entry.get("message")) for entry in entries
     ]
+
+
+@pytest.mark.parametrize(
+    ("args", "greeted"),
+    [
+        ([], True),
+        (["--log-level", "DEBUG"], True),
+        (["--log-level", "warning"], False),
+        (["--log-level", "error"], False),
+        (["--json"], False),
+        (["--log-format", "none"], False),
+    ],
+)
+def test_only_who_reads_along_is_greeted(monkeypatch, tmp_path, args, greeted):
+    asked = []
+
+    async def run(config, catalog, *, greeted):
+        asked.append(greeted)
+
+    monkeypatch.setattr("nexus.cli.running.run", run)
+    monkeypatch.setattr("nexus.observers.format.setup_logging", lambda *how: logging.NullHandler())
+    assert CliRunner().invoke(serve.command, ["--state-dir", str(tmp_path), *args]).exit_code == 0
+    assert asked == [greeted]
 
 
 async def test_the_grace_ends(tmp_path):

@@ -114,3 +114,8 @@ async def test_it_is_not_put_off_for_ever(monkeypatch):
             gateway.claims += 1
             await asyncio.sleep(0)
         assert gateway.rests == 1
+        _, _more = a_rush()
+        for _ in range(3):  # it waits as long again
+            gateway.claims += 1
+            await asyncio.sleep(0)
+        assert gateway.rests == 1

@@ -499,7 +499,8 @@ async def test_heads_are_not_kept_for_long(monkeypatch):
             await until(lambda: len(listener.heads) == 0)
 
 
-async def test_every_address_of_a_name_has_the_long_queue():
+async def test_every_address_of_a_name_has_the_long_queue(monkeypatch):
+    monkeypatch.setattr(nexus.downstream.listener, "TAKEN_AT_ONCE", 8)
     async with Tasks(logging.getLogger("nexus")):
         listener = Listener(lambda head: None, asyncio.Protocol, asyncio.get_running_loop().time)
         await listener.bind("", 0)

@@ -288,8 +288,9 @@ async def test_a_blame_stays_through_good_probes_until_an_exchange_is_good(nexus
 async def test_no_model_of_a_server_that_is_down_is_proposed_for_a_mistyped_name(nexus_gateway):
     async with openai_server(["tiny"]) as well, openai_server(["tinx", "tiny"]) as ill:
         configured = fleet(a_backend("a", well), a_backend("b", ill), health={"interval_seconds": 0.5, "failure_threshold": 1})
+        configured["routing"] = {"aliases": {"tina": "tinx"}}
         gateway = await settled(await nexus_gateway(configured))
-        assert set((await ask(gateway, "tinz")).error["context"]["nearest"]) == {"tiny", "tinx"}
+        assert set((await ask(gateway, "tinz")).error["context"]["nearest"]) == {"tiny", "tinx", "tina"}
         ill.on("/v1/models", Respond(500))
         await gateway.until(lambda: gateway.gateway.fleet.standings["b"].pulse.health is D, timeout=20)
         assert (await ask(gateway, "tinz")).error["context"]["nearest"] == ["tiny"]

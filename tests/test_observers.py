@@ -195,18 +195,19 @@ class Untellable:
     __repr__ = __str__
 
 
-def test_one_request_that_cannot_be_told_does_not_keep_the_others_from_being_packed(caplog):
+def test_a_plan_that_cannot_be_told_does_not_keep_the_rest_from_being_said(caplog):
     history = History(CLOCK)
     refusal = Refusal(kind=RefusalKind.POLICY, code="odd", data={"why": Untellable()})
     odd = Plan(objections=(attrs.evolve(OBJECTION, refusal=refusal),))
     for id, plan in (("a", None), ("odd", odd), ("c", None)):
         history.see(answered(id, plan=plan))
-    history.rest()
-    assert [entry["request"]["id"] for entry in history.recent()] == ["c", "odd", "a"]
-    assert "cannot be told" in history.get("odd")["problem"]
-    assert "the request odd cannot be told" in caplog.text
+    for _ in range(2):
+        assert [entry["request"]["id"] for entry in history.recent()] == ["c", "odd", "a"]
+        assert (history.get("odd")["status"], history.get("odd")["refusals"]) == (200, [])
+        assert "the plan of the request odd cannot be told" in caplog.text
+        history.rest()
     caplog.clear()
-    history.rest()
+    history.recent()
     assert not caplog.text
 
 

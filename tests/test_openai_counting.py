@@ -19,11 +19,19 @@ BEGINNINGS = {
     "none": b"",
     "a role": event({"role": "assistant", "content": ""}),
     "a role and null": event({"role": "assistant", "content": None}),
+    "two roles": 2 * event({"role": "assistant", "content": ""}),
+    "a comment": b": OPENROUTER PROCESSING\n\n" + event({"role": "assistant"}),
+    "no choice": b'data: {"choices": [], "prompt_filter_results": [{"prompt_index": 0}]}\n\n',
+    "nothing for a while": 5 * event({"content": ""}),
+    "a tool's name": event({"tool_calls": [{"index": 0, "id": "c", "function": {"name": "f", "arguments": ""}}]}),
 }
 SAID = {
     "text": lambda number: event({"content": f"word{number}"}),
     "with the role in each": lambda number: event({"role": "assistant", "content": f"word{number}"}),
     "thoughts": lambda number: event({"reasoning_content": f"hm{number}"}),
+    "thoughts by another name": lambda number: event({"reasoning": f"hm{number}"}),
+    "a refusal": lambda number: event({"refusal": f"no{number}"}),
+    "an empty finish reason in each": lambda number: event({"content": f"word{number}"}, ""),
     "arguments": lambda number: event({"tool_calls": [{"index": 0, "function": {"arguments": f'{{"a":{number}'}}]}),
 }
 ENDS = {

@@ -201,6 +201,8 @@ async def test_a_path_or_method_that_is_not_served(shared):
         ("/v1/modles", "did you mean /v1/models?"),
         ("/v1/messagess", "did you mean /v1/messages?"),
         ("/api/chat", "clients of Ollama's own API are not served yet: use OpenAI's, under /v1"),
+        ("/api/v1/chat/completions", "did you mean /v1/chat/completions?"),
+        ("/v1/moderations", "try GET /v1/models"),
         ("/v1/images/generations", "try GET /v1/models"),
     ],
 )
@@ -220,7 +222,20 @@ async def test_who_opens_the_address_in_a_browser_reads_what_to_do_with_it(share
         got = await line.hear()
         assert (got.status, got.headers["content-type"]) == (200, "text/plain; charset=utf-8")
         text = got.body.decode()
-        assert "take http://localhost:6398/v1 as their base URL, those of Anthropic's take http://localhost:6398.\n" in text
+        assert "Clients of OpenAI's API take http://localhost:6398/v1 as their base URL.\n" in text
+        assert "Clients of Anthropic's API take http://localhost:6398.\n" in text
+        assert "key" not in text
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost/x", "localhost:6398/x<script>", "localhost#a", "me:pw@127.0.0.1", "localhost?a", "a b", "localhost<b>"]
+)
+async def test_a_host_that_is_none_is_turned_away(shared, host):
+    house, _ = shared
+    async with house.line() as line:
+        await line.say(f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+        got = await line.hear()
+        assert (got.status, got.error["code"]) == (403, "host_not_allowed")
 
 
 async def test_head_answers_without_a_body(shared):

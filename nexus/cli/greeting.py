@@ -27,6 +27,7 @@ LOG = logging.getLogger("nexus")
 PATIENCE_SECONDS = 1.5
 LOOK_SECONDS = 0.05
 SHOWN_MODELS = 4
+MOST_COLUMNS = 50  # for ports, before what is usually on them
 
 
 async def greet(gateway: Gateway, url: str) -> None:
@@ -91,7 +92,7 @@ def _nothing(gateway: Gateway) -> Iterator[str]:
         return
     yield "  No model server was found on this machine.  Nexus looked at the usual ports:"
     ports = _ports(gateway) or {"none": ["since no plugin for a server is installed"]}
-    width = max(map(len, ports))
+    width = min(max(map(len, ports)), MOST_COLUMNS)
     yield from (f"    {where:<{width}}  {', '.join(names)}" for where, names in ports.items())
     yield "  Start one, and it is found within 3 seconds, without a restart:"
     yield "    ollama serve                    Ollama"

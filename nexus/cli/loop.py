@@ -16,8 +16,12 @@ BOTH = EVENT_READ | EVENT_WRITE
 
 
 def new_loop() -> asyncio.AbstractEventLoop:
-    """A loop as described where there is epoll, else the platform's usual one."""
-    return asyncio.SelectorEventLoop(Selector()) if hasattr(select, "epoll") else asyncio.new_event_loop()
+    """A loop as described where there is epoll, and the standard library as it is known; else the platform's usual one."""
+    if not hasattr(select, "epoll"):
+        return asyncio.new_event_loop()
+    selector = Selector()
+    known = hasattr(selector, "_fd_to_key") and hasattr(selector, "_selector")
+    return asyncio.SelectorEventLoop(selector if known else selectors.EpollSelector())
 
 
 class Selector(selectors.EpollSelector):

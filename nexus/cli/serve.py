@@ -54,7 +54,7 @@ def command(file: Path | None, log_format: str, log_level: str, as_json: bool, *
         with asyncio.Runner(loop_factory=new_loop) as runner:
             runner.run(run(config, catalog, greeted=log_format == "pretty" and log_level.lower() in ("debug", "info")))
     except asyncio.CancelledError:
-        logging.getLogger("nexus").warning("stopped at once, as asked; requests under way were cut off")
+        logging.getLogger("nexus").error("stopped at once, as asked; requests under way were cut off")
         sys.exit(1)
     finally:
         handler.flush()

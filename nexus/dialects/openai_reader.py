@@ -20,9 +20,9 @@ from nexus.model import Usage
 from nexus.model.quick import maker
 
 _USAGE = re.compile(rb'"usage"\s*:\s*\{')
-_FINISHED = re.compile(rb'"finish_reason"\s*:\s*"')
+_FINISHED = re.compile(rb'"finish_reason"\s*:\s*"[^"]')
 _NOT_YET = b'"finish_reason":null'  # as most servers write it: counting is quicker than a regular expression
-_SAYS = re.compile(rb'(?:content|arguments|text)"\s*:\s*"[^"]')
+_SAYS = re.compile(rb'(?:content|arguments|text|reasoning|refusal)"\s*:\s*"[^"]')
 DONE = b"[DONE]"
 
 
@@ -81,7 +81,7 @@ _reported = maker(Usage)
 class StreamReader(EventReader):
     """A stream of chunks.  Where no usage is reported, output tokens are counted as one for each event with content.
 
-    Only at the beginning and from the finish reason on are events looked at for that: those between have content.
+    Only up to the first with content, and from the finish reason on, are events looked at for that: those between have some.
     """
 
     __slots__ = ("_hide", "_midway")
@@ -103,7 +103,7 @@ class StreamReader(EventReader):
             self.pieces += ready.count(b"data:")
         else:
             self.pieces += sum(_SAYS.search(event) is not None for event in events(ready))
-            self._midway = True
+            self._midway = self.pieces > 0
         return ready
 
     def error_in(self, data: bytes) -> str | None:

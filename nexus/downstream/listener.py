@@ -15,9 +15,8 @@ LOG = logging.getLogger("nexus")
 SCRATCH_BYTES = 128 * 1024
 SWEEP_SECONDS = 1.0
 BACKLOG = 2048  # connections that wait to be taken
-TAKEN_AT_ONCE = (
-    128  # in one turn of the loop, which a rush of clients must not take for itself, nor fill the memory with beginnings
-)
+# in one turn of the loop, which a rush of clients must not take for itself, nor fill the memory with beginnings
+TAKEN_AT_ONCE = 128
 
 
 class Listener:

@@ -60,8 +60,8 @@ def setup_logging(format: str, level: str, stream: TextIO) -> logging.Handler:
 
 
 class LineHandler(logging.StreamHandler[TextIO]):
-    """Writes to a stream.  Lines of requests, and what is no warning, reach it together, within FLUSH_SECONDS: standard error makes a system call
-    of everything written to it, and that would slow every request."""
+    """Writes to a stream.  Lines of requests, and what is no warning, reach it together, within FLUSH_SECONDS: standard error makes a
+    system call of everything written to it, and that would slow every request."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)

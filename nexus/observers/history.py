@@ -6,6 +6,8 @@ import json
 import logging
 import zlib
 
+import attrs
+
 from nexus.api import Clock, Observer
 from nexus.model import Answered, Event
 from nexus.observers.render import Json, answered_json
@@ -59,12 +61,7 @@ class History(Observer):
     def _rested(self, id: str, entry: _Entry) -> tuple[str, _Entry]:
         if isinstance(entry.told, bytes):
             return id, entry
-        try:
-            text = json.dumps(answered_json(entry.told, self._clock))
-        except Exception:  # what a plugin's refusal holds may not be fit to be told
-            LOG.exception("the request %s cannot be told", id)
-            text = json.dumps({"request": {"id": id}, "problem": "what was kept of this request cannot be told"})
-        return id.encode().decode(), _Entry(zlib.compress(text.encode()), entry.objections)  # another string of the same letters
+        return id.encode().decode(), _Entry(zlib.compress(self._text(entry.told).encode()), entry.objections)  # another string
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -79,10 +76,17 @@ class History(Observer):
         return [self._said(entry) for entry, _ in zip(reversed(self._entries.values()), range(limit), strict=False)]
 
     def _said(self, entry: _Entry) -> Json:
-        if not isinstance(entry.told, bytes):
-            return answered_json(entry.told, self._clock)
-        said: Json = json.loads(zlib.decompress(entry.told))
+        text = zlib.decompress(entry.told) if isinstance(entry.told, bytes) else self._text(entry.told)
+        said: Json = json.loads(text)
         return said
+
+    def _text(self, event: Answered) -> str:
+        """What is said of it; without its plan where that cannot be told, for a plugin's refusal may hold anything."""
+        try:
+            return json.dumps(answered_json(event, self._clock))
+        except Exception:
+            LOG.exception("the plan of the request %s cannot be told", event.request.id)
+            return json.dumps(answered_json(attrs.evolve(event, plan=None), self._clock))
 
     def _forget(self, id: str) -> None:
         entry = self._entries.pop(id, None)

@@ -18,7 +18,8 @@ _new_record = logging.LogRecord.__new__
 
 
 class RequestLog(Observer):
-    """Logs every `Answered`: at WARNING where Nexus or a backend failed, else at INFO.  The record carries the line's facts as `fields`; nothing is made where nobody listens.
+    """Logs every `Answered`: at WARNING where Nexus or a backend failed, else at INFO.  The record carries the line's facts as `fields`;
+    nothing is made where nobody listens.
 
     Beside the facts of the live feed there is `met`, where attempts failed: what each ran into (`b: connect_refused`).
     """
