@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import select
+import selectors
 import socket
+import subprocess
+import sys
 from selectors import EVENT_READ, EVENT_WRITE
 
 import pytest
 from click.testing import CliRunner
 
-import nexus.cli.loop
+import nexus.cli.selector
 from nexus.cli import serve
-from nexus.cli.loop import BOTH, Selector, new_loop
-
-pytestmark = pytest.mark.skipif(not hasattr(select, "epoll"), reason="there is no epoll here, and `serve` takes asyncio's own loop")
+from nexus.cli.loop import new_loop
+from nexus.cli.selector import BOTH, Selector
 
 
 @pytest.fixture
@@ -69,7 +70,7 @@ def test_who_was_hung_up_on_is_ready_for_all_that_was_asked(selector, pair, aske
 
 
 def test_so_many_at_once_and_nobody_is_left_out(selector, monkeypatch):
-    monkeypatch.setattr(nexus.cli.loop, "MOST_READY", 8)
+    monkeypatch.setattr(nexus.cli.selector, "MOST_READY", 8)
     with contextlib.ExitStack() as stack:
         waiting = set()
         for _ in range(30):
@@ -129,3 +130,23 @@ def test_serve_runs_on_it(monkeypatch, tmp_path):
     monkeypatch.setattr("nexus.observers.format.setup_logging", lambda *how: logging.NullHandler())
     result = CliRunner().invoke(serve.command, ["--state-dir", str(tmp_path), "--log-format", "none"])
     assert (result.exit_code, [type(each) for each in seen]) == (0, [Selector])
+
+
+ELSEWHERE = """
+import asyncio, select, selectors, sys
+del select.epoll, selectors.EpollSelector
+from nexus.cli.loop import new_loop
+with asyncio.Runner(loop_factory=new_loop) as runner:
+    runner.run(asyncio.sleep(0))
+assert "nexus.cli.selector" not in sys.modules
+"""
+
+
+def test_where_there_is_no_epoll_it_is_the_usual_loop():
+    subprocess.run([sys.executable, "-c", ELSEWHERE], check=True, timeout=60)
+
+
+def test_nor_where_the_standard_library_is_another(monkeypatch):
+    monkeypatch.setattr("nexus.cli.selector.Selector", selectors.SelectSelector)
+    with contextlib.closing(new_loop()) as loop:
+        assert type(loop._selector) is not selectors.SelectSelector

@@ -1,45 +1,19 @@
-"""The event loop of a process of our own, which takes on no more in one turn than it can soon be done with.
-
-asyncio reads whatever is ready before it goes on with any of it.  With thousands of streams that would be thousands of events read and
-held before the first of them is written: each waits for all others, and the memory for them is never given back.
-"""
+"""The event loop of a process of our own.  Which sockets it takes on in a turn is `selector`'s to say."""
 
 from __future__ import annotations
 
 import asyncio
 import select
-import selectors
-from selectors import EVENT_READ, EVENT_WRITE, SelectorKey
-
-MOST_READY = 128  # connections that are ready, in one turn; the kernel gives the others first the next time
-BOTH = EVENT_READ | EVENT_WRITE
 
 
 def new_loop() -> asyncio.AbstractEventLoop:
-    """A loop as described where there is epoll, and the standard library as it is known; else the platform's usual one."""
+    """A loop that takes on a few things in a turn where there is epoll, and the standard library as it is known; else the usual one."""
     if not hasattr(select, "epoll"):
         return asyncio.new_event_loop()
+    from nexus.cli.selector import Selector
+
     selector = Selector()
-    known = hasattr(selector, "_fd_to_key") and hasattr(selector, "_selector")
-    return asyncio.SelectorEventLoop(selector if known else selectors.EpollSelector())
-
-
-class Selector(selectors.EpollSelector):
-    """MOST_READY connections at a time.
-
-    The standard library asks for all that are ready, and has no parameter for less, so its private names are used here: they are the
-    same in Python 3.11 to 3.14.
-    """
-
-    def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
-        keys: dict[int, SelectorKey] = self._fd_to_key  # type: ignore[attr-defined]  # see above
-        poll = self._selector.poll  # type: ignore[attr-defined]
-        found = poll(None if timeout is None else max(timeout, 0), MOST_READY)
-        return [(key, _meaning(event) & key.events) for fd, event in found if (key := keys.get(fd)) is not None]
-
-
-def _meaning(event: int) -> int:
-    """What has failed or was hung up on is ready for both, as in the standard library."""
-    if event == select.EPOLLIN:
-        return EVENT_READ
-    return EVENT_WRITE if event == select.EPOLLOUT else BOTH
+    if not hasattr(selector, "_fd_to_key") or not hasattr(selector, "_selector"):
+        selector.close()
+        return asyncio.new_event_loop()
+    return asyncio.SelectorEventLoop(selector)
