@@ -99,12 +99,20 @@ class StreamReader(EventReader):
             ready = self._take_usage(ready)
         if not self.ended and ready.count(b"finish_reason") > ready.count(_NOT_YET):
             self.ended = _FINISHED.search(ready) is not None
-        if self._midway and not self.ended:
-            self.pieces += ready.count(b"data:")
-        else:
-            self.pieces += sum(_SAYS.search(event) is not None for event in events(ready))
-            self._midway = self.pieces > 0
+        self.pieces += ready.count(b"data:") if self._midway and not self.ended else self._counted(ready)
         return ready
+
+    def _counted(self, ready: bytes) -> int:
+        """The events with content in a block; from the first of them until the stream has ended all count."""
+        count = at = 0
+        for event in events(ready):
+            if self._midway and not self.ended:
+                return count + ready.count(b"data:", at)
+            at += len(event)
+            if _SAYS.search(event):
+                count += 1
+                self._midway = True
+        return count
 
     def error_in(self, data: bytes) -> str | None:
         return error_in(data)
