@@ -7,7 +7,7 @@ import attrs
 import pytest
 
 from nexus.fleet import Fleet, Limits, Member, Override
-from nexus.model import Claimed, Health, Joined, Left, Model, Price, Probed, Report, State, Zone
+from nexus.model import Claimed, Health, Joined, Left, Model, Price, Probed, Report, State, Usage, Zone
 from nexus.testing import FakeClock, a_leg, a_request
 
 
@@ -205,6 +205,19 @@ def test_a_model_that_has_just_answered_is_no_longer_asleep():
     house.join("a", Model(id="m", state=State.ASLEEP, eta=9.0))
     house.fleet.claim(house.one("m"), a_request()).finish("ok")
     assert (house.one("m").state, house.one("m").eta, house.one("m").resident) == (State.READY, None, {"m"})
+
+
+@pytest.mark.parametrize(
+    ("tokens", "stream", "speed"), [(0, True, None), (1, True, None), (2, True, 0.5), (8, True, 2.0), (8, False, None)]
+)
+def test_a_speed_is_measured_where_tokens_came_one_after_the_other(tokens, stream, speed):
+    """A single token comes with the first byte: the time after it says nothing of how quick the next would be."""
+    house = House()
+    house.join("a", "m")
+    claim = house.fleet.claim(house.one("m"), a_request(stream=stream))
+    house.clock.advance(5)
+    claim.finish("ok", usage=Usage(output_tokens=tokens, source="reported"), first_byte=1.0)
+    assert house.one("m").speed == speed
 
 
 def test_a_photograph_is_kept_until_something_changes():

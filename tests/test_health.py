@@ -86,6 +86,16 @@ def test_one_success_ends_the_ejection_and_failed_trials_make_it_longer():
     assert pulse.ejected_until == 228
 
 
+def test_the_rest_after_an_ejection_grows_to_sixteen_times_and_no_further():
+    pulse, now, rests = Pulse(LIMITS), 0.0, []
+    served(pulse, "----", now)
+    for _ in range(7):
+        rests.append(pulse.ejected_until - now)
+        now = pulse.ejected_until
+        served(pulse, "-", now)
+    assert rests == [15, 30, 60, 120, 240, 240, 240]
+
+
 # ---------------------------------------------------------------- the fleet's bookkeeping
 
 
