@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,7 +13,7 @@ import attrs
 
 from nexus.api import Backend, BackendKind, Clock, Fingerprint, Open, Scope, Server, Upstream
 from nexus.errors import StartupError
-from nexus.tasks import Tasks
+from nexus.tasks import Tasks, Work
 
 LOG = logging.getLogger("nexus")
 
@@ -49,16 +49,21 @@ class Sessions:
 
 @attrs.frozen(kw_only=True)
 class Ground:
-    """What every scope is made from."""
+    """What every scope is made from.  `problems` holds what is wrong with what runs in the background, by its name."""
 
     clock: Clock
     upstream: Upstream
     session: Callable[[], aiohttp.ClientSession]
     changed: Callable[[], None]
     state_dir: Callable[[], Path]
+    problems: MutableMapping[str, str]
     fingerprints: tuple[Fingerprint, ...] = ()
 
-    def scope(self, name: str, spawn: Callable[[Coroutine[Any, Any, None], str], None]) -> Scope:
+    def tasks(self, name: str) -> Tasks:
+        """For what a component does in the background."""
+        return Tasks(LOG.getChild(name), self.problems)
+
+    def scope(self, name: str, spawn: Callable[[Work, str], None]) -> Scope:
         def own_dir() -> Path:
             directory = self.state_dir() / name
             try:
@@ -92,7 +97,7 @@ class Components:
     async def open(self, kind: Kind) -> Any:
         """The component of a descriptor.  Raises StartupError where it cannot be opened."""
         if kind.open not in self._opened:
-            tasks = await self._stack.enter_async_context(Tasks(LOG.getChild(kind.name)))
+            tasks = await self._stack.enter_async_context(self._ground.tasks(kind.name))
             options = self._options.get(kind.name)
             scope = self._ground.scope(kind.name, tasks.spawn)
             component = kind.open(kind.options() if options is None else options, scope)
@@ -107,7 +112,7 @@ class Components:
 
 async def open_backend(ground: Ground, kind: BackendKind, server: Server, options: object, stack: AsyncExitStack) -> Backend:
     """The component of one server, closed with `stack`.  Raises StartupError where it cannot be opened."""
-    tasks = await stack.enter_async_context(Tasks(LOG.getChild(server.name)))
+    tasks = await stack.enter_async_context(ground.tasks(server.name))
     scope = ground.scope(server.name, tasks.spawn)
     try:
         return await stack.enter_async_context(kind.open(server, kind.options() if options is None else options, scope))

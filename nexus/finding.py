@@ -10,6 +10,7 @@ import itertools
 import logging
 from collections.abc import Hashable
 from contextlib import AsyncExitStack
+from functools import partial
 from urllib.parse import urlsplit
 
 import attrs
@@ -41,9 +42,9 @@ Identity = tuple[str, int]
 class Found:
     """A server that a source saw: recognised or not, its own stack and tasks."""
 
-    def __init__(self, log: logging.Logger) -> None:
+    def __init__(self, tasks: Tasks) -> None:
         self.stack = AsyncExitStack()
-        self.tasks = Tasks(log)
+        self.tasks = tasks
         self.name: str | None = None
 
 
@@ -78,7 +79,7 @@ class Finder:
             if first != backend.name:
                 self._log.warning("%s and %s are one server, %s:%s: %s is left out", first, backend.name, *place, backend.name)
             elif backend.type == "auto":
-                self._tasks.spawn(self._recognised_later(backend, place, stack), f"recognise {backend.name}")
+                self._tasks.spawn(partial(self._recognised_later, backend, place, stack), f"recognise {backend.name}")
             else:
                 await self._admit(backend, self._catalog.backends[backend.type], place, stack)
 
@@ -91,6 +92,7 @@ class Finder:
         server = Server(name=backend.name, url=(backend.url or "").rstrip("/"), key=backend.key)
         unknown = Unrecognised(server, self._ground.scope(server.name, self._tasks.spawn))
         zone, why = zone_of(written=backend.zone, address=None, vouched=None, kind=AUTO, runs_models=True)
+        self._fleet.leave(server.name)  # where this begins again after a crash
         self._fleet.join(Member(name=server.name, kind=AUTO, url=server.url, backend=unknown, zone=zone, zone_evidence=why))
         while True:
             began = self._ground.clock.now()
@@ -128,7 +130,7 @@ class Finder:
         )
         self._join(member, self._tasks)
         if backend.zone is None and kind.runs_models and not is_address(urlsplit(server.url).hostname or ""):
-            self._tasks.spawn(self._resolve_again(member, kind, place), f"resolve {backend.name}")
+            self._tasks.spawn(partial(self._resolve_again, member, kind, place), f"resolve {backend.name}")
 
     async def _resolve_again(self, member: Member, kind: BackendKind, place: Identity) -> None:
         """A name may come to mean another machine: the zone that was proven by its address is proven anew."""
@@ -145,25 +147,25 @@ class Finder:
     def _join(self, member: Member, tasks: Tasks) -> None:
         self._fleet.leave(member.name)  # where it was there already, unrecognised
         self._fleet.join(member, self._store.models(member.url) if self._store else ())
-        tasks.spawn(self._prober.run(member), f"probe {member.name}")
+        tasks.spawn(partial(self._prober.run, member), f"probe {member.name}")
 
     # ------------------------------------------------------------ found
 
     async def follow(self, name: str, source: Source) -> None:
-        """Act on a source's sightings until it ends.  A crash ends the source, not what it has found."""
-        try:
-            async for sighting in source.watch():
+        """Act on a source's sightings until it ends.  What it has found stays where it crashes."""
+        async for sighting in source.watch():
+            try:
                 await self._seen(attrs.evolve(sighting, source=sighting.source or name))
-        except Exception:
-            self._log.exception("the source %s crashed; what it has found stays", name)
+            except Exception:  # one that makes no sense costs the source none of the others
+                self._log.exception("what the source %s has seen could not be followed", name)
 
     async def _seen(self, sighting: Sighting) -> None:
         place = await _identity(sighting.url)
         if place in self._configured:
             self._prober.doubt(self._configured[place])
         elif sighting.found and place not in self._found:
-            found = self._found[place] = Found(self._log)
-            self._tasks.spawn(self._welcome(found, sighting, place), f"recognise {sighting.url}")
+            found = self._found[place] = Found(Tasks(self._log, self._ground.problems))
+            self._tasks.spawn(partial(self._welcome, found, sighting, place), f"recognise {sighting.url}")
         elif not sighting.found and place in self._found:
             await self._lost(place)
 
@@ -231,7 +233,10 @@ class Finder:
         if found.name is not None:
             self._fleet.leave(found.name)
         await found.tasks.close()
-        await found.stack.aclose()
+        try:
+            await found.stack.aclose()
+        except Exception:
+            self._log.exception("%s could not be closed", found.name)
 
     async def close(self) -> None:
         """Let go of all that was found.  It is the gateway that goes, so nothing is said of them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -53,7 +54,8 @@ class Runtime:
 
 
 class Gateway:
-    """A running gateway.  `components` are the opened stages, dialects, sources, observers and routes by name."""
+    """A running gateway.  `components` are the opened stages, dialects, sources, observers and routes by name, `problems` what is
+    wrong with what runs in the background, by its name."""
 
     def __init__(self, config: Config, catalog: Catalog) -> None:
         self.config = config
@@ -67,6 +69,7 @@ class Gateway:
         self.fleet.freed = self._freed
         self.fleet.changed = self.waiting.pump
         self.components: dict[str, Any] = {}
+        self.problems: dict[str, str] = {}
         self.routes: tuple[Routes, ...] = ()
         self.upstream = Pool(clock=self.clock.now, connect_timeout=config.upstream.connect_timeout_seconds)
         self.runtime: Runtime
@@ -104,7 +107,7 @@ async def open_gateway(config: Config, catalog: Catalog) -> AsyncIterator[Gatewa
         gateway = Gateway(config, catalog)
         store = Store(config.server.state_dir or default_dir())
         stack.callback(store.close)
-        tasks = Tasks(LOG)
+        tasks = Tasks(LOG, gateway.problems)
         sessions = Sessions()
         stack.push_async_callback(sessions.close)
         stack.push_async_callback(gateway.upstream.close)
@@ -114,6 +117,7 @@ async def open_gateway(config: Config, catalog: Catalog) -> AsyncIterator[Gatewa
             session=sessions,
             changed=gateway.waiting.pump,
             state_dir=_dir(store),
+            problems=gateway.problems,
             fingerprints=tuple(print_ for kind in catalog.backends.values() for print_ in kind.fingerprints),
         )
         await _open_components(gateway, Components(ground, config.options, stack))
@@ -125,9 +129,9 @@ async def open_gateway(config: Config, catalog: Catalog) -> AsyncIterator[Gatewa
         await finder.open(stack)
         stack.push_async_callback(finder.close)
         await stack.enter_async_context(tasks)
-        tasks.spawn(gateway.upstream.run(), "sweep upstream connections")
+        tasks.spawn(gateway.upstream.run, "sweep upstream connections")
         for name in _sources(config, catalog):
-            tasks.spawn(finder.follow(name, gateway.components[name]), f"source {name}")
+            tasks.spawn(functools.partial(finder.follow, name, gateway.components[name]), f"source {name}")
         yield gateway
 
 

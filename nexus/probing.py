@@ -67,9 +67,17 @@ class Prober:
     async def _probe(self, member: Member) -> Report:
         began = self._clock.now()
         report = await self._asked(member)
-        if self._fleet.report(member.name, report, self._clock.now() - began) and self._store is not None:
+        if self._told(member, report, began) and self._store is not None:
             self._store.keep(member.url, report.models or ())
         return report
+
+    def _told(self, member: Member, report: Report, began: float) -> bool:
+        """Whether the models are others than before.  A report that cannot be read is an ill backend, not the last good one."""
+        try:
+            return self._fleet.report(member.name, report, self._clock.now() - began)
+        except Exception:
+            self._fleet.report(member.name, Report(ok=False, code="crashed", problem="its plugin's report makes no sense"), 0.0)
+            raise
 
     async def _asked(self, member: Member) -> Report:
         try:
@@ -77,6 +85,9 @@ class Prober:
                 return await member.backend.probe()
         except TimeoutError:
             return Report(ok=False, code="timeout", problem=f"did not answer within {self._pace.timeout:g} s")
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+                raise  # it is we who are to stop, and not something that the plugin awaited
             self._log.exception("the probe of %s crashed", member.name)
             return Report(ok=False, code="crashed", problem=f"its plugin crashed in probe: {type(error).__name__}")

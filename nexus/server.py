@@ -84,11 +84,11 @@ async def listen(config: Config, catalog: Catalog) -> AsyncIterator[tuple[Gatewa
     Raises StartupError where the port cannot be had.
     """
     front = Front()
-    async with _open(front, config, catalog) as gateway, Tasks(LOG) as tasks:
+    async with _open(front, config, catalog) as gateway, Tasks(LOG, gateway.problems) as tasks:
         aiohttp = _Server(front.handle, handler_cancellation=True)
         listener = Listener(front.admit, aiohttp, gateway.clock.now)
-        tasks.spawn(aiohttp.sweep(), "close silent connections of aiohttp")
-        tasks.spawn(listener.sweep(), "close silent connections")
+        tasks.spawn(aiohttp.sweep, "close silent connections of aiohttp")
+        tasks.spawn(listener.sweep, "close silent connections")
         try:
             yield gateway, await _bind(listener, config)
             await _drain(front, config.server.shutdown_grace_seconds)
@@ -116,9 +116,9 @@ async def _quiet(front: Front, seconds: float) -> None:
 
 @asynccontextmanager
 async def _open(front: Front, config: Config, catalog: Catalog) -> AsyncIterator[Gateway]:
-    async with open_gateway(config, catalog) as gateway, Tasks(LOG) as tasks:
-        watch = Watch(config.server.stream_keepalive_seconds, gateway.clock.now, tasks.spawn)
-        tasks.spawn(watch.run(), "watch over open requests")
+    async with open_gateway(config, catalog) as gateway, Tasks(LOG, gateway.problems) as tasks:
+        watch = Watch(config.server.stream_keepalive_seconds, gateway.clock.now, tasks.once)
+        tasks.spawn(watch.run, "watch over open requests")
         front.open(gateway, watch)
         yield gateway
 

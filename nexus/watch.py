@@ -12,14 +12,17 @@ LOOK_SECONDS = 0.05  # between two looks for clients that left; an embedding app
 
 
 class Watch:
-    """The one watcher over all open requests.  `spawn` runs what may take its time, so that nobody else is waited for."""
+    """The one watcher over all open requests.  `once` runs what may take its time, so that nobody else is waited for."""
 
     def __init__(
-        self, keepalive_seconds: float, now: Callable[[], float], spawn: Callable[[Coroutine[Any, Any, None], str], None]
+        self,
+        keepalive_seconds: float,
+        now: Callable[[], float],
+        once: Callable[[Callable[[], Coroutine[Any, Any, None]], str], None],
     ) -> None:
         self._keepalive_seconds = keepalive_seconds
         self._now = now
-        self._spawn = spawn
+        self._once = once
         self._visits: set[Visit] = set()
         self._some = asyncio.Event()
 
@@ -62,4 +65,4 @@ class Watch:
         now = self._now()
         for visit in tuple(self._visits):
             if visit.streaming and visit.keepalive and now - visit.last_write >= self._keepalive_seconds and not visit.gone:
-                self._spawn(visit.stay_alive(), "keep a stream alive")
+                self._once(visit.stay_alive, "keep a stream alive")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
 import logging
 import sys
@@ -68,7 +69,7 @@ def a_rush() -> tuple[weakref.ref[Knot], list[list[int]]]:
 async def test_what_a_rush_left_goes_once_nothing_is_under_way():
     gateway = Busy()
     async with Tasks(logging.getLogger(__name__)) as tasks:
-        tasks.spawn(tidying.tidy(gateway), "tidy")
+        tasks.spawn(functools.partial(tidying.tidy, gateway), "tidy")
         await looks()
         knot, memory = a_rush()
         gateway.under_way = 1
@@ -90,7 +91,7 @@ async def test_what_a_rush_left_goes_once_nothing_is_under_way():
 async def test_who_asks_one_thing_after_the_other_is_not_held_up():
     gateway = Busy()
     async with Tasks(logging.getLogger(__name__)) as tasks:
-        tasks.spawn(tidying.tidy(gateway), "tidy")
+        tasks.spawn(functools.partial(tidying.tidy, gateway), "tidy")
         await looks()
         knot, _memory = a_rush()
         for _ in range(10):  # nothing is under way at any look, but something was
@@ -107,7 +108,7 @@ async def test_it_is_not_put_off_for_ever(monkeypatch):
     monkeypatch.setattr(tidying, "MOST_PUT_OFF", 5)
     gateway = Busy()
     async with Tasks(logging.getLogger(__name__)) as tasks:
-        tasks.spawn(tidying.tidy(gateway), "tidy")
+        tasks.spawn(functools.partial(tidying.tidy, gateway), "tidy")
         await looks()
         _, _memory = a_rush()
         for _ in range(10):

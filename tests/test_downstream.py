@@ -495,7 +495,7 @@ async def test_heads_are_not_kept_for_long(monkeypatch):
         listener.heads.read(PLAIN % b"Authorization: Bearer secret\r\n")
         assert len(listener.heads) == 1
         async with Tasks(logging.getLogger("nexus")) as tasks:
-            tasks.spawn(listener.sweep(), "sweep")
+            tasks.spawn(listener.sweep, "sweep")
             await until(lambda: len(listener.heads) == 0)
 
 

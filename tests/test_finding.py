@@ -6,15 +6,15 @@ doubles only, whose models have names that nobody else uses.
 
 import asyncio
 import logging
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from urllib.parse import urlsplit
 
 import attrs
 import pytest
 from nexus_ollama import KIND
 
-from nexus.api import Observer, Sighting, Source, SourceKind, hookimpl, opens
-from nexus.model import Joined
+from nexus.api import Backend, BackendKind, Observer, Report, Sighting, Source, SourceKind, hookimpl, opens
+from nexus.model import Joined, Model
 from nexus.testing import (
     Held,
     Respond,
@@ -273,6 +273,54 @@ async def test_a_source_may_repeat_itself_and_crash(nexus_gateway, caplog):
         await gateway.until(lambda: gateway.gateway.fleet.knows("tiny") and "crashed" in caplog.text)
         assert [e.backend for e in events if isinstance(e, Joined)] == ["openai-compatible"]
         assert (await ask(gateway)).status == 200
+
+
+async def test_a_source_that_crashed_is_asked_anew(nexus_gateway, monkeypatch):
+    monkeypatch.setattr("nexus.tasks.FIRST_PAUSE_SECONDS", 0.01)
+    async with openai_server() as server:
+        source, gateway = await told_gateway(nexus_gateway)
+        source.queue.put_nowait(RuntimeError("the network is gone"))
+        source.queue.put_nowait("no sighting at all")
+        source.queue.put_nowait(Sighting(url=None))
+        source.queue.put_nowait(Sighting(url=server.url, kind="openai-compatible"))
+        await gateway.until(lambda: gateway.gateway.fleet.knows("tiny"))
+        health = (await page(gateway, "/health")).json
+        assert health["status"] == "degraded"
+        assert "RuntimeError" in health["problems"]["source told"]
+        assert "network" not in str(health)  # anybody may read it
+        assert (await ask(gateway)).status == 200
+
+
+class Muddled(Backend):
+    """Reports what no fleet can read, once it is told to."""
+
+    def __init__(self) -> None:
+        self.report = Report(ok=True, models=(Model(id="tiny"),))
+
+    async def probe(self):
+        return self.report
+
+    def send(self, call):
+        raise AssertionError("nobody asks")
+
+    @hookimpl
+    def nexus_backends(self):
+        yield BackendKind(name="muddled", open=lambda server, options, scope: nullcontext(self), default_url="http://127.0.0.1:9")
+
+
+@pytest.mark.parametrize("models", [("no model",), (None,), 7, (Model(id=["tiny"]),)])
+async def test_a_report_that_cannot_be_read_is_an_ill_backend_that_is_asked_again(nexus_gateway, monkeypatch, models):
+    monkeypatch.setattr("nexus.tasks.FIRST_PAUSE_SECONDS", 0.01)
+    plugin = Muddled()
+    tables = fleet({"name": "one", "type": "muddled"}, health={"failure_threshold": 1, "recovery_threshold": 1})
+    gateway = await settled(await nexus_gateway(tables, plugins=[plugin]))
+    standing = gateway.gateway.fleet.standings["one"]
+    plugin.report = Report(ok=True, models=models)
+    gateway.gateway.fleet.doubted("one")
+    await gateway.until(lambda: standing.pulse.health == "unhealthy")
+    assert "probe one" in (await page(gateway, "/health")).json["problems"]
+    plugin.report = Report(ok=True, models=(Model(id="tiny"),))
+    await gateway.until(lambda: standing.pulse.health == "healthy" and gateway.gateway.fleet.knows("tiny"))
 
 
 async def test_one_that_is_lost_while_it_answers_finishes_its_answer(nexus_gateway):

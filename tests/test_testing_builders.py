@@ -139,7 +139,7 @@ async def test_what_was_spawned_is_cancelled_at_the_end():
             ended.append(True)
 
     async with a_scope() as scope:
-        scope.spawn(forever(), "forever")
+        scope.spawn(forever, "forever")
         await asyncio.sleep(0)
         assert not ended
     assert ended == [True]
@@ -151,7 +151,7 @@ async def test_a_crash_of_what_was_spawned_is_raised_at_the_end():
 
     scopes = a_scope()
     scope = await scopes.__aenter__()
-    scope.spawn(crash(), "crash")
+    scope.spawn(crash, "crash")
     await asyncio.sleep(0)
     with pytest.raises(LookupError, match="lost"):
         await scopes.__aexit__(None, None, None)

@@ -49,7 +49,8 @@ class Scope:
     """All that a component may touch.
 
     `upstream` is the hot path's HTTP client; `session()` gives an `aiohttp.ClientSession` for everything else (made on
-    first use, shared, closed by the gateway).  `spawn` runs a coroutine until the component closes; its crash is logged.
+    first use, shared, closed by the gateway).  `spawn(work, name)` runs `work()` until it returns or the
+    component closes; a crash is logged, shown in `/health`, and `work()` is called again after 1, 2, 4 … at most 30 seconds.
     `changed()` wakes waiting requests: a stage calls it when something it refused for may now pass.  `state_dir()` is a
     directory of the component's own that survives restarts (StartupError where it cannot be had).  `fingerprints` are
     those of all installed backend kinds.
@@ -60,7 +61,7 @@ class Scope:
     clock: Clock
     upstream: Upstream
     session: Callable[[], aiohttp.ClientSession]
-    spawn: Callable[[Coroutine[Any, Any, None], str], None]
+    spawn: Callable[[Callable[[], Coroutine[Any, Any, None]], str], None]
     changed: Callable[[], None]
     state_dir: Callable[[], Path]
     fingerprints: tuple[Fingerprint, ...] = ()

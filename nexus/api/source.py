@@ -13,4 +13,8 @@ class Source(abc.ABC):
 
     @abc.abstractmethod
     def watch(self) -> AsyncIterator[Sighting]:
-        """Yields what is found and lost, for as long as it is iterated.  An exception ends the source and is logged."""
+        """Yields what is found and lost, for as long as it is iterated.
+
+        An exception is logged and shown in `/health`; what was found stays, and `watch` is called anew after 1, 2, 4 … at most 30
+        seconds.
+        """

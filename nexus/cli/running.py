@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import linecache
 import logging
@@ -32,10 +33,10 @@ async def run(config: Config, catalog: Catalog, *, greeted: bool) -> None:
                 5000
             )  # requests leave few cycles behind, and looking for them every 700 objects costs a tenth of the time
             gc.freeze()  # what is loaded now stays: looking through it again and again would only cost time
-            async with Tasks(LOG) as tasks:
-                tasks.spawn(tidy(gateway), "tidy memory")
+            async with Tasks(LOG, gateway.problems) as tasks:
+                tasks.spawn(functools.partial(tidy, gateway), "tidy memory")
                 if greeted:
-                    tasks.spawn(greet(gateway, url), "greet")
+                    tasks.once(functools.partial(greet, gateway, url), "greet")
                 await signals.first.wait()
             LOG.info("stopping: %s; another signal stops at once", _left(gateway))
     LOG.info("stopped")

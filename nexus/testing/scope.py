@@ -6,18 +6,18 @@ import contextlib
 import functools
 import logging
 import tempfile
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nexus.api import Clock, Fingerprint, Scope, Upstream
 from nexus.clock import LoopClock
-from nexus.tasks import Tasks
+from nexus.tasks import Tasks, Work
 
 if TYPE_CHECKING:
     import aiohttp
 
-Spawn = Callable[[Coroutine[Any, Any, None], str], None]
+Spawn = Callable[[Work, str], None]
 
 
 @contextlib.asynccontextmanager
@@ -32,7 +32,7 @@ async def a_scope(
 ) -> AsyncIterator[Scope]:
     """A scope with a real pool, a real session and a temporary state directory.  Leaving it cancels what was spawned.
 
-    Raises what a spawned coroutine crashed with, at the end: a test should not miss it.
+    Raises what spawned work crashed with, at the end: a test should not miss it.
     """
     clock = clock or LoopClock()
     async with contextlib.AsyncExitStack() as stack:
@@ -55,7 +55,7 @@ async def _pool(clock: Clock) -> AsyncIterator[Upstream]:
 
     pool = Pool(clock=clock.now)
     async with _tasks() as spawn:
-        spawn(pool.run(), "sweep the pool")
+        spawn(pool.run, "sweep the pool")
         try:
             yield pool
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import logging
 import shlex
@@ -40,12 +41,12 @@ async def run(*, once: bool, port: int | None, as_json: bool) -> bool:
     with TemporaryDirectory(prefix="nexus-demo-") as directory, Signals() as signals:
         async with AsyncExitStack() as stack:
             tasks = await stack.enter_async_context(Tasks(LOG))
-            tasks.spawn(_interrupt(signals, _this_task(), told), "wait for a signal")
+            tasks.once(functools.partial(_interrupt, signals, _this_task(), told), "wait for a signal")
             servers = await stack.enter_async_context(open_servers())
             gateway, url = await stack.enter_async_context(_gateway(servers, Path(directory), port))
             pool = Pool()
             stack.push_async_callback(pool.close)
-            tasks.spawn(pool.run(), "sweep the client's connections")
+            tasks.spawn(pool.run, "sweep the client's connections")
             await until(lambda: gateway.ready, timeout=START_SECONDS)
             teller.introduction(url)
             story = Story(Client(pool, url), servers, teller)
