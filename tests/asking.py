@@ -41,9 +41,13 @@ def a_backend(name: str, server: FakeServer | str, type: str = "openai-compatibl
 
 
 def fleet(*backends: Mapping[str, Any], **tables: Any) -> dict[str, Any]:
-    """A configuration in which the first of equal pairs comes first, and nothing but its `priority` decides."""
+    """A configuration in which the first of equal pairs comes first, and nothing but its `priority` decides.
+
+    A probe has all the time it needs: on a machine that is busy with other things a server is not down because it was slow.
+    """
     listed = [{"priority": index, **backend} for index, backend in enumerate(backends)]
-    return {"backends": listed, "balance": {"strategy": "priority"}, **tables}
+    health = {"timeout_seconds": 60, **tables.pop("health", {})}
+    return {"backends": listed, "balance": {"strategy": "priority"}, "health": health, **tables}
 
 
 async def settled(gateway: RunningGateway) -> RunningGateway:

@@ -137,6 +137,28 @@ async def test_one_that_becomes_able_takes_from_the_queue(nexus_gateway, what):
         assert (await first).nexus("Backend") == "busy"
 
 
+async def test_a_busy_server_that_gets_the_model_is_waited_for_too(nexus_gateway):
+    """What may help has changed while the request waits: the slot that becomes free is one that it did not know when it came."""
+    gates = {"busy": asyncio.Event(), "other": asyncio.Event()}
+    async with openai_server() as busy, openai_server(["else"]) as other:
+        config = fleet(a_backend("busy", busy, max_concurrent=1), a_backend("other", other, max_concurrent=1))
+        gateway = await settled(await nexus_gateway(config))
+        busy.next(Held(gates["busy"], OK), path=CHAT)
+        other.next(Held(gates["other"], OK), path=CHAT)
+        held = [begin(ask(gateway)), begin(ask(gateway, "else"))]
+        await gateway.until(lambda: len(chats(busy)) == len(chats(other)) == 1)
+        waiting = begin(ask(gateway))
+        await queued(gateway, 1)
+        other.models["tiny"] = FakeModel("tiny")
+        gateway.gateway.fleet.doubted("other")
+        await gateway.until(lambda: "tiny" in gateway.gateway.fleet.standings["other"].pairs)
+        assert len(gateway.gateway.waiting) == 1
+        gates["other"].set()
+        assert (await asyncio.wait_for(waiting, 8)).nexus("Backend") == "other"
+        gates["busy"].set()
+        assert [a.status for a in await asyncio.gather(*held)] == [200, 200]
+
+
 async def test_a_model_that_is_loading_is_waited_for(nexus_gateway):
     async with llamacpp_server() as server:
         gateway = await settled(await nexus_gateway(fleet(a_backend("one", server, "llamacpp"), health={"interval_seconds": 0.5})))

@@ -233,3 +233,23 @@ async def test_whoever_comes_and_goes_slots_are_never_overrun_nor_lost(seed):
     assert "served" in ends
     assert (slots.held, slots.free, len(slots.waiting), slots.waiting.bytes) == (0, capacity, 0, 0)
     assert 0 < slots.peak <= capacity
+
+
+async def test_what_changes_within_an_attempt_is_told_to_those_who_were_asked_before():
+    """`b` finds nothing, but what it did makes room for `a`, who has been asked already."""
+    slots = Slots()
+    asked: list[str] = []
+
+    def attempt(name: str) -> str | None:
+        asked.append(name)
+        if name == "b" and "b" not in asked[:-1]:
+            slots.free += 1
+            slots.waiting.pump()
+            return None
+        return slots.take(name) if name == "a" else None
+
+    tasks = [start(slots.turn(Waiter(a_request(), 1, lambda name=name: attempt(name), frozenset(), slots.now()))) for name in "ab"]
+    await until(lambda: len(slots.waiting) == 2)
+    slots.waiting.pump()
+    assert await asyncio.wait_for(tasks[0], 5) == "a"
+    await drained(tasks)
