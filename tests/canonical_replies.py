@@ -59,7 +59,6 @@ def any_answers(draw: st.DrawFn, *, plain: bool = False, called_with: st.SearchS
         calls = draw(plain_calls("call", arguments if cut else called_with, int(finish is FinishReason.TOOL_CALLS)))
     said = draw(plain_words if plain else st.lists(texts | thoughts, max_size=4))
     return Answer(
-        id=draw(names),
         model=draw(names),
         parts=(*said, *calls) if plain else tuple(draw(st.permutations([*said, *calls]))),
         finish=finish,
@@ -76,7 +75,7 @@ def any_streams(
 
     With `least` 0 there may be noughts, as servers say them in a stream that do not count yet."""
     answer = draw(any_answers(plain=plain, called_with=called_with, least=least))
-    events: list[StreamEvent] = [Begin(id=answer.id, model=answer.model)]
+    events: list[StreamEvent] = [Begin(model=answer.model)]
     late: list[ToolCallDelta] = []
     index = 0
     for part in answer.parts:

@@ -141,7 +141,7 @@ def test_a_stream_means_the_same_wherever_it_is_cut(events, data):
 
 
 EVERYTHING = (
-    Begin(id="msg_1", model="m"),
+    Begin(model="m"),
     ReasoningDelta(text="hmm, é"),
     ReasoningSignature(signature="c2ln"),
     RedactedReasoning(data="ZGF0YQ=="),

@@ -32,7 +32,7 @@ from nexus.model import Usage
 from .canonical_anything import arguments
 from .canonical_replies import any_answers, any_streams
 
-CONTEXT = ReplyContext(request_id="req-1", model="named", created=7, wants_usage=True)
+CONTEXT = ReplyContext(request_id="req-1", id="made", model="named", created=7, wants_usage=True)
 STOPPED = Finish(reason=FinishReason.STOP)
 
 
@@ -81,7 +81,7 @@ GOLDEN = b": keep-alive\r\n\r\n" + frames(
     {"id": "c1", "model": "m", "choices": [], "usage": USAGE, "timings": {"prompt_ms": 1.5}},
 ).replace(b"hm", b"h\\u006d")
 GOLDEN_EVENTS = [
-    Begin(id="c1", model="m"),
+    Begin(model="m"),
     ReasoningDelta(text="hm… "),
     TextDelta(text=" Grüße, 🦙 und 漢字"),
     ToolCallStart(index=0, id="a", name="f"),
@@ -127,7 +127,7 @@ def test_thinking_is_read_under_both_names(field):
 
 @pytest.mark.parametrize("empty", [{}, {"content": None}, {"content": ""}, {"tool_calls": None}, {"reasoning_content": None}])
 def test_a_chunk_that_says_nothing_is_no_event(empty):
-    assert decoded(frames(delta(role="assistant", **empty), delta("stop"))) == [Begin(id="c1", model="m"), STOPPED]
+    assert decoded(frames(delta(role="assistant", **empty), delta("stop"))) == [Begin(model="m"), STOPPED]
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ def test_a_call_without_a_name_is_a_failure():
 def test_finish_reasons(said, stop, read_as):
     last = delta(said)
     last["choices"][0]["stop_reason"] = stop
-    assert decoded(frames(last)) == [Begin(id="c1", model="m"), read_as]
+    assert decoded(frames(last)) == [Begin(model="m"), read_as]
 
 
 @pytest.mark.parametrize("reason", ["abort", "error"])
@@ -198,7 +198,7 @@ def test_an_answer_that_was_given_up_is_a_failure(reason):
 
 
 def test_a_done_without_a_reason_ends_the_stream():
-    assert decoded(frames(delta(content="x"))) == [Begin(id="c1", model="m"), TextDelta(text="x")]
+    assert decoded(frames(delta(content="x"))) == [Begin(model="m"), TextDelta(text="x")]
 
 
 def test_only_the_first_answer_of_several_is_read():
@@ -217,7 +217,7 @@ def test_only_the_first_answer_of_several_is_read():
 )
 def test_an_error_in_the_middle_is_a_failure_and_the_last_event(event):
     wire = frames(delta(content="x")).removesuffix(b"data: [DONE]\n\n") + event + frames(delta(content="y"))
-    assert decoded(wire) == [Begin(id="c1", model="m"), TextDelta(text="x"), Failure(message="out of memory")]
+    assert decoded(wire) == [Begin(model="m"), TextDelta(text="x"), Failure(message="out of memory")]
 
 
 @pytest.mark.parametrize(
@@ -253,7 +253,9 @@ def chunks(wire):
 
 def test_every_chunk_has_what_clients_need():
     written = chunks(encoded(GOLDEN_EVENTS))
-    assert {(c["id"], c["object"], c["created"], c["model"]) for c in written} == {("c1", "chat.completion.chunk", 7, "m")}
+    assert {(c["id"], c["object"], c["created"], c["model"]) for c in written} == {
+        ("chatcmpl-made", "chat.completion.chunk", 7, "m")
+    }
     assert written[0]["choices"] == [{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}]
     assert written[1]["choices"][0]["delta"] == {"reasoning_content": "hm… "}
     assert written[3]["choices"][0]["delta"]["tool_calls"] == [
@@ -274,7 +276,7 @@ def test_usage_is_written_only_where_it_was_asked_for():
 
 def test_a_server_that_names_nothing_gets_names():
     first = chunks(encoded([Begin(), STOPPED]))[0]
-    assert (first["id"], first["model"]) == ("chatcmpl-req-1", "named")
+    assert (first["id"], first["model"]) == ("chatcmpl-made", "named")
 
 
 def test_a_stream_without_a_reason_gets_one():
@@ -308,7 +310,6 @@ def test_a_whole_reply_with_all_there_is(field):
     answer, lost = OpenAI().read_answer(whole({field: "hm", "content": "yes", "tool_calls": calls}, usage=USAGE))
     made = answer.parts[-1].id
     assert answer == Answer(
-        id="c1",
         model="m",
         parts=(
             Reasoning(text="hm"),
@@ -326,7 +327,7 @@ def test_a_whole_reply_that_says_nothing():
     assert OpenAI().read_answer(whole({"content": None}))[0].parts == ()
     assert OpenAI().read_answer(whole({"content": None}, finish=None))[0].finish is None
     written = json.loads(OpenAI().write_answer(Answer(), CONTEXT)[0])
-    assert (written["id"], written["model"]) == ("chatcmpl-req-1", "named")
+    assert (written["id"], written["model"]) == ("chatcmpl-made", "named")
     assert written["choices"][0]["message"]["content"] == ""
     assert written["choices"][0]["finish_reason"] == "stop"
 

@@ -13,6 +13,7 @@ import pytest
 
 from nexus.api import BackendError, Candidate, Dialect, Facts, Payload, Reader, RefusalKind, Refused, Usage
 from nexus.dialects import openai_stream
+from nexus.dialects.calls import Calls
 from nexus.dialects.canonical import Loss, ReplyContext, Target, TextDelta
 from nexus.dialects.openai import OpenAI
 from nexus.dialects.translate import TranslatedStream, TranslatedWhole, Translation, target_of
@@ -215,7 +216,7 @@ class Strict(OpenAI):
 
 
 def test_what_the_client_has_no_form_for_is_an_error_event_after_what_came_before():
-    stream = TranslatedStream(Strict(), OpenAI(), ReplyContext(request_id="r", model="m"))
+    stream = TranslatedStream(Strict(), OpenAI(), ReplyContext(request_id="r", model="m"), Calls())
     ready = stream.feed(BEGUN + WORD + chunk(content="bad") + STOP)
     assert words(ready) == "word"
     assert json.loads(ready.split(b"\n\n")[2][6:])["error"]["message"] == "no form for it"
@@ -241,10 +242,11 @@ def test_a_last_event_without_its_boundary_is_an_end():
 
 def test_a_stream_is_the_same_wherever_it_is_cut():
     wire = BEGUN + chunk(content="ü漢🦙") + STOP + USAGE + DONE
-    whole = streaming()
+    made = translation(stream=True)
+    whole = made.reader("req-1", "public/name", 7)
     expected = whole.feed(wire) + whole.finish()
     for border in range(len(wire) + 1):
-        stream = streaming()
+        stream = made.reader("req-1", "public/name", 7)
         assert stream.feed(wire[:border]) + stream.feed(wire[border:]) + stream.finish() == expected
 
 
@@ -259,7 +261,7 @@ def test_a_whole_reply():
     assert whole.feed(body[:10]) + whole.feed(body[10:]) == b""
     assert whole.begun
     answer = json.loads(whole.finish())
-    assert (answer["id"], answer["model"], answer["created"]) == ("chatcmpl-req-1", "public/name", 7)
+    assert (answer["model"], answer["created"]) == ("public/name", 7)
     assert answer["choices"][0]["message"]["content"] == "yes"
     assert whole.usage() == Usage(input_tokens=3, source="reported")
 

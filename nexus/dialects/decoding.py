@@ -61,11 +61,11 @@ class EventDecoder(StreamDecoder):
     def take(self, event: bytes) -> None:
         """Read one event, which may carry no data at all."""
 
-    def begin(self, id: str = "", model: str = "") -> None:
+    def begin(self, model: str = "") -> None:
         """The first event that is put out; later calls do nothing."""
         if not self.begun:
             self.begun = True
-            self.out.append(Begin(id=id, model=model))
+            self.out.append(Begin(model=model))
 
     def fail(self, message: str, code: str = "error_event", kind: FailureKind = FailureKind.SERVER) -> None:
         """The server said that it failed, or (code "malformed") what cannot be read: nothing comes after it."""

@@ -66,7 +66,6 @@ def read_answer(body: bytes) -> tuple[Answer, Losses]:
     stop = choice.get("stop_reason")
     finish, stop = finish_of(reason, stop, called=any(isinstance(part, ToolCall) for part in parts))
     answer = Answer(
-        id=_word(value.get("id")),
         model=_word(value.get("model")),
         parts=parts,
         finish=finish,
@@ -146,7 +145,7 @@ def write_answer(answer: Answer, context: ReplyContext) -> tuple[bytes, Losses]:
         message["tool_calls"] = calls
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish_word(answer.finish)}
     body = {
-        "id": answer.id or f"chatcmpl-{context.request_id}",
+        "id": f"chatcmpl-{context.id}",
         "object": "chat.completion",
         "created": context.created,
         "model": answer.model or context.model,

@@ -85,7 +85,6 @@ class _Choice(msgspec.Struct):
 
 
 class _Chunk(msgspec.Struct):
-    id: Any = ""
     model: Any = ""
     choices: list[_Choice] | None = None
     usage: Any = None
@@ -143,7 +142,7 @@ class Decoder(EventDecoder):
 
     def _take(self, chunk: _Chunk) -> None:
         if not self.begun:
-            self.begin(_word(chunk.id), _word(chunk.model))
+            self.begin(_word(chunk.model))
         for choice in chunk.choices or ():
             if not choice.index and not self._finished:
                 self._choice(choice)
@@ -214,7 +213,7 @@ class Encoder(StreamEncoder):
         """All chunks of a stream begin with the same bytes."""
         context = self._context
         self._head = b'data: {"id":%b,"object":"chat.completion.chunk","created":%d,"model":%b,"choices":[' % (
-            _encode(event.id or f"chatcmpl-{context.request_id}"),
+            _encode(f"chatcmpl-{context.id}"),
             context.created,
             _encode(event.model or context.model),
         )

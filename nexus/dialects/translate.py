@@ -9,6 +9,7 @@ from __future__ import annotations
 import attrs
 
 from nexus.api import Dialect, Endpoint, Facts, Reader
+from nexus.dialects.calls import Calls, ids_in
 from nexus.dialects.canonical import (
     Begin,
     Failure,
@@ -17,7 +18,9 @@ from nexus.dialects.canonical import (
     ReplyContext,
     StreamEvent,
     Target,
+    ToolCallStart,
     UsageSeen,
+    made_id,
 )
 from nexus.dialects.fields import likely_tokens
 from nexus.dialects.rejections import OF_THE_BODY, Headers, is_packed, rejected
@@ -53,7 +56,7 @@ class Translation:
     meaning.
     """
 
-    __slots__ = ("_client", "_facts", "_reader", "body", "dialect", "endpoint", "headers", "losses")
+    __slots__ = ("_called", "_client", "_facts", "_id", "_reader", "body", "dialect", "endpoint", "headers", "losses")
 
     def __init__(
         self, client: Dialect, server: Dialect, endpoint: Endpoint, payload: Payload, facts: Facts, target: Target
@@ -65,6 +68,8 @@ class Translation:
         _refuse_what_was_meant(unread + unwritten, client, server)
         self._client = client
         self._facts = facts
+        self._called = ids_in(conversation)
+        self._id = made_id()
         self.dialect = server
         self.body = body
         self.endpoint = there
@@ -88,9 +93,10 @@ class Translation:
             created=created,
             wants_usage=self._facts.wants_usage,
             input_estimate=likely_tokens(self._facts),
+            id=self._id,
         )
         kind = TranslatedStream if self._facts.stream else TranslatedWhole
-        self._reader = kind(self._client, self.dialect, context)
+        self._reader = kind(self._client, self.dialect, context, Calls(self._called))
         return self._reader
 
     def rejection(self, status: int, headers: Headers, body: bytes, request_id: str) -> tuple[bytes, Headers]:
@@ -111,12 +117,13 @@ class TranslatedStream(Reader):
 
     losses: Losses = ()
 
-    __slots__ = ("_client", "_context", "_decoder", "_deltas", "_encoder", "_failed", "_usage", "begun", "error", "over")
+    __slots__ = ("_calls", "_client", "_context", "_decoder", "_deltas", "_encoder", "_failed", "_usage", "begun", "error", "over")
 
-    def __init__(self, client: Dialect, server: Dialect, context: ReplyContext) -> None:
+    def __init__(self, client: Dialect, server: Dialect, context: ReplyContext, calls: Calls) -> None:
         self.begun = False
         self.error: str | None = None
         self.over = False
+        self._calls = calls
         self._client = client
         self._context = context
         self._decoder = server.stream_decoder()
@@ -161,6 +168,8 @@ class TranslatedStream(Reader):
                 self._usage = event.usage
             elif not isinstance(event, Begin | Finish):
                 self._deltas += 1
+                if isinstance(event, ToolCallStart):
+                    event = self._calls.seen(event)
             try:
                 pieces.append(self._encoder.encode(event))
             except BackendError as error:  # the client's dialect has no form for it; what came before is still told
@@ -187,11 +196,12 @@ class TranslatedStream(Reader):
 class TranslatedWhole(Reader):
     """One whole body: nothing goes out before all of it is there."""
 
-    __slots__ = ("_client", "_context", "_pieces", "_server", "_size", "_usage", "begun", "error", "losses")
+    __slots__ = ("_calls", "_client", "_context", "_pieces", "_server", "_size", "_usage", "begun", "error", "losses")
 
-    def __init__(self, client: Dialect, server: Dialect, context: ReplyContext) -> None:
+    def __init__(self, client: Dialect, server: Dialect, context: ReplyContext, calls: Calls) -> None:
         self.begun = False
         self.error: str | None = None
+        self._calls = calls
         self._client = client
         self._server = server
         self._context = context
@@ -214,6 +224,7 @@ class TranslatedWhole(Reader):
         if answer.usage.source == "unknown":
             answer = attrs.evolve(answer, usage=self._counted())
         self._usage = answer.usage
+        answer = attrs.evolve(answer, parts=self._calls.all_seen(answer.parts))
         written, unwritten = self._client.write_answer(answer, self._context)
         self.losses = unread + unwritten
         return written

@@ -4,7 +4,7 @@ A request is a `Conversation`, a whole reply an `Answer`, a streamed reply a run
 dialects have in common; what one side says and the other cannot is a `Loss`, declared by the dialect that drops it.
 """
 
-from nexus.dialects.canonical.content import Document, Image, Part, Reasoning, Text, ToolCall, ToolResult, made_call_id
+from nexus.dialects.canonical.content import Document, Image, Part, Reasoning, Text, ToolCall, ToolResult, made_call_id, made_id
 from nexus.dialects.canonical.failure import Failure, FailureKind
 from nexus.dialects.canonical.losses import Loss, Losses, Lost
 from nexus.dialects.canonical.reply import Answer, FinishReason, ReplyContext
@@ -79,5 +79,6 @@ __all__ = [
     "UsageSeen",
     "joined",
     "made_call_id",
+    "made_id",
     "must_call",
 ]

@@ -70,6 +70,11 @@ class Reasoning:
 Part = Text | Image | Document | ToolCall | ToolResult | Reasoning
 
 
+def made_id() -> str:
+    """What stands for one thing and no other, anywhere: 24 random letters and digits."""
+    return os.urandom(12).hex()
+
+
 def made_call_id() -> str:
     """An id for a tool call that came without one.  Random: the same conversation may hold calls of many turns."""
-    return f"call_{os.urandom(12).hex()}"
+    return f"call_{made_id()}"

@@ -6,7 +6,7 @@ import enum
 
 import attrs
 
-from nexus.dialects.canonical.content import Part
+from nexus.dialects.canonical.content import Part, made_id
 from nexus.model import NO_USAGE, Usage
 
 
@@ -24,10 +24,10 @@ class FinishReason(enum.StrEnum):
 class Answer:
     """A whole reply.  `usage.input_tokens` counts the whole prompt, the cached part of it included.
 
-    `parts` are `Text`, `Reasoning` and `ToolCall`.  `id` and `model` are the server's own words, "" where it said none.
+    `parts` are `Text`, `Reasoning` and `ToolCall`.  `model` is the server's own word, "" where it said none.  The server's id of the
+    reply is not here: some servers repeat theirs.
     """
 
-    id: str = ""
     model: str = ""
     parts: tuple[Part, ...] = ()
     finish: FinishReason | None = None
@@ -39,8 +39,9 @@ class Answer:
 class ReplyContext:
     """What a reply is written with beside what the server said.
 
-    `model` is the name of the model that answers, `created` seconds since the epoch.  `input_estimate` is in tokens, for
-    dialects that name the prompt's length before the server does.
+    `id` is unique to the reply and without the dialect's prefix: clients take two replies of one id for one.  `model` is the name of
+    the model that answers, `created` seconds since the epoch.  `input_estimate` is in tokens, for dialects that name the prompt's
+    length before the server does.
     """
 
     request_id: str
@@ -48,3 +49,4 @@ class ReplyContext:
     created: int = 0
     wants_usage: bool = False
     input_estimate: int = 0
+    id: str = attrs.field(factory=made_id)

@@ -15,7 +15,6 @@ from nexus.model import Usage
 class Begin:
     """The first event of every stream, exactly once.  "" where the server did not say."""
 
-    id: str = ""
     model: str = ""
 
 

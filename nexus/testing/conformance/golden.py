@@ -96,7 +96,7 @@ class GoldenTable(abc.ABC):
 
     @abc.abstractmethod
     def whole(self, body: bytes) -> Answer:
-        """What a whole reply says, its `id` and `model` left out."""
+        """What a whole reply says, its `model` left out."""
 
     @abc.abstractmethod
     def streamed(self, body: bytes) -> Answer:

@@ -75,7 +75,7 @@ class Manner(enum.StrEnum):
 
 @attrs.frozen(kw_only=True)
 class Scenario:
-    """One exchange.  `said` is what the backend answers: its `id` and `model` are not compared.
+    """One exchange.  `said` is what the backend answers: its `model` is not compared.
 
     `whole` and `streamed` say in which ways it is asked for.  `cut` is into pieces of how many bytes the backend's stream is
     cut, 0 for one piece an event.  `manner` is how the stream is told; `like` names the scenario that asks the same.

@@ -11,7 +11,7 @@ from nexus_anthropic.dialect import Anthropic
 from nexus.api import BackendError, Usage
 from nexus.dialects.canonical import Answer, FinishReason, Reasoning, ReplyContext, Text, ToolCall
 
-CONTEXT = ReplyContext(request_id="r1", model="public", input_estimate=9)
+CONTEXT = ReplyContext(request_id="r1", id="made", model="public", input_estimate=9)
 TOLD = Usage(input_tokens=10, output_tokens=4, cached_tokens=6, reasoning_tokens=2, source="reported")
 
 
@@ -47,7 +47,7 @@ def test_an_answer_is_read():
     ]
     assert (unnamed.id != "", unnamed.arguments) == (True, "{}")
     assert [loss.what for loss in lost] == ["server_tool_results"]
-    assert (answer.id, answer.model, answer.finish, answer.usage) == ("msg_1", "m", FinishReason.TOOL_CALLS, TOLD)
+    assert (answer.model, answer.finish, answer.usage) == ("m", FinishReason.TOOL_CALLS, TOLD)
 
 
 def test_what_the_form_has_no_place_for_in_an_answer():
@@ -106,7 +106,7 @@ def test_an_answer_is_written():
     )
     answer = Answer(parts=parts, finish=FinishReason.STOP, usage=TOLD)
     assert json.loads(Anthropic().write_answer(answer, CONTEXT)[0]) == {
-        "id": "msg_r1",
+        "id": "msg_made",
         "type": "message",
         "role": "assistant",
         "model": "public",

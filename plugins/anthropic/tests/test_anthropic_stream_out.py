@@ -23,7 +23,7 @@ from nexus.dialects.canonical import (
     UsageSeen,
 )
 
-CONTEXT = ReplyContext(request_id="r1", model="public", input_estimate=9)
+CONTEXT = ReplyContext(request_id="r1", id="made", model="public", input_estimate=9)
 TOLD = Usage(input_tokens=10, output_tokens=4, cached_tokens=6, reasoning_tokens=2, source="reported")
 
 
@@ -64,12 +64,10 @@ def said(index: int, text: str) -> ToolCallDelta:
 
 
 def test_a_whole_stream():
-    events = written(
-        Begin(id="chatcmpl-1", model="m"), TextDelta(text="é"), Finish(reason=FinishReason.LENGTH), UsageSeen(usage=TOLD)
-    )
+    events = written(Begin(model="m"), TextDelta(text="é"), Finish(reason=FinishReason.LENGTH), UsageSeen(usage=TOLD))
     start, opened, text, closed, ended, stop = events
     assert start["message"] == {
-        "id": "chatcmpl-1",
+        "id": "msg_made",
         "type": "message",
         "role": "assistant",
         "model": "m",

@@ -44,7 +44,6 @@ def read_answer(body: bytes) -> tuple[Answer, Losses]:
     if value.get("stop_reason") == PAUSED:
         lost.add(PAUSED)
     answer = Answer(
-        id=_word(value.get("id")),
         model=_word(value.get("model")),
         parts=tuple(_parts(content, lost)),
         finish=finish_of(value.get("stop_reason")),
@@ -61,7 +60,7 @@ def write_answer(answer: Answer, context: ReplyContext) -> tuple[bytes, Losses]:
     cut, lost = answer.finish is FinishReason.LENGTH, Lost()
     content = [block for part in answer.parts if (block := _block(part, lost, cut=cut)) is not None]
     body = {
-        "id": answer.id or f"msg_{context.request_id}",
+        "id": f"msg_{context.id}",
         "type": "message",
         "role": "assistant",
         "model": answer.model or context.model,

@@ -61,7 +61,6 @@ class _Block(msgspec.Struct):
 
 
 class _Message(msgspec.Struct):
-    id: str | None = None
     model: str | None = None
     usage: Any = None
 
@@ -147,7 +146,7 @@ class Decoder(EventDecoder):
     # ---------------------------------------------------------------- the message
 
     def _message(self, message: _Message) -> None:
-        self.begin(message.id or "", message.model or "")
+        self.begin(message.model or "")
         self._usage(message.usage)
 
     def _usage(self, said: Any) -> None:

@@ -115,7 +115,7 @@ class Encoder(StreamEncoder):
     def _message(self, event: Begin) -> bytes:
         usage = Usage(input_tokens=self._context.input_estimate)
         message: dict[str, Any] = {
-            "id": event.id or f"msg_{self._context.request_id}",
+            "id": f"msg_{self._context.id}",
             "type": "message",
             "role": "assistant",
             "model": event.model or self._context.model,
