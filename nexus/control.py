@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,6 +13,7 @@ from nexus import __version__
 from nexus.api import Dialect, ModelEntry, Route
 from nexus.body import Bodies
 from nexus.config import KeyConfig
+from nexus.dialects.jsontext import dumps
 from nexus.errors import Problem
 from nexus.explaining import explained
 from nexus.gateway import Gateway
@@ -24,6 +26,7 @@ from nexus.observers.stats import Stats
 from nexus.pairs import Standing
 
 MAX_EXPLAIN_BYTES = 8 * 1024 * 1024
+LIMIT = re.compile(r"[0-9]{1,4}")
 
 
 class Control:
@@ -204,7 +207,7 @@ class Control:
 
     async def requests(self, http: web.BaseRequest) -> web.Response:
         limit = http.query.get("limit", "50")
-        if not limit.isdecimal() or not 1 <= int(limit) <= 1000:
+        if not LIMIT.fullmatch(limit) or not 1 <= int(limit) <= 1000:
             raise Problem(400, "invalid_request", "limit must be a number from 1 to 1000", param="limit")
         return _json({"requests": self._history().recent(int(limit))})
 
@@ -263,7 +266,7 @@ class Control:
 
 
 def _json(value: Any, status: int = 200) -> web.Response:
-    return _raw(json.dumps(value).encode(), status)
+    return _raw(dumps(value), status)
 
 
 def _raw(body: bytes, status: int = 200) -> web.Response:

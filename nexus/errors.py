@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 
 from nexus.model import EMPTY, Refusal
+from nexus.plain import whole
 
 
 class NexusError(Exception):
@@ -18,7 +19,8 @@ class NexusError(Exception):
 class Problem(NexusError):
     """An answer that is an error: the dialect gives it its wire shape.
 
-    `code` is stable and documented; `message` says what to do.  `retry_after` is in seconds.  `context` is the contract's
+    `code` is stable and documented; `message` says what to do;
+    half a character in it, for it may quote anybody, is U+FFFD.  `retry_after` is in seconds.  `context` is the contract's
     `context` object.  `type` overrides the dialect's own word for the status.
     """
 
@@ -33,6 +35,7 @@ class Problem(NexusError):
         context: Mapping[str, Any] = EMPTY,
         retry_after: int | None = None,
     ) -> None:
+        message = whole(message)
         super().__init__(message)
         self.status = status
         self.code = code

@@ -15,6 +15,7 @@ from nexus.gateway import Gateway
 from nexus.journey import Journey
 from nexus.model import Payload
 from nexus.observers.render import plan_json
+from nexus.plain import whole
 from nexus.routing import reason
 
 Json = dict[str, Any]
@@ -24,7 +25,7 @@ def explained(gateway: Gateway, dialects: tuple[Dialect, ...], raw: bytes) -> Js
     """The answer to the body `raw`.  Raises Problem where that body, its path or its key is wrong, not where the request in it is."""
     asked = _asked(raw)
     dialect, endpoint = _endpoint(dialects, asked.get("path") or "/v1/chat/completions")
-    headers = {str(name).lower(): str(value) for name, value in asked.get("headers", {}).items()}
+    headers = {whole(str(name)).lower(): whole(str(value)) for name, value in asked.get("headers", {}).items()}
     payload = Payload(json.dumps(asked["request"]).encode())
     key = _named_key(gateway, asked.get("key"))
     now = gateway.clock.now()

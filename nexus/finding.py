@@ -19,6 +19,7 @@ from nexus.api import BackendKind, Check, Fingerprint, Report, Server, Sighting,
 from nexus.catalog import Catalog
 from nexus.components import Ground, open_backend
 from nexus.config import BackendConfig, Config, ModelConfig
+from nexus.crossing import sighting_of
 from nexus.discovery import identity, is_address, is_private, recognise
 from nexus.errors import StartupError
 from nexus.fleet import Fleet, Member, Override
@@ -155,7 +156,11 @@ class Finder:
         """Act on a source's sightings until it ends.  What it has found stays where it crashes."""
         async for sighting in source.watch():
             try:
-                await self._seen(attrs.evolve(sighting, source=sighting.source or name))
+                seen = sighting_of(attrs.evolve(sighting, source=sighting.source or name))
+                if seen is not None:
+                    await self._seen(seen)
+                else:
+                    self._log.warning("the source %s saw a server at what is no URL: %.100r", name, sighting.url)
             except Exception:  # one that makes no sense costs the source none of the others
                 self._log.exception("what the source %s has seen could not be followed", name)
 

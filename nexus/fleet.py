@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import attrs
 
+from nexus.crossing import models_of, report_of
 from nexus.health import Limits
 from nexus.model import (
     NO_USAGE,
@@ -28,6 +29,7 @@ from nexus.model import (
 )
 from nexus.model.quick import maker
 from nexus.pairs import Member, Override, Pair, Standing, allowed, overridden
+from nexus.plain import plain
 
 __all__ = ["Claim", "Fleet", "Limits", "Member", "Override", "Standing"]
 
@@ -154,7 +156,7 @@ class Fleet:
         """A backend comes in; `models` are those it was last known to serve."""
         standing = Standing(member, self._limits)
         self._standings[member.name] = standing
-        self._set_models(standing, [attrs.evolve(m, state=State.UNKNOWN, eta=None) for m in models])
+        self._set_models(standing, [attrs.evolve(m, state=State.UNKNOWN, eta=None) for m in models_of(models)])
         self.tell(Joined(at=self.now(), backend=member.name, kind=member.kind, url=member.url, source=member.source))
         self.changed()
 
@@ -173,6 +175,7 @@ class Fleet:
         if standing is None:
             return False
         before = standing.pulse.health
+        report, left_out = report_of(report)
         self._calmed(standing)
         first, standing.last_probe = standing.last_probe is None, self.now()
         standing.report = report
@@ -184,6 +187,8 @@ class Fleet:
         changed = report.models is not None and self._set_models(standing, report.models)
         if changed and served != {pair.name for pair in standing.pairs.values()}:
             LOG.info("%s serves %s", name, _listed([pair.name for pair in standing.pairs.values()]))
+        if left_out and (changed or first):
+            LOG.warning("%s: %d models are left out, since no request can ask for their ids", name, left_out)
         health = standing.pulse.health
         self._told(standing, before)
         self.tell(
@@ -328,7 +333,7 @@ class Fleet:
 
 
 def _listed(names: list[str]) -> str:
-    shown = ", ".join(name[:LONGEST_SHOWN] for name in names[:MOST_SHOWN])
+    shown = ", ".join(plain(name[:LONGEST_SHOWN]) for name in names[:MOST_SHOWN])
     return (f"{shown} and {len(names) - MOST_SHOWN} more" if len(names) > MOST_SHOWN else shown) or "no model"
 
 

@@ -19,6 +19,7 @@ from nexus.errors import Problem
 from nexus.gateway import Gateway
 from nexus.hosted import HostedVisit, headers_of
 from nexus.nearest import nearest
+from nexus.relay import error_of
 from nexus.visit import Visit
 from nexus.watch import Watch
 
@@ -152,7 +153,7 @@ class Front:
         except web.HTTPException:
             raise
         except Exception as error:
-            LOG.exception("%s %s failed inside Nexus", http.method, path)
+            LOG.exception("%s %.200r failed inside Nexus", http.method, path)
             response = self._problem(http, path, Problem(500, "internal_error", f"Nexus itself failed ({type(error).__name__})"))
         if cors and not response.prepared:
             response.headers.update(cors)
@@ -211,7 +212,7 @@ class Front:
             headers["Allow"] = ", ".join(self._methods(path) or ()).replace("GET", "GET, HEAD")
         dialect = self._owners.get(path.removeprefix("/v1") if path.startswith("/v1/v1/") else path) or self._dialect_of(http)
         body = (
-            dialect.error(problem, id)
+            error_of(dialect, problem, id)
             if dialect
             else json.dumps({"error": {"message": problem.message, "code": problem.code}}).encode()
         )

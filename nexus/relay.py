@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Mapping
 
 from nexus.api import Dialect
@@ -10,10 +11,12 @@ from nexus.errors import BackendError, Problem
 from nexus.journey import Journey
 from nexus.model import COUNT, EMPTY, NO_USAGE, Attempt, Choice, Usage
 from nexus.outcome import of_error
+from nexus.plain import header, sentence
 from nexus.reply import OpenReply, cost_of
 from nexus.verdict import reasons_header
 from nexus.visit import Visit
 
+LOG = logging.getLogger("nexus")
 COUNT_HEADER = "X-Nexus-Token-Count"
 
 
@@ -112,12 +115,37 @@ async def send_problem(visit: Visit, told: Told, problem: Problem, journey: Jour
     if await visit.begun():
         told.outcome = "broken"
         told.unsent = told.unsent or headers
-        await visit.write(told.dialect.error_event(problem, told.request_id))
+        event = _event_of(told, problem)
+        if event is None:
+            visit.abort()
+            return
+        await visit.write(event)
         await visit.end()
         return
     headers = {"Content-Type": "application/json", **told.common, **headers}
     visit.streaming = False
-    await visit.whole(problem.status, headers, told.dialect.error(problem, told.request_id))
+    await visit.whole(problem.status, headers, error_of(told.dialect, problem, told.request_id))
+
+
+def error_of(dialect: Dialect, problem: Problem, request_id: str) -> bytes:
+    """The error in the dialect's own form.  Where that fails, for a plugin's `context` may hold anything, with less of it: an error
+    is always answered."""
+    for told in (problem, Problem(problem.status, problem.code, sentence(problem.message))):
+        try:
+            return dialect.error(told, request_id)
+        except Exception:
+            LOG.exception("the error %s of the request %s cannot be told as it is", problem.code, request_id)
+    return b'{"error":{"message":"the error cannot be told","type":"server_error","param":null,"code":"internal_error"}}'
+
+
+def _event_of(told: Told, problem: Problem) -> bytes | None:
+    """As `error_of`, for a stream; None where only a cut can say it."""
+    for said in (problem, Problem(problem.status, problem.code, sentence(problem.message))):
+        try:
+            return told.dialect.error_event(said, told.request_id)
+        except Exception:
+            LOG.exception("the error %s of the request %s cannot be told as it is", problem.code, told.request_id)
+    return None
 
 
 def _problem_headers(problem: Problem, journey: Journey | None) -> dict[str, str]:
@@ -171,7 +199,11 @@ async def _broken(visit: Visit, opened: OpenReply, told: Told, error: BackendErr
         problem = Problem(
             502, "backend_broke_off", f"the backend {backend!r} broke off in the middle of its answer: {error.hint or error.code}"
         )
-        await visit.write(told.dialect.error_event(problem, told.request_id))
+        event = _event_of(told, problem)
+        if event is None:
+            visit.abort()
+            return
+        await visit.write(event)
     await visit.end()
 
 
@@ -185,36 +217,24 @@ async def _rejected_late(visit: Visit, opened: OpenReply, told: Told) -> None:
 def _headers(opened: OpenReply, journey: Journey, told: Told, extra: Mapping[str, str]) -> dict[str, str]:
     candidate, leg = opened.choice.candidate, opened.choice.ask.leg
     headers = {
-        **dict(opened.headers),
+        **{name: header(value) for name, value in opened.headers},
         **told.common,
-        "X-Nexus-Backend": candidate.backend,
+        "X-Nexus-Backend": header(candidate.backend),
         "X-Nexus-Backend-Type": "cloud" if candidate.cloud else "local",
-        "X-Nexus-Model": _plain(candidate.name),
+        "X-Nexus-Model": header(candidate.name),
         "X-Nexus-Privacy-Zone": candidate.zone,
         "X-Nexus-Route-Reason": journey.reason,
         "X-Nexus-Attempts": str(len(journey.attempts) + 1),
     }
     if leg.index:
-        headers["X-Nexus-Fallback-Model"] = _plain(candidate.name)
+        headers["X-Nexus-Fallback-Model"] = header(candidate.name)
     if journey.endpoint.task == COUNT and opened.status < 400:
         headers[COUNT_HEADER] = "exact"
     headers.update(_queue_header(journey))
     if extra:
-        headers.update({name: _plain(value) for name, value in extra.items()})
+        headers.update({name: header(value) for name, value in extra.items()})
     return headers
 
 
 def _queue_header(journey: Journey) -> dict[str, str]:
     return {"X-Nexus-Queue-Ms": str(round(journey.queue_seconds * 1000))} if journey.queue_seconds else {}
-
-
-def _plain(text: str) -> str:
-    """Fit for a header: a server may call a model anything."""
-    return (
-        text
-        if text.isascii() and text.isprintable()
-        else text.encode("ascii", "backslashreplace").decode("ascii").translate(_CONTROL)
-    )
-
-
-_CONTROL = dict.fromkeys((*range(32), 127), "?")

@@ -18,6 +18,8 @@ from nexus.model import NO_USAGE, Candidate, Choice, Price, Usage
 # only a rejection can come with a content-encoding: other answers that are packed were not asked for, and are no answers
 PASSED_BACK = frozenset({"content-type", "content-encoding", "retry-after"})
 PASSED_BACK_PREFIXES = ("x-ratelimit-",)
+# clients give up on a head of 8 to 16 KB: no server needs so many, or so long a name
+MOST_PASSED_BACK, LONGEST_PASSED_BACK = 32, 64
 LINGER_SECONDS = 0.25  # between the last event and the end of the body
 
 
@@ -144,7 +146,12 @@ class OpenReply:
 def passed_back(headers: Iterable[tuple[str, str]], dialect_prefixes: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
     """The headers of a backend that the client may see."""
     prefixes = PASSED_BACK_PREFIXES + dialect_prefixes
-    return tuple([(name, value) for name, value in headers if name in PASSED_BACK or name.startswith(prefixes)])
+    passed = [
+        (name, value)
+        for name, value in headers
+        if name in PASSED_BACK or (name.startswith(prefixes) and len(name) <= LONGEST_PASSED_BACK)
+    ]
+    return tuple(passed[:MOST_PASSED_BACK])
 
 
 def cost_of(usage: Usage, candidate: Candidate) -> float | None:

@@ -162,7 +162,7 @@ class _Connection(web.RequestHandler):
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> web.StreamResponse:
         if status >= 500:
-            LOG.error("%s %s failed inside Nexus", request.method, request.path, exc_info=exc)
+            LOG.error("%s %.200r failed inside Nexus", request.method, request.path, exc_info=exc)
         said = (
             "Nexus itself failed; its log says more"
             if status >= 500

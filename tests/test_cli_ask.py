@@ -121,12 +121,12 @@ def test_contexts_are_said_short(served, most, said):
 
 
 async def test_a_name_cannot_move_the_terminal(nexus_gateway, tmp_path):
-    async with openai_server([FakeModel("evil\x1b[2J[red]name")]) as upstream:
+    async with openai_server([FakeModel("evil\u202e[red]name")]) as upstream:
         backend = {"name": "home", "type": "openai-compatible", "url": upstream.url}
         gateway = await nexus_gateway({"backends": [backend]})
         await gateway.until(lambda: gateway.gateway.ready, timeout=30)
         ended = await nexus("models", "--url", gateway.url, cwd=tmp_path)
-    assert "\x1b" not in ended.out
+    assert not {"\x1b", "\u202e"} & set(ended.out)
     assert "[red]name" in ended.out
 
 

@@ -67,12 +67,15 @@ def test_the_log_says_what_a_backend_serves_once_it_is_known_and_when_it_changes
     house.report("a", "x", Model(id="y", state=State.READY))
     house.report("a", "y")
     house.report("a")
-    house.report("a", *"bcdefg", "z" * 1000)
+    house.report("a", *"bcdefg", "z" * 500)
+    house.report("a", *"bc\u202e", "z" * 1000, "half \ud800", "", "two\nlines")
     assert [record.getMessage() for record in caplog.records] == [
         "a serves x, y",
         "a serves y",
         "a serves no model",
         "a serves b, c, d, e and 3 more",
+        r"a serves b, c, \u202e",
+        "a: 4 models are left out, since no request can ask for their ids",
     ]
 
 

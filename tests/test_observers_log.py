@@ -11,8 +11,9 @@ import pytest
 from nexus.api import Answered, Attempt, Candidate, Claimed, Request, Usage, Zone
 from nexus.observers import log
 from nexus.observers.format import FLUSH_LINES, HANDLER, LineHandler, setup_logging
-from nexus.observers.line import clip, plain
+from nexus.observers.line import clip
 from nexus.observers.log import RequestLog
+from nexus.plain import plain
 from nexus.testing import FakeClock, until
 
 REQUEST = Request(id="req-1", dialect="openai", task="chat", model="gpt-4o", key="laptop", headers={"x-secret": "sk-very-secret"})

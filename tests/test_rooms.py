@@ -19,8 +19,9 @@ FILES = sorted(ROOT.rglob("*.py"))
 # room: what it may import from nexus
 ROOMS = {
     # values and contracts
+    "plain": "",
     "model": "",
-    "errors": "model",
+    "errors": "model plain",
     "hookspecs": "",
     "api": "model errors hookspecs",
     # small things that know no others
@@ -32,8 +33,9 @@ ROOMS = {
     # deciding: pure, or with state of their own
     "names": "model",
     "health": "model",
+    "crossing": "model plain",
     "pairs": "api health model",
-    "fleet": "health model pairs",
+    "fleet": "crossing health model pairs plain",
     "routing": "api errors model",
     "waiting": "errors model",
     "outcome": "errors",
@@ -49,7 +51,7 @@ ROOMS = {
     "attempt": "api dialects errors fleet journey model outcome reading reply routing",
     "dispatch": "api attempt dialects errors fleet journey model names reply routing verdict waiting",
     # witnesses
-    "observers": "api errors model sentences",
+    "observers": "api errors model plain sentences",
     # finding servers
     "discovery": "api",
     "trust": "discovery model",
@@ -63,7 +65,7 @@ ROOMS = {
     "keys": "config",
     "components": "api errors tasks",
     "unrecognised": "api backends",
-    "finding": "api catalog components config discovery errors fleet probing state tasks trust unrecognised",
+    "finding": "api catalog components config crossing discovery errors fleet probing state tasks trust unrecognised",
     "witnesses": "api model",
     "gateway": "api attempt catalog clock components config dialects dispatch finding fleet health keys model names probing routing state"
     " tasks upstream waiting witnesses",
@@ -75,15 +77,15 @@ ROOMS = {
     "downstream": "outbox visit",
     "body": "errors model visit",
     "door": "config errors keys",
-    "relay": "api dialects errors journey model outcome reply verdict visit",
+    "relay": "api dialects errors journey model outcome plain reply verdict visit",
     "answer": "api body config errors gateway journey keys model names relay visit watch wishes",
-    "explaining": "answer api config dispatch errors gateway journey model observers routing",
-    "control": "api body config errors explaining gateway hosted model names observers pairs",
-    "front": "answer api body config control door errors gateway hosted nearest visit watch",
+    "explaining": "answer api config dispatch errors gateway journey model observers plain routing",
+    "control": "api body config dialects errors explaining gateway hosted model names observers pairs",
+    "front": "answer api body config control door errors gateway hosted nearest relay visit watch",
     "server": "answer catalog config downstream errors front gateway tasks watch",
     # for people and for authors
     "testing": "api backends catalog clock dialects discovery model server tasks upstream",
-    "cli": "api catalog config errors gateway keys model nearest observers pairs server tasks testing upstream",
+    "cli": "api catalog config errors gateway keys model nearest observers pairs plain server tasks testing upstream",
     "__main__": "cli",
     "__init__": "",
 }

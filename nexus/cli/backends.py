@@ -46,7 +46,7 @@ def row(b: Mapping[str, Any]) -> tuple[Any, ...]:
 def evidence(backends: list[Mapping[str, Any]]) -> Iterator[str]:
     """Where each is, and why it is believed to be what the table says."""
     from nexus.cli.wrapping import width, wrapped
-    from nexus.observers.line import plain
+    from nexus.plain import plain
 
     columns = width()
     for b in backends:

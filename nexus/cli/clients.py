@@ -99,7 +99,7 @@ def described(client: Client, setting: Setting) -> dict[str, Any]:
 
 def told(client: Client, setting: Setting) -> Iterable[str]:
     """Where, then the lines, flush left: they are there to be copied."""
-    from nexus.observers.line import plain
+    from nexus.plain import plain
 
     warning = client.warning(setting)
     if warning:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from nexus.cli.wrapping import wrapped
-from nexus.observers.line import plain
+from nexus.plain import plain
 
 Json = Mapping[str, Any]
 REASONS = {

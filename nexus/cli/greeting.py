@@ -20,8 +20,8 @@ from nexus.config import Config
 from nexus.config.checks import loopback
 from nexus.gateway import Gateway
 from nexus.model import CHAT, Candidate, Health
-from nexus.observers.line import plain
 from nexus.pairs import Standing
+from nexus.plain import plain
 
 LOG = logging.getLogger("nexus")
 PATIENCE_SECONDS = 1.5

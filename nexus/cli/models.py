@@ -25,7 +25,7 @@ def command(remote: Remote, as_json: bool) -> None:
         return
 
     from nexus.cli.tables import show_table
-    from nexus.observers.line import plain
+    from nexus.plain import plain
 
     pairs = sorted(answer["models"], key=lambda pair: (pair["name"], pair["location"] == "cloud", pair["backend"]))
     say_where(remote)

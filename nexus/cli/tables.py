@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from nexus.observers.line import plain
+from nexus.plain import plain
 
 # A pipe has no width: nothing is wrapped there, so that lines stay lines.
 PIPE_WIDTH = 10_000

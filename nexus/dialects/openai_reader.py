@@ -20,6 +20,7 @@ from nexus.model import Usage
 from nexus.model.quick import maker
 
 _USAGE = re.compile(rb'"usage"\s*:\s*\{')
+_MOST = 10**12  # tokens; more is no count
 _FINISHED = re.compile(rb'"finish_reason"\s*:\s*"[^"]')
 _NOT_YET = b'"finish_reason":null'  # as most servers write it: counting is quicker than a regular expression
 _SAYS = re.compile(rb'(?:content|arguments|text|reasoning|refusal)"\s*:\s*"[^"]')
@@ -44,7 +45,7 @@ class Chunks(Splitter):
         return ERROR if _bare(event) else name_of(event)
 
 
-_Count = Annotated[int, msgspec.Meta(ge=0)]
+_Count = Annotated[int, msgspec.Meta(ge=0, le=_MOST)]
 
 
 class _Details(msgspec.Struct):
@@ -197,8 +198,8 @@ def usage_of(usage: Any) -> Usage | None:
         return None
     prompt = _count(usage.get("prompt_tokens"))
     output = usage.get("completion_tokens")
-    if output is None and isinstance(usage.get("total_tokens"), int):
-        output = max(usage["total_tokens"] - prompt, 0)
+    if output is None:
+        output = max(_count(usage.get("total_tokens")) - prompt, 0)
     return Usage(
         input_tokens=prompt,
         output_tokens=_count(output),
@@ -209,7 +210,7 @@ def usage_of(usage: Any) -> Usage | None:
 
 
 def _count(value: Any) -> int:
-    return int(value) if isinstance(value, int | float) and value > 0 else 0
+    return int(value) if isinstance(value, int | float) and 0 < value <= _MOST else 0
 
 
 def _dict(value: Any) -> dict[str, Any]:

@@ -37,7 +37,8 @@ class Model:
 class Report:
     """What a probe saw.  `ok` false is a server that is down or refuses us: `code` and `problem` say how, for people.
 
-    `models` None means "unchanged": the server answered, its list did not.  `capacity` is how many requests it serves at
+    `models` None means "unchanged": the server answered, its list did not.  One whose id no request can ask for (empty, longer than
+    512 characters, on several lines, with half a character) is left out.  `capacity` is how many requests it serves at
     once, `load` how many it says are running or waiting, `eta` the seconds until it can serve.
     """
 

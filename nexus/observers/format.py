@@ -15,8 +15,9 @@ from typing import Any, TextIO
 
 import msgspec
 
-from nexus.observers.line import Line, plain
+from nexus.observers.line import Line
 from nexus.observers.render import iso
+from nexus.plain import plain
 
 REQUESTS = "nexus.request"
 FORMATS = ("json", "pretty", "none")

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from nexus.model import Answered
+from nexus.plain import plain
 
 LONGEST = 200
 
@@ -105,13 +106,6 @@ def line_of(event: Answered) -> Line:
 def clip(text: str) -> str:
     """The text, cut where it is longer than any honest name."""
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
-
-
-def plain(text: str) -> str:
-    """The text with everything escaped that a terminal or a log reader would act upon."""
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
 
 
 def milliseconds(seconds: float) -> float:

@@ -7,6 +7,7 @@ from typing import Any
 
 from nexus.model import Usage
 
+_MOST = 10**12  # tokens; more is no count
 _COUNTS = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens", "output_tokens")
 
 
@@ -49,4 +50,4 @@ def usage_object(usage: Usage) -> dict[str, Any]:
 
 
 def _count(value: Any) -> int:
-    return int(value) if isinstance(value, int | float) and not isinstance(value, bool) and value > 0 else 0
+    return int(value) if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= _MOST else 0

@@ -1,0 +1,77 @@
+"""What servers and sources say of themselves, judged where it crosses into Nexus: behind this, every name can be told and asked for.
+
+What is made of it is the fleet's and the finder's business.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+import attrs
+
+from nexus.model import Model, Report, Sighting
+from nexus.plain import are_names, is_name, sentence
+
+_NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9._:@-]+")
+_LONGEST_WORD = 64  # of a backend's name, a code, a version
+
+
+def report_of(report: Report) -> tuple[Report, int]:
+    """The report with every text fit to be told, and how many models it leaves out.
+
+    A model is left out where no request could ask for its id: one that holds a control character or half a character, is empty
+    or is longer than any honest name.  Further ids of that kind are left out of their models.  A report that is not made as the
+    contract says is that of a plugin which is ill.
+    """
+    try:
+        models = None if report.models is None else tuple(models_of(report.models))
+        told = attrs.evolve(
+            report,
+            models=models,
+            code=_word(report.code),
+            problem=sentence(report.problem),
+            version=_word(report.version),
+            capacity=_count(report.capacity),
+            load=_count(report.load),
+            eta=report.eta if report.eta is not None and math.isfinite(report.eta) else None,
+        )
+    except (TypeError, AttributeError, ValueError) as error:
+        problem = f"its plugin does not report as the contract says: {type(error).__name__}"
+        return Report(ok=False, code="crashed", problem=problem), 0
+    return told, 0 if models is None else len(report.models or ()) - len(models)
+
+
+def models_of(models: Iterable[Model]) -> Iterable[Model]:
+    """Those that a request can ask for, by ids that it can say.  Raises TypeError for an id that is no text."""
+    found = list(models)
+    if are_names([id for model in found for id in (model.id, *model.aliases)]):
+        return found
+    return [_with_names(model) for model in found if is_name(model.id)]
+
+
+def _with_names(model: Model) -> Model:
+    return model if are_names([*model.aliases]) else attrs.evolve(model, aliases=tuple(filter(is_name, model.aliases)))
+
+
+def sighting_of(sighting: Sighting) -> Sighting | None:
+    """The sighting with every text fit to be told, its name one that a backend may have; None where its URL is none."""
+    try:
+        parts = urlsplit(sighting.url)
+        readable = is_name(sighting.url) and parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except (ValueError, TypeError, AttributeError):
+        return None
+    if not readable:
+        return None
+    name = sighting.name and _NOT_IN_A_NAME.sub("-", sighting.name).strip("._:@-")[:_LONGEST_WORD]
+    return attrs.evolve(sighting, name=name or None, evidence=sentence(sighting.evidence))
+
+
+def _word(text: str) -> str:
+    return sentence(text[:_LONGEST_WORD])
+
+
+def _count(number: int | None) -> int | None:
+    return None if number is None else max(int(number), 0)
