@@ -23,29 +23,25 @@ def report_of(report: Report) -> tuple[Report, int]:
     """The report with every text fit to be told, and how many models it leaves out.
 
     A model is left out where no request could ask for its id: one that holds a control character or half a character, is empty
-    or is longer than any honest name.  Further ids of that kind are left out of their models.  A report that is not made as the
-    contract says is that of a plugin which is ill.
+    or is longer than any honest name.  Further ids of that kind are left out of their models.  Raises TypeError, ValueError or
+    AttributeError for a report that is not made as the contract says.
     """
-    try:
-        models = None if report.models is None else tuple(models_of(report.models))
-        told = attrs.evolve(
-            report,
-            models=models,
-            code=_word(report.code),
-            problem=sentence(report.problem),
-            version=_word(report.version),
-            capacity=_count(report.capacity),
-            load=_count(report.load),
-            eta=report.eta if report.eta is not None and math.isfinite(report.eta) else None,
-        )
-    except (TypeError, AttributeError, ValueError) as error:
-        problem = f"its plugin does not report as the contract says: {type(error).__name__}"
-        return Report(ok=False, code="crashed", problem=problem), 0
+    models = None if report.models is None else tuple(models_of(report.models))
+    told = attrs.evolve(
+        report,
+        models=models,
+        code=_word(report.code),
+        problem=sentence(report.problem),
+        version=_word(report.version),
+        capacity=_count(report.capacity),
+        load=_count(report.load),
+        eta=report.eta if report.eta is not None and math.isfinite(report.eta) else None,
+    )
     return told, 0 if models is None else len(report.models or ()) - len(models)
 
 
 def models_of(models: Iterable[Model]) -> Iterable[Model]:
-    """Those that a request can ask for, by ids that it can say.  Raises TypeError for an id that is no text."""
+    """Those that a request can ask for, by ids that it can say.  Raises as `report_of` does."""
     found = list(models)
     if are_names([id for model in found for id in (model.id, *model.aliases)]):
         return found

@@ -90,9 +90,9 @@ def test_what_is_in_order_stays_as_it_is() -> None:
     "wrong",
     [Report(ok=True, models=(Model(id=7),)), Report(ok=True, models=7), Report(ok=True, problem=None), Report(ok=True, load="x")],
 )
-def test_a_report_that_is_none_is_that_of_an_ill_plugin(wrong: Report) -> None:
-    told, _ = report_of(wrong)
-    assert (told.ok, told.code) == (False, "crashed")
+def test_a_report_that_is_none_is_not_taken(wrong: Report) -> None:
+    with pytest.raises((TypeError, ValueError, AttributeError)):
+        report_of(wrong)
 
 
 @settings(deadline=None)
