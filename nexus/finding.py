@@ -53,7 +53,7 @@ class Finder:
     """Brings backends in and lets them go.  `open` those configured, then `follow` every source."""
 
     def __init__(
-        self, config: Config, catalog: Catalog, ground: Ground, fleet: Fleet, prober: Prober, store: Store | None, tasks: Tasks
+        self, config: Config, catalog: Catalog, ground: Ground, fleet: Fleet, prober: Prober, store: Store, tasks: Tasks
     ) -> None:
         self._config = config
         self._catalog = catalog
@@ -147,7 +147,7 @@ class Finder:
 
     def _join(self, member: Member, tasks: Tasks) -> None:
         self._fleet.leave(member.name)  # where it was there already, unrecognised
-        self._fleet.join(member, self._store.models(member.url) if self._store else ())
+        self._fleet.join(member, self._store.models(member.url))
         tasks.spawn(partial(self._prober.run, member), f"probe {member.name}")
 
     # ------------------------------------------------------------ found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from nexus.model import Demand, Event, Zone
 from nexus.names import Names, Policy
 from nexus.probing import Pace, Prober
 from nexus.routing import Pipeline
-from nexus.state import Store, default_dir
+from nexus.state import Store
 from nexus.tasks import Tasks
 from nexus.upstream import Pool
 from nexus.waiting import Waiting
@@ -73,6 +73,7 @@ class Gateway:
         self.routes: tuple[Routes, ...] = ()
         self.upstream = Pool(clock=self.clock.now, connect_timeout=config.upstream.connect_timeout_seconds)
         self.runtime: Runtime
+        self.store: Store
         self.draining = False
 
     def tell(self, event: Event) -> None:
@@ -101,11 +102,14 @@ class Gateway:
 
 
 @asynccontextmanager
-async def open_gateway(config: Config, catalog: Catalog) -> AsyncIterator[Gateway]:
-    """A running gateway; leaving the context closes all of it.  Raises StartupError with one clear sentence."""
+async def open_gateway(config: Config, catalog: Catalog, state_dir: Path | None) -> AsyncIterator[Gateway]:
+    """A running gateway; leaving the context closes all of it.  Raises StartupError with one clear sentence.
+
+    `state_dir` None keeps nothing beyond this process.
+    """
     async with AsyncExitStack() as stack:
         gateway = Gateway(config, catalog)
-        store = Store(config.server.state_dir or default_dir())
+        store = gateway.store = Store(state_dir, gateway.problems, LOG)
         stack.callback(store.close)
         tasks = Tasks(LOG, gateway.problems)
         sessions = Sessions()
@@ -116,7 +120,7 @@ async def open_gateway(config: Config, catalog: Catalog) -> AsyncIterator[Gatewa
             upstream=gateway.upstream,
             session=sessions,
             changed=gateway.waiting.pump,
-            state_dir=_dir(store),
+            state_dir=lambda: store.directory,
             problems=gateway.problems,
             fingerprints=tuple(print_ for kind in catalog.backends.values() for print_ in kind.fingerprints),
         )
@@ -130,6 +134,7 @@ async def open_gateway(config: Config, catalog: Catalog) -> AsyncIterator[Gatewa
         stack.push_async_callback(finder.close)
         await stack.enter_async_context(tasks)
         tasks.spawn(gateway.upstream.run, "sweep upstream connections")
+        tasks.spawn(store.run, "keep state")
         for name in _sources(config, catalog):
             tasks.spawn(functools.partial(finder.follow, name, gateway.components[name]), f"source {name}")
         yield gateway
@@ -170,10 +175,6 @@ async def _runtime(gateway: Gateway) -> Runtime:
 
 def _sources(config: Config, catalog: Catalog) -> tuple[str, ...]:
     return tuple(catalog.sources) if config.discovery.sources is None else config.discovery.sources
-
-
-def _dir(store: Store) -> Callable[[], Path]:
-    return lambda: store.directory
 
 
 def _policy(policy: PolicyConfig) -> Policy:

@@ -28,7 +28,7 @@ class Pace:
 class Prober:
     """Probes run side by side, each at its own pace.  `doubt` brings the next one forward."""
 
-    def __init__(self, fleet: Fleet, pace: Pace, clock: Clock, store: Store | None, log: logging.Logger) -> None:
+    def __init__(self, fleet: Fleet, pace: Pace, clock: Clock, store: Store, log: logging.Logger) -> None:
         self._fleet = fleet
         self._pace = pace
         self._clock = clock
@@ -67,7 +67,7 @@ class Prober:
     async def _probe(self, member: Member) -> Report:
         began = self._clock.now()
         report = await self._asked(member)
-        if self._told(member, report, began) and self._store is not None:
+        if self._told(member, report, began):
             self._store.keep(member.url, report.models or ())
         return report
 

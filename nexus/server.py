@@ -25,6 +25,8 @@ from nexus.downstream import Listener
 from nexus.errors import StartupError
 from nexus.front import Front
 from nexus.gateway import Gateway, open_gateway
+from nexus.holder import holder_of
+from nexus.state import default_dir, pid_at
 from nexus.tasks import Tasks
 from nexus.watch import LOOK_SECONDS, Watch
 
@@ -51,7 +53,8 @@ def attach(app: web.Application, prefix: str = "", config: Source = None, *, plu
 
     `config` is a Config, TOML text, a file, a mapping of tables, or None for the defaults.  `plugins` are modules or objects
     with hookimpls beside those installed.  The running gateway is `app[GATEWAY]`; of several in one application that is the
-    first, and each is under the key that `attach` returns (each also needs a state directory of its own).  Raises ConfigError
+    first, and each is under the key that `attach` returns.  What it learns is kept beyond this process only where `[server] state_dir`
+    is set; several may share one.  Raises ConfigError
     at once; a gateway that cannot start raises StartupError when the application starts.
     """
     loaded, catalog = _loaded(config, plugins)
@@ -61,7 +64,7 @@ def attach(app: web.Application, prefix: str = "", config: Source = None, *, plu
     async def running(app: web.Application) -> AsyncIterator[None]:
         assert route.resource is not None
         front.prefix = route.resource.canonical.removesuffix("/{tail}")  # longer where the application is a part of another
-        async with _open(front, loaded, catalog) as gateway:
+        async with _open(front, loaded, catalog, loaded.server.state_dir) as gateway:
             app[key] = gateway
             if GATEWAY not in app:
                 app[GATEWAY] = gateway
@@ -83,14 +86,18 @@ async def listen(config: Config, catalog: Catalog) -> AsyncIterator[tuple[Gatewa
     Leaving the context drains: newcomers get a 503, what is under way may take `shutdown_grace_seconds` more, then it is cut.
     Raises StartupError where the port cannot be had.
     """
+    state_dir = config.server.state_dir or default_dir()
+    await _check_port(config, state_dir)
     front = Front()
-    async with _open(front, config, catalog) as gateway, Tasks(LOG, gateway.problems) as tasks:
+    async with _open(front, config, catalog, state_dir) as gateway, Tasks(LOG, gateway.problems) as tasks:
         aiohttp = _Server(front.handle, handler_cancellation=True)
         listener = Listener(front.admit, aiohttp, gateway.clock.now)
         tasks.spawn(aiohttp.sweep, "close silent connections of aiohttp")
         tasks.spawn(listener.sweep, "close silent connections")
         try:
-            yield gateway, await _bind(listener, config)
+            url = await _bind(listener, config)
+            gateway.store.announce(url)
+            yield gateway, url
             await _drain(front, config.server.shutdown_grace_seconds)
         finally:
             front.close()
@@ -115,8 +122,8 @@ async def _quiet(front: Front, seconds: float) -> None:
 
 
 @asynccontextmanager
-async def _open(front: Front, config: Config, catalog: Catalog) -> AsyncIterator[Gateway]:
-    async with open_gateway(config, catalog) as gateway, Tasks(LOG, gateway.problems) as tasks:
+async def _open(front: Front, config: Config, catalog: Catalog, state_dir: Path | None) -> AsyncIterator[Gateway]:
+    async with open_gateway(config, catalog, state_dir) as gateway, Tasks(LOG, gateway.problems) as tasks:
         watch = Watch(config.server.stream_keepalive_seconds, gateway.clock.now, tasks.once)
         tasks.spawn(watch.run, "watch over open requests")
         front.open(gateway, watch)
@@ -124,14 +131,25 @@ async def _open(front: Front, config: Config, catalog: Catalog) -> AsyncIterator
 
 
 async def _bind(listener: Listener, config: Config) -> str:
-    host, port = config.server.host, config.server.port
     try:
-        bound, port = await listener.bind(host, port)
+        bound, port = await listener.bind(config.server.host, config.server.port)
     except OSError as error:
-        raise StartupError(
-            f"cannot listen on {host}:{port}: {os.strerror(error.errno).lower() if error.errno else error}; set [server] port or --port to another"
-        ) from None
+        raise _unbound(config, f"{os.strerror(error.errno).lower() if error.errno else error};") from None
     return f"http://[{bound}]:{port}" if ":" in bound else f"http://{bound}:{port}"
+
+
+async def _check_port(config: Config, state_dir: Path) -> None:
+    """Before anything is opened: who starts Nexus twice hears of the first one, and of nothing else.  Raises StartupError."""
+    holder = await asyncio.to_thread(holder_of, config.server.host, config.server.port)
+    if holder is not None:
+        pid = pid_at(state_dir, config.server.port)
+        runs = f"Nexus already runs at {holder.url}" + (f" (pid {pid})" if pid else "") + "; stop that one, or"
+        raise _unbound(config, runs if holder.is_nexus else "address already in use;")
+
+
+def _unbound(config: Config, why: str) -> StartupError:
+    where = f"{config.server.host}:{config.server.port}"
+    return StartupError(f"cannot listen on {where}: {why} set [server] port or --port to another")
 
 
 async def _later(http: web.Request) -> None:

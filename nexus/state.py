@@ -1,21 +1,46 @@
-"""What survives a restart: one SQLite file in a state directory that only one process uses at a time."""
+"""What survives a restart: one SQLite file in a state directory, which several processes may share.
+
+Nothing in it is worth not serving: where it cannot be used, that is said once and in `/health`, and the gateway goes on without.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import errno
+import functools
+import hashlib
 import json
+import logging
+import os
 import sqlite3
-from collections.abc import Iterable
-from contextlib import closing
+import tempfile
+import threading
+from collections.abc import Iterable, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
 import attrs
 import platformdirs
 
-from nexus.errors import StartupError
-from nexus.model import Model, Price
+from nexus.model import Model, Price, State
 
-_TABLES = "CREATE TABLE IF NOT EXISTS models (url TEXT PRIMARY KEY, models TEXT NOT NULL) WITHOUT ROWID"
+FILE = "state.sqlite3"
+VERSION = 1  # of the tables; a file with a higher one is left alone
+LOCKED_SECONDS = 1.0  # to wait for another process' write
+GATHERING_SECONDS = 1.0  # between two writes, so that what changes often is written once
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 60.0  # until a write that failed is tried again
+
+_TABLES = (
+    "CREATE TABLE IF NOT EXISTS models (url TEXT PRIMARY KEY, models TEXT NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS gateways (url TEXT PRIMARY KEY, pid INTEGER NOT NULL) WITHOUT ROWID",
+)
+_PLAIN = {field.name: field.default for field in attrs.fields(Model)}
+_PASSING = ("state", "eta")  # nobody knows what has happened since
+
+
+class _Newer(Exception):
+    """The file is from a later version."""
 
 
 def default_dir() -> Path:
@@ -24,72 +49,227 @@ def default_dir() -> Path:
 
 
 class Store:
-    """The last known models of every backend, by its URL.  Opening takes the lock, closing gives it back.
+    """The last known models of every backend, by its URL.  `directory` None keeps nothing beyond this process.
 
-    Raises StartupError where the directory cannot be used, or is in use.
+    It is read once, when it is made; `run` writes what has changed, in a thread, and `close` writes the rest.  `problems["state"]`
+    says what is wrong for as long as something is.
     """
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        try:
-            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._db = sqlite3.connect(directory / "state.sqlite3", timeout=0, isolation_level=None)
-        except (OSError, sqlite3.Error) as error:
-            raise StartupError(
-                f"the state directory {directory} cannot be used ({error}): set [server] state_dir to another"
-            ) from None
-        try:
-            self._lock()
-        except sqlite3.Error as error:
-            self._db.close()
-            raise StartupError(self._why_not(error)) from None
+    def __init__(self, directory: Path | None, problems: MutableMapping[str, str], log: logging.Logger) -> None:
+        self._place = directory
+        self._problems = problems
+        self._log = log
+        self._stack = contextlib.ExitStack()
+        self._lock = threading.Lock()  # the writing thread and closing
+        self._db: sqlite3.Connection | None = None
+        self._known: dict[str, tuple[Model, ...]] = {}
+        self._unsaved: dict[str, tuple[Model, ...]] = {}
+        self._written: dict[str, bytes] = {}
+        self._news = asyncio.Event()
+        if directory is not None:
+            try:
+                self._read()
+            except (OSError, sqlite3.Error, _Newer) as error:
+                self._failed(error)
 
-    def _lock(self) -> None:
-        # in this mode SQLite keeps the file's lock from the first write until the connection closes
-        self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
-        self._db.execute("BEGIN EXCLUSIVE")
-        self._db.execute(_TABLES)
-        self._db.execute("COMMIT")
-
-    def _why_not(self, error: sqlite3.Error) -> str:
-        if "locked" in str(error):
-            return (
-                f"the state directory {self.directory} is in use by another Nexus: "
-                "stop that one, or give this one another with --state-dir, or with [server] state_dir"
-            )
-        return (
-            f"the state in {self.directory} cannot be read ({error}): move the file state.sqlite3 away, or set [server] state_dir"
-        )
-
-    def close(self) -> None:
-        self._db.close()
+    @functools.cached_property
+    def directory(self) -> Path:
+        """Where components keep what is theirs; without a state directory a temporary one, which goes with the store."""
+        return self._place or Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="nexus-")))
 
     def models(self, url: str) -> tuple[Model, ...]:
         """The models last seen there; none where nothing, or nothing legible, is kept."""
-        with closing(self._db.execute("SELECT models FROM models WHERE url = ?", (url,))) as rows:
-            row = rows.fetchone()
-        try:
-            return tuple(_model(entry) for entry in json.loads(row[0])) if row else ()
-        except (ValueError, TypeError, AttributeError):
-            return ()
+        return self._known.get(url, ())
 
     def keep(self, url: str, models: Iterable[Model]) -> None:
-        """Remember the models of a backend."""
-        text = json.dumps([attrs.asdict(m, value_serializer=_plain) for m in models])
-        self._db.execute("INSERT INTO models VALUES (?, ?) ON CONFLICT DO UPDATE SET models = excluded.models", (url, text))
+        """Remember the models of a backend.  Costs nothing now: `run` writes, and only what differs from what is kept."""
+        self._known[url] = self._unsaved[url] = tuple(models)
+        self._news.set()
+
+    async def run(self) -> None:
+        """Write what has changed, until cancelled."""
+        pause = FIRST_PAUSE_SECONDS
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            try:
+                await asyncio.to_thread(self._write)
+            except (OSError, sqlite3.Error, _Newer) as error:
+                self._failed(error)
+                self._news.set()
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+            else:
+                self._well()
+                pause = FIRST_PAUSE_SECONDS
+                await asyncio.sleep(GATHERING_SECONDS)
+
+    def announce(self, url: str) -> None:
+        """This process serves at `url`, until the store is closed: `pid_at` tells others."""
+        with contextlib.suppress(OSError, sqlite3.Error, _Newer), self._lock:
+            if self._place is not None:
+                self._opened().execute("INSERT OR REPLACE INTO gateways VALUES (?, ?)", (url, os.getpid()))
+
+    def close(self) -> None:
+        """Write what is not written yet, and let go of the file."""
+        try:
+            self._write()
+        except (OSError, sqlite3.Error, _Newer) as error:
+            self._failed(error)
+        with self._lock, contextlib.suppress(sqlite3.Error):
+            if self._db is not None:
+                self._db.execute("DELETE FROM gateways WHERE pid = ?", (os.getpid(),))
+                self._db.close()
+        self._db = None
+        self._stack.close()
+
+    # ------------------------------------------------------------ the file
+
+    def _opened(self) -> sqlite3.Connection:
+        """The file, with its tables.  Raises OSError, sqlite3.Error or _Newer where it cannot be used."""
+        if self._db is None:
+            assert self._place is not None
+            self._place.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._db = _connected(self._place / FILE)
+        return self._db
+
+    def _read(self) -> None:
+        for url, text in self._opened().execute("SELECT url, models FROM models"):
+            if isinstance(text, str):
+                self._written[url] = _digest(text)
+                self._known[url] = _models(text)
+
+    def _write(self) -> None:
+        """Called in a thread.  What could not be written is kept for the next time, unless something newer is there."""
+        with self._lock:
+            batch, self._unsaved = self._unsaved, {}
+            try:
+                texts = {url: self._as_text(url, models) for url, models in batch.items()}
+                changed = {url: text for url, text in texts.items() if text is not None and self._differs(url, text)}
+                if changed and self._place is not None:
+                    db = self._opened()
+                    db.execute("BEGIN IMMEDIATE")
+                    with db:  # one transaction, given up as a whole
+                        db.executemany("INSERT OR REPLACE INTO models VALUES (?, ?)", changed.items())
+                    self._written |= {url: _digest(text) for url, text in changed.items()}
+            except BaseException:
+                self._unsaved = batch | self._unsaved
+                raise
+
+    def _as_text(self, url: str, models: Iterable[Model]) -> str | None:
+        try:
+            # one by one: the encoder keeps the interpreter to itself until it is done, and the loop's thread needs it
+            return f"[{','.join([json.dumps(_entry(model)) for model in models])}]"
+        except (TypeError, ValueError) as error:  # a plugin's odd value must not keep what others have learnt from being written
+            self._log.warning("the models of %s cannot be kept: %s", url, error)
+            return None
+
+    def _differs(self, url: str, text: str) -> bool:
+        return self._place is not None and self._written.get(url) != _digest(text)
+
+    # ------------------------------------------------------------ in words
+
+    def _failed(self, error: Exception) -> None:
+        """Say once what is wrong."""
+        known, self._problems["state"] = self._problems.get("state"), f"{_why(error)}: what is learnt now may not survive a restart"
+        if known != self._problems["state"]:
+            self._log.warning(
+                "the state in %s %s; Nexus goes on without it and tries again. [server] state_dir sets another directory",
+                self._place,
+                _why(error),
+            )
+
+    def _well(self) -> None:
+        if self._problems.pop("state", None) is not None:
+            self._log.info("the state in %s is kept again", self._place)
 
 
-def _plain(instance: Any, field: Any, value: Any) -> Any:
+def _connected(path: Path) -> sqlite3.Connection:
+    """Write-ahead logging lets several processes share the file and costs no wait for the disk; where a file system has none of it,
+    the plain way does."""
+    db = sqlite3.connect(path, timeout=LOCKED_SECONDS, isolation_level=None, check_same_thread=False)
+    try:
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        if version > VERSION:
+            raise _Newer
+        with contextlib.suppress(sqlite3.OperationalError):
+            db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = NORMAL")
+        if version < VERSION:
+            for statement in (*_TABLES, f"PRAGMA user_version = {VERSION}"):
+                db.execute(statement)
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _why(error: Exception) -> str:
+    said = error.strerror.lower() if isinstance(error, OSError) and error.strerror else str(error)
+    if isinstance(error, _Newer):
+        return "was written by a newer Nexus"
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        return "cannot be used (that is a file, and no directory)"
+    if "locked" in said:
+        return "is locked by another program"
+    if isinstance(error, sqlite3.OperationalError | OSError):
+        return f"cannot be used ({said})"
+    return f"cannot be read ({said}; move the file {FILE} away)"
+
+
+def pid_at(directory: Path, port: int) -> int | None:
+    """The process whose gateway serves at this port, as far as the state directory knows; None where it does not."""
+    if not (directory / FILE).is_file():
+        return None
+    try:
+        with contextlib.closing(sqlite3.connect(f"{(directory / FILE).resolve().as_uri()}?mode=ro", timeout=0, uri=True)) as db:
+            pids = [row[0] for row in db.execute("SELECT pid FROM gateways WHERE url LIKE '%:' || ?", (port,))]
+    except sqlite3.Error:
+        return None
+    return next((pid for pid in pids if isinstance(pid, int) and _runs(pid)), None)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except OSError as error:
+        return error.errno == errno.EPERM  # it is somebody else's
+    except OverflowError:
+        return False
+    return True
+
+
+# ---------------------------------------------------------------- models as text
+
+
+def _entry(model: Model) -> dict[str, Any]:
+    """What differs from the plain values, as JSON takes it."""
+    said = {name: getattr(model, name) for name in _PLAIN if name not in _PASSING}
+    return {name: _json(value) for name, value in said.items() if value != _PLAIN[name]}
+
+
+def _json(value: Any) -> Any:
     if isinstance(value, frozenset):
         return sorted(value)
-    return dict(value) if hasattr(value, "items") else value
+    if isinstance(value, Price):
+        return attrs.asdict(value)
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def _models(text: str) -> tuple[Model, ...]:
+    try:
+        return tuple(_model(entry) for entry in json.loads(text))
+    except (ValueError, TypeError, AttributeError):
+        return ()
 
 
 def _model(entry: dict[str, Any]) -> Model:
-    """A model as it was kept.  Its state is not: nobody knows what has happened since."""
-    entry.pop("state", None)
-    entry.pop("eta", None)
+    """A model as it was kept."""
     entry["aliases"] = tuple(entry.get("aliases", ()))
     entry["speaks"] = frozenset((dialect, task) for dialect, task in entry.get("speaks", ()))
     entry["price"] = Price(**entry["price"]) if entry.get("price") else None
-    return Model(**entry)
+    return Model(**{**entry, "state": State.UNKNOWN, "eta": None})

@@ -202,22 +202,33 @@ def test_insecure_says_loudly_what_it_means(caplog):
 
 
 async def test_a_port_in_use_is_one_sentence(tmp_path):
-    async with serving(cwd=tmp_path) as running:
-        port = running.url.rpartition(":")[2]
-        second = await nexus("serve", "--port", port, "--state-dir", "other", "--no-discovery", cwd=tmp_path)
+    async with ScriptedUpstream() as somebody:
+        second = await nexus("serve", "--port", str(somebody.port), "--no-discovery", cwd=tmp_path)
     assert second.code == 1
     assert second.err.splitlines()[-1] == (
-        f"nexus: cannot listen on 127.0.0.1:{port}: address already in use; set [server] port or --port to another"
+        f"nexus: cannot listen on 127.0.0.1:{somebody.port}: address already in use; set [server] port or --port to another"
     )
     assert "Traceback" not in second.err
 
 
-async def test_a_state_directory_in_use_is_one_sentence(tmp_path):
-    async with serving(cwd=tmp_path):
-        second = await nexus("serve", "--port", "0", "--state-dir", "state", cwd=tmp_path)
-    assert second.code == 1
-    assert "in use by another Nexus" in second.err
-    assert "Traceback" not in second.err
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+async def test_who_starts_nexus_twice_is_told_which_one_runs(tmp_path, host):
+    async with serving(cwd=tmp_path) as running:
+        port = running.url.rpartition(":")[2]
+        flags = ("--host", host, "--insecure", "--state-dir", "state", "--no-discovery")
+        second = await nexus("serve", "--port", port, *flags, cwd=tmp_path)
+        assert second.code == 1
+        assert second.err.splitlines()[-1] == (
+            f"nexus: cannot listen on {host}:{port}: Nexus already runs at {running.url} (pid {running.process.pid}); "
+            "stop that one, or set [server] port or --port to another"
+        )
+        unknown = await nexus("serve", "--port", port, *flags[:3], "--state-dir", "other", cwd=tmp_path)
+        assert f"Nexus already runs at {running.url}; stop that one" in unknown.err
+
+
+async def test_a_second_one_on_another_port_shares_the_state_directory(tmp_path):
+    async with serving(cwd=tmp_path) as one, serving(cwd=tmp_path) as two:
+        assert one.url != two.url
 
 
 async def test_a_file_that_is_not_there(tmp_path):

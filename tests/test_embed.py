@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from nexus.api import ObserverKind, hookimpl
 from nexus.errors import ConfigError, StartupError
 from nexus.server import GATEWAY, attach, create_app
 from nexus.testing import Held, Respond, openai_server, until
@@ -179,7 +180,20 @@ async def test_what_cannot_start_says_so_at_once_or_at_the_start(tmp_path):
     with pytest.raises(ConfigError, match="polcies"):
         attach(app, "/llm", {"polcies": []})
     attach(app, "/one", config(tmp_path))
-    attach(app, "/two", config(tmp_path))
-    with pytest.raises(StartupError, match="in use by another Nexus"):
+    attach(app, "/two", config(tmp_path), plugins=[Unopenable()])
+    with pytest.raises(StartupError, match="it cannot be opened today"):
         async with serving(app):
             pass
+
+
+class Unopenable:
+    """A plugin whose observer does not open."""
+
+    @asynccontextmanager
+    async def open(self, options, scope):
+        raise StartupError("it cannot be opened today")
+        yield
+
+    @hookimpl
+    def nexus_observers(self):
+        yield ObserverKind(name="unopenable", open=self.open)

@@ -27,6 +27,7 @@ ROOMS = {
     # small things that know no others
     "clock": "",
     "tasks": "",
+    "holder": "",
     "outbox": "",
     "nearest": "",
     "sentences": "model",
@@ -56,7 +57,7 @@ ROOMS = {
     "discovery": "api",
     "trust": "discovery model",
     "loopback": "api",
-    "state": "errors model",
+    "state": "model",
     "probing": "api fleet model state",
     # wiring
     "builtin": "api dialects loopback observers",
@@ -82,7 +83,7 @@ ROOMS = {
     "explaining": "answer api config dispatch errors gateway journey model observers plain routing",
     "control": "api body config dialects errors explaining gateway hosted model names observers pairs",
     "front": "answer api body config control door errors gateway hosted nearest relay visit watch",
-    "server": "answer catalog config downstream errors front gateway tasks watch",
+    "server": "answer catalog config downstream errors front gateway holder state tasks watch",
     # for people and for authors
     "testing": "api backends catalog clock dialects discovery model server tasks upstream",
     "cli": "api catalog config errors gateway keys model nearest observers pairs plain server tasks testing upstream",

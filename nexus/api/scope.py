@@ -52,7 +52,8 @@ class Scope:
     first use, shared, closed by the gateway).  `spawn(work, name)` runs `work()` until it returns or the
     component closes; a crash is logged, shown in `/health`, and `work()` is called again after 1, 2, 4 … at most 30 seconds.
     `changed()` wakes waiting requests: a stage calls it when something it refused for may now pass.  `state_dir()` is a
-    directory of the component's own that survives restarts (StartupError where it cannot be had).  `fingerprints` are
+    directory of the component's own that survives restarts, and that several processes may share (StartupError where it cannot be
+    had; where no state is kept, it goes with the gateway).  `fingerprints` are
     those of all installed backend kinds.
     """
 

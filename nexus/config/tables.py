@@ -51,7 +51,9 @@ class ServerConfig:
     origins: tuple[str, ...] = setting((), "browsers' origins that may call, such as `https://chat.example.org`", each(origin))
     hosts: tuple[str, ...] = setting((), "host names accepted in `Host` beside IP addresses and localhost", each(host_name))
     insecure: bool = setting(False, "listen beyond loopback without keys: anybody who reaches the port may spend and read")
-    state_dir: Path | None = setting(None, "where state is kept; default: the platform's state directory")
+    state_dir: Path | None = setting(
+        None, "where state is kept; default: the platform's state directory, and none in an application that embeds Nexus"
+    )
 
     def __attrs_post_init__(self) -> None:
         if self.max_inflight_body_bytes < self.max_body_bytes:
