@@ -1,8 +1,10 @@
-"""Fixtures of the project's own tests: the real llama.cpp server.  What plugin authors need too is in `nexus.testing`."""
+"""What holds for all of the project's own tests, and the real llama.cpp server.  What plugin authors need too is in `nexus.testing`."""
 
 from __future__ import annotations
 
+import gc
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
@@ -10,6 +12,40 @@ from typing import Protocol
 import pytest
 
 from .llamacpp.process import LlamaCpp, make_model
+
+NETWORK = "--network"
+ELSEWHERE = tempfile.TemporaryDirectory(prefix="nexus-tests-")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(NETWORK, action="store_true", help="run the tests that ask a package index, too")
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """No test depends on where it is started: the working directory has a nexus.toml that fails whoever reads it."""
+    if not hasattr(session.config, "workerinput") and session.config.getoption("dist", "no") != "no":
+        return  # xdist's controller, which runs no tests, and whose workers read its configuration where it stands
+    Path(ELSEWHERE.name, "nexus.toml").write_text("a test has read the nexus.toml of its working directory")
+    os.chdir(ELSEWHERE.name)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    os.chdir(session.config.invocation_params.dir)
+    ELSEWHERE.cleanup()
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays: a collection by a test need not look at it again."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The suite passes without a network, and its last lines say what was left out."""
+    if not config.getoption(NETWORK):
+        for item in items:
+            if item.get_closest_marker("network"):
+                item.add_marker(pytest.mark.skip(reason=f"asks a package index: run it with {NETWORK}"))
 
 
 class StartLlamaCpp(Protocol):

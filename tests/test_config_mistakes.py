@@ -372,7 +372,6 @@ def test_an_options_class_that_cannot_be_read_is_a_mistake_not_a_crash():
 SECRETS = ["sk-proj-4f9aK2", "nx-Zm9vYmFyYmF6", "hf_abcdefgh", "AIzaSyA1234", "4f9a8b7c6d5e4f3a2b1c0d9e", "eyJhbGciOi.eyJzdWIi.abc"]
 
 
-@pytest.mark.parametrize("secret", SECRETS)
 @pytest.mark.parametrize(
     "text",
     [
@@ -396,10 +395,11 @@ SECRETS = ["sk-proj-4f9aK2", "nx-Zm9vYmFyYmF6", "hf_abcdefgh", "AIzaSyA1234", "4
         "x = {}",
     ],
 )
-def test_no_message_repeats_a_secret(text, secret):
-    with pytest.raises(ConfigError) as caught:
-        load(text.format(secret), env={}, catalog=CATALOG)
-    assert secret not in str(caught.value)
+def test_no_message_repeats_a_secret(text):
+    for secret in SECRETS:
+        with pytest.raises(ConfigError) as caught:
+            load(text.format(secret), env={}, catalog=CATALOG)
+        assert secret not in str(caught.value)
 
 
 def test_a_wrong_key_in_the_environment_is_not_repeated():

@@ -25,17 +25,17 @@ ENV = dict.fromkeys(("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "VLLM_API_KEY", "LLA
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=[str(p.relative_to(ROOT)) for p in PAGES])
-def test_every_link_leads_somewhere(page):
-    for target in LINK.findall(prose(page)):
+def test_every_link_leads_somewhere():
+    links = [(page, target) for page in PAGES for target in LINK.findall(prose(page))]
+    for page, target in links:
         if re.match(r"[a-z]+:", target):
             continue
         path, _, fragment = target.partition("#")
         there = (page.parent / path).resolve() if path else page
-        assert there.exists(), f"{target} is not there"
-        assert there.is_relative_to(ROOT), f"{target} is outside of the project"
+        assert there.exists(), f"{page}: {target} is not there"
+        assert there.is_relative_to(ROOT), f"{page}: {target} is outside of the project"
         if fragment:
-            assert fragment in anchors(there), f"{target}: no such heading; there are {sorted(anchors(there))}"
+            assert fragment in anchors(there), f"{page}: {target}: no such heading; there are {sorted(anchors(there))}"
 
 
 def test_every_page_can_be_reached_from_the_map():
@@ -80,20 +80,17 @@ def test_every_configuration_loads(block, tmp_path, monkeypatch):
     load(block.text, env=ENV, catalog=installed(disabled))
 
 
-PYTHON = blocks("python")
+def test_all_python_compiles():
+    for block in blocks("python"):
+        compile(block.text, str(block), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
 
 
-@pytest.mark.parametrize("block", PYTHON, ids=ids(PYTHON))
-def test_all_python_compiles(block):
-    compile(block.text, str(block), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-
-
-JSON = blocks("json")
-
-
-@pytest.mark.parametrize("block", JSON, ids=ids(JSON))
-def test_all_json_is_json(block):
-    json.loads(block.text)
+def test_all_json_is_json():
+    for block in blocks("json"):
+        try:
+            json.loads(block.text)
+        except ValueError as error:
+            pytest.fail(f"{block}: {error}")
 
 
 # ---------------------------------------------------------------- commands
@@ -114,19 +111,22 @@ def test_there_are_commands_to_judge():
     assert len(NEXUS) > 30
 
 
-@pytest.mark.parametrize(("where", "line"), NEXUS, ids=[f"{where} {line}" for where, line in NEXUS])
-def test_every_command_exists_with_its_flags(where, line):
+def test_every_command_exists_with_its_flags():
     """Parsed by the command's own parser, and not run."""
-    command: click.Command = cli
-    context, given = click.Context(cli, info_name="nexus"), words(line)
-    if not given or (given[0].startswith("-") and given[0] != "--version"):
-        given = ["serve", *given]
-    while isinstance(command, click.Group) and given[0] != "--version":
-        name, *given = given
-        found = command.get_command(context, name)
-        assert found is not None, f"{where}: there is no command {name!r}"
-        command, context = found, click.Context(found, info_name=name, parent=context)
-    command.make_parser(context).parse_args(given)
+    for where, line in NEXUS:
+        command: click.Command = cli
+        context, given = click.Context(cli, info_name="nexus"), words(line)
+        if not given or (given[0].startswith("-") and given[0] != "--version"):
+            given = ["serve", *given]
+        while isinstance(command, click.Group) and given[0] != "--version":
+            name, *given = given
+            found = command.get_command(context, name)
+            assert found is not None, f"{where}: there is no command {name!r}"
+            command, context = found, click.Context(found, info_name=name, parent=context)
+        try:
+            command.make_parser(context).parse_args(given)
+        except click.UsageError as error:
+            pytest.fail(f"{where}: {line}: {error}")
 
 
 MAKE = [(where, line) for where, line in LINES if line.startswith("make ")]

@@ -95,12 +95,11 @@ ODD_HEADS = {
 }
 
 
-@pytest.mark.parametrize("header", ODD_HEADS.values(), ids=ODD_HEADS)
 @pytest.mark.parametrize("form", [b"Content-Length: %b", b"content-length: %b", b"Content-Length:%b", b"CONTENT-LENGTH: %b"])
-def test_a_head_that_has_come_before_is_read_as_if_it_had_not(form, header):
-    heads = Heads()
-    for before, after in ((header, b""), (b"", header)):
-        for length in (*LENGTHS, *LENGTHS):
+def test_a_head_that_has_come_before_is_read_as_if_it_had_not(form):
+    for header in ODD_HEADS.values():
+        heads = Heads()
+        for before, after, length in [(*pair, n) for pair in ((header, b""), (b"", header)) for n in (*LENGTHS, *LENGTHS)]:
             data = b"POST /v1/chat/completions?a=b HTTP/1.1\r\n%bHost: localhost\r\n%b\r\n%b\r\n" % (before, form % length, after)
             assert heads.read(data) == read_head(data)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import pytest
@@ -53,14 +54,13 @@ def counted(stream: bytes, size: int) -> Usage:
     return reader.usage()
 
 
-@pytest.mark.parametrize("size", [1, 100, 100_000])
-@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
 @pytest.mark.parametrize("said", SAID.values(), ids=SAID)
-@pytest.mark.parametrize("beginning", BEGINNINGS.values(), ids=BEGINNINGS)
-def test_one_for_each_event_with_content(beginning, said, end, size):
-    for count in (1, 2, 5, 20):
-        stream = beginning + b"".join(said(number) for number in range(count)) + end
-        assert counted(stream, size) == Usage(input_tokens=7, output_tokens=count, source="counted")
+def test_one_for_each_event_with_content(said):
+    for (beginning, before), (end, after), count in itertools.product(BEGINNINGS.items(), ENDS.items(), (1, 2, 5, 20)):
+        stream = before + b"".join(said(number) for number in range(count)) + after
+        for size in (1, 100, 100_000):
+            expected = Usage(input_tokens=7, output_tokens=count, source="counted")
+            assert counted(stream, size) == expected, (beginning, end, count, size)
 
 
 def test_a_last_word_in_the_event_that_finishes_counts_too():

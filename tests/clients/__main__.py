@@ -11,6 +11,7 @@ import time
 
 from . import report
 from .driving import clients, drive
+from .scenarios import SCENARIOS
 
 
 def main() -> int:
@@ -18,7 +19,11 @@ def main() -> int:
     pages = list(dict.fromkeys(client.page for client in known))
     parser = argparse.ArgumentParser(prog="make clients", description="Drive real clients through the gateway.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(pages)}; all, where none is given")
-    names = parser.parse_args().names
+    parser.add_argument(
+        "--without", action="append", default=[], choices=SCENARIOS, help="leave a scenario out; may be given more than once"
+    )
+    arguments = parser.parse_args()
+    names, without = arguments.names, frozenset(arguments.without)
     if wrong := [name for name in names if name not in pages]:
         parser.error(f"there is no client {wrong[0]!r}; there are {', '.join(pages)}")
     rows = []
@@ -26,7 +31,7 @@ def main() -> int:
     print(report.head(), flush=True)
     for client in known:
         if not names or client.page in names:
-            for row in drive(client):
+            for row in drive(client, without):
                 rows.append(row)
                 print(report.line(row), flush=True)
     print(f"\n{report.ways()}\n{len(rows)} rows in {time.monotonic() - begun:.0f} s")

@@ -1,4 +1,4 @@
-"""All clients, and how one is driven through its scenarios.  The command line is `__main__`'s; CI's tests are `test_clients_*`."""
+"""All clients, and how one is driven through its scenarios.  The command line is `__main__`'s."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def clients() -> list[Client]:
     return [*libraries(), *agents()]
 
 
-def drive(client: Client) -> Iterator[Row]:
-    """A row for each way.  What cannot be installed has failed."""
+def drive(client: Client, without: frozenset[str] = frozenset()) -> Iterator[Row]:
+    """A row for each way; some scenarios may be left out.  What cannot be installed has failed."""
     try:
         client.install()
     except NotInstalled as problem:
@@ -27,11 +27,11 @@ def drive(client: Client) -> Iterator[Row]:
         return
     for way in client.ways:
         with tempfile.TemporaryDirectory(prefix="nexus-clients-") as folder:
-            yield drive_one(client, way, Path(folder))
+            yield _drive_one(client, way, Path(folder), without)
 
 
-def drive_one(client: Client, way: str, folder: Path, without: frozenset[str] = frozenset()) -> Row:
-    """One client over one way, in worlds of its own; some scenarios may be left out."""
+def _drive_one(client: Client, way: str, folder: Path, without: frozenset[str]) -> Row:
+    """One client over one way, in worlds of its own."""
     outcomes = {}
     with world(folder, way, client.call, client.finds) as usual, slowed(usual, folder) as slow:
         for scenario in scenarios(client):
