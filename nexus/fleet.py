@@ -99,7 +99,8 @@ class Claim:
 
 class Fleet:
     """All backends and their models.  `tell` hears every event; `freed` hears the name of a backend that may have room again,
-    `changed` that who is there, what they serve or how they are is other than before.  `claims` is how many there have been."""
+    `changed` that who is there, what they serve or how they are is other than before, `named` all names of a model that has
+    several.  `claims` is how many there have been."""
 
     def __init__(self, now: Callable[[], float], tell: Listener, limits: Limits | None = None) -> None:
         self.now = now
@@ -107,6 +108,7 @@ class Fleet:
         self.freed: Callable[[str], None] = lambda name: None
         self.changed: Callable[[], None] = lambda: None
         self.doubted: Callable[[str], None] = lambda name: None
+        self.named: Callable[[tuple[str, ...]], None] = lambda names: None
         self._limits = limits or Limits()
         self._standings: dict[str, Standing] = {}
         self._by_name: dict[str, list[tuple[Standing, Pair]]] = {}
@@ -309,6 +311,8 @@ class Fleet:
             pair = standing.pairs.get(model.id) or Pair(model, name, written)
             pair.model, pair.name, pair.written = model, name, written
             standing.pairs[model.id] = pair
+            if name != model.id or model.aliases:
+                self.named((name, model.id, *model.aliases))
             for known in dict.fromkeys((name, *(model.aliases if name == model.id else ()))):
                 self._by_name.setdefault(known, []).append((standing, pair))
         for gone in [id for id in standing.pairs if id not in effective]:

@@ -88,13 +88,14 @@ class Pipeline:
 
 @attrs.define(kw_only=True, weakref_slot=False)
 class Circumstances:
-    """What routing reads beside the request: the fleet's pairs for a leg, the moment, what was tried, the policies by name, which
-    models the key may use, and which (dialect, task) of a server translation can reach."""
+    """What routing reads beside the request: the fleet's pairs for a leg, the moment, what was tried, the policies by name, what has
+    bound the request already, which models the key may use, and which (dialect, task) of a server translation can reach."""
 
     candidates: Callable[[Leg], tuple[Candidate, ...]]
     now: float
     tried: frozenset[tuple[str, str]] = frozenset()
     policy: Callable[[tuple[str, ...]], Demand] | None = None
+    bound: Demand = NO_DEMAND
     allowed: Callable[[str], bool] | None = None
     reach: frozenset[tuple[str, str]] = frozenset()
 
@@ -119,10 +120,12 @@ def route(
     """
     objections: list[Objection] = []
     choices: list[Choice] = []
-    base = NO_DEMAND if request.zone is _OPEN else Demand(zone=request.zone)
+    base = at.bound if request.zone is _OPEN else at.bound & Demand(zone=request.zone)
     for leg in legs:
         known = at.candidates(leg)
         demand = _described(pipeline, request, leg, payload, known)
+        if at.policy is not None:
+            demand = demand & _called(leg, known, at.policy)
         if base is not NO_DEMAND or leg.demand is not NO_DEMAND:
             demand = demand & base & leg.demand
         if leg.index == 0:
@@ -189,7 +192,7 @@ def _leg(
 ) -> list[Choice]:
     choices = []
     for candidate in known:
-        own = ask if at.policy is None else _own(ask, candidate, at.policy)
+        own = _own(ask, candidate, at.policy) if ask.leg.any_model and at.policy is not None else ask
         refusals = _refusals(pipeline, own, candidate, known, at)
         if refusals:
             objections.extend(
@@ -214,8 +217,17 @@ def _surest(choice: Choice) -> tuple[bool, bool, float, float]:
     return candidate.failures > FAILING, candidate.cloud, candidate.failures, choice.score
 
 
+def _called(leg: Leg, known: tuple[Candidate, ...], policy: Callable[[tuple[str, ...]], Demand]) -> Demand:
+    """What the policies ask of a leg: by the names on its way, and by every other name of the models that are meant."""
+    demand = policy(leg.trail)
+    if not leg.any_model:
+        for candidate in known:
+            demand = demand & policy(candidate.names)
+    return demand
+
+
 def _own(ask: Ask, candidate: Candidate, policy: Callable[[tuple[str, ...]], Demand]) -> Ask:
-    """The ask for this pair: the policies of its own names bind too, whichever of them it was reached by."""
+    """The ask for a pair that nobody has asked for by name: the policies of its own names bind too."""
     demand = policy(candidate.names)
     if demand is NO_DEMAND:
         return ask

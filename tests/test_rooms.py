@@ -30,7 +30,8 @@ ROOMS = {
     "nearest": "",
     "sentences": "model",
     # deciding: pure, or with state of their own
-    "names": "model",
+    "policies": "model",
+    "names": "model policies",
     "health": "model",
     "crossing": "model plain",
     "pairs": "api health model",
@@ -66,7 +67,7 @@ ROOMS = {
     "unrecognised": "api backends",
     "finding": "api catalog components config crossing discovery errors fleet probing state tasks trust unrecognised",
     "witnesses": "api model",
-    "gateway": "api attempt catalog clock components config dialects dispatch finding fleet health keys model names probing routing state"
+    "gateway": "api attempt catalog clock components config dialects dispatch finding fleet health keys model names policies probing routing state"
     " tasks upstream waiting witnesses",
     # HTTP in, HTTP out
     "wishes": "errors model",
