@@ -270,7 +270,7 @@ class Dispatcher:
 
 
 def _watched(plan: Plan) -> frozenset[str]:
-    """The backends a free slot of which may help.  Empty (any) where the plan has none yet, or a leg takes any model."""
+    """The domains a free slot of which may help.  Empty (any) where the plan has none yet, or a leg takes any model."""
     if not plan.legs or plan.legs[-1].any_model:
         return frozenset()
-    return frozenset(o.candidate.backend for o in plan.objections)
+    return frozenset(domain for o in plan.objections for domain in (o.candidate.backend, o.candidate.domain))

@@ -126,6 +126,7 @@ class Finder:
             priority=backend.priority,
             capacity=backend.max_concurrent,
             default_capacity=kind.capacity,
+            slots=kind.slots,
             models=backend.models,
             overrides=tuple(_override(m) for m in backend.overrides),
         )
@@ -217,6 +218,7 @@ class Finder:
             zone_evidence=why,
             cloud=kind.cloud,
             default_capacity=kind.capacity,
+            slots=kind.slots,
         )
         self._join(member, found.tasks)
 
@@ -279,4 +281,5 @@ def _override(model: ModelConfig) -> Override:
         tier=model.tier,
         zone=model.zone,
         price=model.price,
+        capacity=model.max_concurrent,
     )

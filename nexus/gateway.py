@@ -87,9 +87,9 @@ class Gateway:
                 LOG.error("the stage %s failed to learn of %s", name, type(event).__name__, exc_info=error)
         self.witnesses.tell(event)
 
-    def _freed(self, backend: str) -> None:
+    def _freed(self, domain: str) -> None:
         if len(self.waiting):
-            self.waiting.pump(backend, lambda: backend not in self.fleet.standings or self.fleet.has_room(backend))
+            self.waiting.pump(domain, lambda: self.fleet.has_room(domain))
 
     @property
     def under_way(self) -> int:

@@ -257,7 +257,13 @@ def _free(ask: Ask, candidate: Candidate, at: Circumstances) -> bool:
     return (
         candidate.health is not _UNHEALTHY
         and candidate.state not in _CLOSED
-        and (candidate.capacity is None or not _busy(candidate, ask.request))
+        and (candidate.capacity is None or candidate.backend_in_flight < candidate.capacity or not ask.request.takes_slot)
+        and (
+            candidate.domain_capacity is None
+            or candidate.domain_in_flight < candidate.domain_capacity
+            or not ask.request.takes_slot
+        )
+        and not candidate.waits_for
         and candidate.paused_until <= at.now
         and not candidate.ejected_until
         and not at.tried
@@ -269,11 +275,6 @@ def _free(ask: Ask, candidate: Candidate, at: Circumstances) -> bool:
 def _opens(allowed: Callable[[str], bool], leg: Leg, candidate: Candidate) -> bool:
     """Whether a key opens a pair that the client has not asked for by name: a fallback, or any model."""
     return allowed(candidate.name) or (not leg.any_model and allowed(leg.name))
-
-
-def _busy(candidate: Candidate, request: Request) -> bool:
-    """Whether all slots are taken, and the request needs one."""
-    return candidate.capacity is not None and candidate.backend_in_flight >= candidate.capacity and request.takes_slot
 
 
 def _understands(candidate: Candidate, request: Request, at: Circumstances) -> bool:
@@ -303,15 +304,20 @@ def _core(ask: Ask, candidate: Candidate, known: tuple[Candidate, ...], at: Circ
         refusals.append(Refusal(kind=RefusalKind.RATE, code="paused", retry_at=candidate.paused_until))
     if candidate.ejected_until and _ejected(candidate, known, at.now):
         refusals.append(Refusal(kind=RefusalKind.WAIT, code="ejected", retry_at=candidate.ejected_until))
-    if _busy(candidate, request):
-        refusals.append(
-            Refusal(
-                kind=RefusalKind.WAIT,
-                code="busy",
-                data={"in_flight": candidate.backend_in_flight, "capacity": candidate.capacity, "seconds": candidate.seconds},
-            )
-        )
+    if request.takes_slot and candidate.full:
+        refusals.append(Refusal(kind=RefusalKind.WAIT, code="busy", data=_held(candidate)))
+    elif request.takes_slot and candidate.waits_for:
+        data = {"for": candidate.waits_for, "in_flight": candidate.backend_in_flight, "seconds": candidate.seconds}
+        refusals.append(Refusal(kind=RefusalKind.WAIT, code="swap", data=data))
     return refusals
+
+
+def _held(candidate: Candidate) -> Mapping[str, Any]:
+    """The slots that are all taken: the server's, else its domain's."""
+    held, capacity = candidate.backend_in_flight, candidate.capacity
+    if capacity is None or held < capacity:
+        held, capacity = candidate.domain_in_flight, candidate.domain_capacity
+    return {"in_flight": held, "capacity": capacity, "seconds": candidate.seconds}
 
 
 def _eta(candidate: Candidate) -> Mapping[str, Any]:
