@@ -245,7 +245,7 @@ class Fleet:
     def place(self, name: str, zone: Zone, evidence: str) -> None:
         """The zone of a backend, once its address is known."""
         standing = self._standings.get(name)
-        if standing is not None:
+        if standing is not None and (standing.member.zone, standing.member.zone_evidence) != (zone, evidence):
             standing.member = attrs.evolve(standing.member, zone=zone, zone_evidence=evidence)
             standing.redraw()
             self.changed()

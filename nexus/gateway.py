@@ -119,6 +119,7 @@ async def open_gateway(config: Config, catalog: Catalog, state_dir: Path | None)
         ground = Ground(
             clock=gateway.clock,
             upstream=gateway.upstream,
+            guard=gateway.upstream.guard,
             session=sessions,
             changed=gateway.waiting.pump,
             state_dir=lambda: store.directory,

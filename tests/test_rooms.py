@@ -64,9 +64,9 @@ ROOMS = {
     "catalog": "api hookspecs nearest",
     "config": "api catalog errors model nearest",
     "keys": "config",
-    "components": "api errors tasks",
+    "components": "api errors tasks upstream",
     "unrecognised": "api backends",
-    "finding": "api catalog components config crossing discovery errors fleet probing state tasks trust unrecognised",
+    "finding": "api catalog components config crossing discovery errors fleet probing state tasks trust unrecognised upstream",
     "witnesses": "api model",
     "gateway": "api attempt catalog clock components config dialects dispatch finding fleet health keys model names policies probing routing state"
     " tasks upstream waiting witnesses",

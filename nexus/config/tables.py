@@ -94,7 +94,9 @@ class DiscoveryConfig:
         None, "sources to listen to; default: all installed; `[]` turns discovery off", distinct
     )
     trusted: tuple[str, ...] = setting(
-        (), "hosts, addresses and networks vouched for: found there, a server may be `restricted`", each(host_or_network)
+        (),
+        "hosts, addresses and networks that are yours: a server there may be `restricted`, found or written, at a public address too",
+        each(host_or_network),
     )
 
 
