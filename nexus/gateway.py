@@ -18,6 +18,7 @@ from nexus.catalog import Catalog
 from nexus.clock import LoopClock
 from nexus.components import Components, Ground, Sessions
 from nexus.config import Config, PolicyConfig, active_stages
+from nexus.dialects.userids import Pseudonyms
 from nexus.dialects.ways import Ways
 from nexus.dispatch import Dispatcher
 from nexus.finding import Finder
@@ -25,8 +26,7 @@ from nexus.fleet import Fleet
 from nexus.health import Limits as HealthLimits
 from nexus.keys import Keyring
 from nexus.model import Demand, Event, Zone
-from nexus.names import Names
-from nexus.policies import Policies, Policy
+from nexus.names import Names, Policy
 from nexus.probing import Pace, Prober
 from nexus.routing import Pipeline
 from nexus.state import Store
@@ -87,9 +87,9 @@ class Gateway:
                 LOG.error("the stage %s failed to learn of %s", name, type(event).__name__, exc_info=error)
         self.witnesses.tell(event)
 
-    def _freed(self, domain: str) -> None:
+    def _freed(self, backend: str) -> None:
         if len(self.waiting):
-            self.waiting.pump(domain, lambda: self.fleet.has_room(domain))
+            self.waiting.pump(backend, lambda: backend not in self.fleet.standings or self.fleet.has_room(backend))
 
     @property
     def under_way(self) -> int:
@@ -119,7 +119,6 @@ async def open_gateway(config: Config, catalog: Catalog, state_dir: Path | None)
         ground = Ground(
             clock=gateway.clock,
             upstream=gateway.upstream,
-            guard=gateway.upstream.guard,
             session=sessions,
             changed=gateway.waiting.pump,
             state_dir=lambda: store.directory,
@@ -128,9 +127,7 @@ async def open_gateway(config: Config, catalog: Catalog, state_dir: Path | None)
         )
         await _open_components(gateway, Components(ground, config.options, stack))
         stack.callback(gateway.witnesses.show)
-        gateway.runtime = await _runtime(gateway)
-        gateway.fleet.named = gateway.runtime.names.policies.same
-        _remember(gateway.runtime.names.policies, config, store)
+        gateway.runtime = await _runtime(gateway, store)
         prober = Prober(gateway.fleet, _pace(config), gateway.clock, store, LOG)
         gateway.fleet.doubted = prober.doubt
         finder = Finder(config, catalog, ground, gateway.fleet, prober, store, tasks)
@@ -159,11 +156,15 @@ async def _open_components(gateway: Gateway, components: Components) -> None:
     gateway.routes = tuple(component for _, component in routes)
 
 
-async def _runtime(gateway: Gateway) -> Runtime:
+async def _runtime(gateway: Gateway, store: Store) -> Runtime:
     config = gateway.config
     names = Names(config.routing.aliases, config.routing.fallbacks, [_policy(p) for p in config.policies])
     dialects = {name: gateway.components[name] for name in gateway.catalog.dialects}
-    ways = Ways(dialects)
+    ways = Ways(
+        dialects,
+        {name: kind.accepts for name, kind in gateway.catalog.backends.items()},
+        Pseudonyms(config.translation.user_ids, store.secret("user-ids")),
+    )
     attempts = Attempts(gateway.fleet, gateway.pipeline, ways, gateway.clock, _patience(config))
     dispatcher = Dispatcher(gateway.fleet, gateway.pipeline, names, ways, gateway.waiting, attempts, gateway.clock, _limits(config))
     return Runtime(
@@ -175,18 +176,6 @@ async def _runtime(gateway: Gateway) -> Runtime:
         dialects=dialects,
         enforced=frozenset(word for name in gateway.pipeline.names for word in gateway.catalog.stages[name].policy_words),
     )
-
-
-def _remember(policies: Policies, config: Config, store: Store) -> None:
-    """All names of each model that are known before any server is asked: those that the operator gives, and those of earlier runs."""
-    overrides = [model for backend in config.backends for model in backend.overrides]
-    written: dict[str, tuple[str, ...]] = {}
-    for model in overrides:
-        if model.name is not None:
-            written[model.id] = (*written.get(model.id, ()), model.name)
-            policies.same((model.id, model.name))
-    for names in store.names() if policies else ():
-        policies.same((*names, *(name for id in names for name in written.get(id, ()))))
 
 
 def _sources(config: Config, catalog: Catalog) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ import os
 import sqlite3
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ FILE = "state.sqlite3"
 VERSION = 1  # of the tables; a file with a higher one is left alone
 LOCKED_SECONDS = 1.0  # to wait for another process' write
 GATHERING_SECONDS = 1.0  # between two writes, so that what changes often is written once
+SECRET_BYTES = 32
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 60.0  # until a write that failed is tried again
 
 _TABLES = (
@@ -81,11 +82,17 @@ class Store:
         """The models last seen there; none where nothing, or nothing legible, is kept."""
         return self._known.get(url, ())
 
-    def names(self) -> Iterator[tuple[str, ...]]:
-        """Every name of each model that was last seen anywhere, one model after the other."""
-        for models in self._known.values():
-            for model in models:
-                yield (model.id, *model.aliases)
+    def secret(self, name: str) -> bytes:
+        """32 random bytes that stay the same as long as the state directory does, for all who share it; without one, as long as this
+        process.  They are made when first asked for."""
+        made = os.urandom(SECRET_BYTES)
+        if self._place is None:
+            return made
+        try:
+            return _first_written(self._place / f"{name}.key", made)
+        except OSError as error:
+            self._failed(error)
+            return made
 
     def keep(self, url: str, models: Iterable[Model]) -> None:
         """Remember the models of a backend.  Costs nothing now: `run` writes, and only what differs from what is kept."""
@@ -208,6 +215,27 @@ def _connected(path: Path) -> sqlite3.Connection:
         db.close()
         raise
     return db
+
+
+def _first_written(path: Path, made: bytes) -> bytes:
+    """What the file holds; where there is none, it holds `made` from now on, unless somebody else is quicker."""
+    with contextlib.suppress(FileNotFoundError):
+        if len(kept := path.read_bytes()) == SECRET_BYTES:
+            return kept
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    handle, new = tempfile.mkstemp(dir=path.parent, prefix=path.name)  # for its owner only
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(made)
+        if path.exists():  # cut short by a full disk
+            os.replace(new, path)
+        else:
+            os.link(new, path)
+    except FileExistsError:
+        return path.read_bytes()
+    finally:
+        Path(new).unlink(missing_ok=True)
+    return made
 
 
 def _why(error: Exception) -> str:

@@ -194,9 +194,9 @@ async def test_a_name_that_comes_to_mean_a_public_address_loses_its_proven_zone(
         assert standing.member.zone == "restricted"
 
         async def moved(host, port):
-            return ("203.0.113.7",)
+            return "203.0.113.7", port
 
-        monkeypatch.setattr("nexus.finding.addresses_of", moved)
+        monkeypatch.setattr("nexus.finding.identity", moved)
         await gateway.until(lambda: standing.member.zone == "open")
         assert "203.0.113.7" in standing.member.zone_evidence
 

@@ -30,13 +30,11 @@ ROOMS = {
     "nearest": "",
     "sentences": "model",
     # deciding: pure, or with state of their own
-    "policies": "model",
-    "names": "model policies",
+    "names": "model",
     "health": "model",
     "crossing": "model plain",
-    "slots": "",
-    "pairs": "api health model slots",
-    "fleet": "crossing health model pairs plain slots",
+    "pairs": "api health model",
+    "fleet": "crossing health model pairs plain",
     "routing": "api errors model",
     "waiting": "errors model",
     "outcome": "errors",
@@ -64,11 +62,11 @@ ROOMS = {
     "catalog": "api hookspecs nearest",
     "config": "api catalog errors model nearest",
     "keys": "config",
-    "components": "api errors tasks upstream",
+    "components": "api errors tasks",
     "unrecognised": "api backends",
-    "finding": "api catalog components config crossing discovery errors fleet probing state tasks trust unrecognised upstream",
+    "finding": "api catalog components config crossing discovery errors fleet probing state tasks trust unrecognised",
     "witnesses": "api model",
-    "gateway": "api attempt catalog clock components config dialects dispatch finding fleet health keys model names policies probing routing state"
+    "gateway": "api attempt catalog clock components config dialects dispatch finding fleet health keys model names probing routing state"
     " tasks upstream waiting witnesses",
     # HTTP in, HTTP out
     "wishes": "errors model",

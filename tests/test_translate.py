@@ -112,7 +112,7 @@ def test_the_body_is_the_servers_and_names_its_model():
 
 
 def test_losses_of_both_sides_are_told_once_each():
-    assert translation(seed=1, store=True, name="x", user="u", logit_bias={"1": 1}).told == "store, name, logit_bias, seed"
+    assert translation(seed=1, store=True, name="x", user="u", logit_bias={"1": 1}).told == "store, name, logit_bias, user, seed"
 
 
 def test_a_loss_that_changes_the_meaning_refuses():

@@ -18,8 +18,10 @@ from nexus.api.upstream import Exchange, Upstream
 from nexus.errors import BackendError, Problem, Refused
 from nexus.hookspecs import hookimpl
 from nexus.model import (
+    ANYTHING,
     EMPTY,
     NO_DEMAND,
+    Accepts,
     Answered,
     Ask,
     Attempt,
@@ -46,6 +48,7 @@ from nexus.model import (
     RefusalKind,
     Report,
     Request,
+    SchemaRules,
     Sighting,
     State,
     Usage,
@@ -53,8 +56,10 @@ from nexus.model import (
 )
 
 __all__ = [
+    "ANYTHING",
     "EMPTY",
     "NO_DEMAND",
+    "Accepts",
     "Answered",
     "Ask",
     "Attempt",
@@ -104,6 +109,7 @@ __all__ = [
     "Route",
     "Routes",
     "RoutesKind",
+    "SchemaRules",
     "Scope",
     "Secret",
     "Server",

@@ -21,6 +21,7 @@ from nexus.config.tables import (
     QueueConfig,
     RoutingConfig,
     ServerConfig,
+    TranslationConfig,
     UpstreamConfig,
 )
 
@@ -38,6 +39,7 @@ __all__ = [
     "QueueConfig",
     "RoutingConfig",
     "ServerConfig",
+    "TranslationConfig",
     "UpstreamConfig",
     "active_stages",
     "default_text",

@@ -120,6 +120,7 @@ def _config(draft: Draft, catalog: Catalog, mistakes: Mistakes) -> Config:
         routing=attrs.evolve(routing, stages=stages),
         policies=_made(policies),
         queue=tables["queue"],
+        translation=tables["translation"],
         backends=_made(backends),
         keys=_made(keys),
         options=opened,

@@ -31,7 +31,21 @@ from nexus.config.fields import (
     web_address,
 )
 from nexus.config.mistakes import wrong
-from nexus.model import CHAT, COMPLETION, EMBEDDING, EMPTY, IMAGE_URL, JSON_SCHEMA, THINKING, TOOLS, VISION, Lane, Price, Zone
+from nexus.model import (
+    CHAT,
+    COMPLETION,
+    EMBEDDING,
+    EMPTY,
+    IMAGE_URL,
+    JSON_SCHEMA,
+    THINKING,
+    TOOLS,
+    VISION,
+    Lane,
+    Price,
+    UserIds,
+    Zone,
+)
 
 CAPABILITIES = (CHAT, COMPLETION, EMBEDDING, VISION, IMAGE_URL, TOOLS, JSON_SCHEMA, THINKING)
 STAGES = ("privacy", "budget", "tier", "capability", "balance")
@@ -94,9 +108,7 @@ class DiscoveryConfig:
         None, "sources to listen to; default: all installed; `[]` turns discovery off", distinct
     )
     trusted: tuple[str, ...] = setting(
-        (),
-        "hosts, addresses and networks that are yours: a server there may be `restricted`, found or written, at a public address too",
-        each(host_or_network),
+        (), "hosts, addresses and networks vouched for: found there, a server may be `restricted`", each(host_or_network)
     )
 
 
@@ -130,6 +142,15 @@ class PolicyConfig:
 
 
 @attrs.frozen(kw_only=True)
+class TranslationConfig:
+    """`[translation]`: requests to servers that speak another API than the client."""
+
+    user_ids: UserIds = setting(
+        UserIds.HASH, "what becomes of a client's id of an end user: `hash` (keyed), `drop`, or `pass` where the server takes it"
+    )
+
+
+@attrs.frozen(kw_only=True)
 class QueueConfig:
     """`[queue]`: requests that wait for a free pair."""
 
@@ -157,7 +178,6 @@ class ModelConfig:
     )
     context: int | None = setting(None, "tokens of context it serves", at_least(1))
     max_output_tokens: int | None = setting(None, "most tokens it writes in one answer", at_least(1))
-    max_concurrent: int | None = setting(None, "requests for it at one time; the backend's holds besides", at_least(1))
     tier: int | None = setting(None, "1 to 5; default: the backend's", between(1, 5))
     zone: Zone | None = setting(None, "`restricted` or `open`; default: the backend's")
     price: Price | None = setting(None, "US dollars per million tokens: `{input = 2.5, output = 10, cached = 1.25}`", _price)
@@ -173,9 +193,7 @@ class BackendConfig:
     zone: Zone | None = setting(None, "`restricted` or `open`; default: restricted only where locality is proven")
     tier: int | None = setting(None, "1 to 5, how capable; default: 1", between(1, 5))
     priority: int = setting(50, "lower is preferred", at_least(0))
-    max_concurrent: int | None = setting(
-        None, "requests at one time, for all its models together; default: what the server or its type says", at_least(1)
-    )
+    max_concurrent: int | None = setting(None, "requests at one time; default: what the server or its type says", at_least(1))
     models: tuple[str, ...] | None = setting(
         None, "globs of the models to use; default: all. Tables: see `[[backends.models]]`", each(filled)
     )
@@ -209,6 +227,7 @@ class Config:
     routing: RoutingConfig = RoutingConfig()
     policies: tuple[PolicyConfig, ...] = ()
     queue: QueueConfig = QueueConfig()
+    translation: TranslationConfig = TranslationConfig()
     backends: tuple[BackendConfig, ...] = ()
     keys: tuple[KeyConfig, ...] = ()
     options: Mapping[str, object] = setting(EMPTY, "the options of active components", toml=False, freeze=True)
@@ -224,6 +243,7 @@ FIXED: Mapping[str, type] = {
     "discovery": DiscoveryConfig,
     "routing": RoutingConfig,
     "queue": QueueConfig,
+    "translation": TranslationConfig,
 }
 ARRAYS: Mapping[str, type] = {"policies": PolicyConfig, "backends": BackendConfig, "keys": KeyConfig}
 OWN = (*WORDS, *FIXED, *ARRAYS)

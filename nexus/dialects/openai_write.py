@@ -25,7 +25,6 @@ from nexus.dialects.canonical import (
 from nexus.dialects.jsontext import dumps
 from nexus.dialects.openai_turns import Turns
 
-CLOUD_STOPS = 4  # OpenAI's API reference: "up to 4 sequences"
 _NO_ARGUMENTS: Mapping[str, Any] = {"type": "object", "properties": {}}
 _EFFORTS = frozenset({"low", "medium", "high"})
 _NEAREST_EFFORT: Mapping[str, str] = {"minimal": "low", "xhigh": "high", "max": "high"}
@@ -97,8 +96,6 @@ class _Writing:
 
     def _bounds(self) -> dict[str, Any]:
         said, target = self.said, self.target
-        if len(said.stop) > CLOUD_STOPS and not target.home:
-            self.lost.add("stop_sequences", meant=True)
         if said.top_k is not None and not target.home:
             self.lost.add("top_k")
         return {

@@ -23,9 +23,11 @@ from nexus.dialects.canonical import (
     made_id,
 )
 from nexus.dialects.fields import likely_tokens
+from nexus.dialects.fitting import fitted
 from nexus.dialects.rejections import OF_THE_BODY, Headers, is_packed, rejected
+from nexus.dialects.userids import Pseudonyms
 from nexus.errors import BackendError, Problem, Refused
-from nexus.model import IMAGE_URL, THINKING, Candidate, Payload, Refusal, RefusalKind, Usage
+from nexus.model import ANYTHING, IMAGE_URL, THINKING, Accepts, Candidate, Payload, Refusal, RefusalKind, Usage
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 LOSS_HEADER = "X-Nexus-Translation-Loss"
@@ -33,7 +35,7 @@ LOSS_CODE = "translation_loss"
 LEAST_SHARE = 8  # of the context, for the answer
 
 
-def target_of(candidate: Candidate, facts: Facts) -> Target:
+def target_of(candidate: Candidate, facts: Facts, accepts: Accepts = ANYTHING) -> Target:
     """Who the request is written for.  Room is what the context served now leaves beside what the prompt likely is, and never
     less than an eighth of it: that a prompt is too long is the server's to say, and an answer of a few words helps nobody."""
     context = candidate.context
@@ -45,6 +47,7 @@ def target_of(candidate: Candidate, facts: Facts) -> Target:
         thinks=candidate.offers.get(THINKING),
         image_urls=candidate.offers.get(IMAGE_URL),
         takes_usage=candidate.takes_usage,
+        accepts=accepts,
     )
 
 
@@ -56,16 +59,25 @@ class Translation:
     meaning.
     """
 
-    __slots__ = ("_called", "_client", "_facts", "_id", "_reader", "body", "dialect", "endpoint", "headers", "losses")
+    __slots__ = ("_called", "_client", "_facts", "_id", "_names", "_reader", "body", "dialect", "endpoint", "headers", "losses")
 
     def __init__(
-        self, client: Dialect, server: Dialect, endpoint: Endpoint, payload: Payload, facts: Facts, target: Target
+        self,
+        client: Dialect,
+        server: Dialect,
+        endpoint: Endpoint,
+        payload: Payload,
+        facts: Facts,
+        target: Target,
+        pseudonyms: Pseudonyms = Pseudonyms(),  # noqa: B008 - it is frozen
     ) -> None:
         there = server.endpoint_for(endpoint.task)
         assert there is not None, "can_translate() says so before"
         conversation, unread = client.read_request(endpoint, payload)
-        body, unwritten = server.write_request(there, conversation, target)
-        _refuse_what_was_meant(unread + unwritten, client, server)
+        fit = fitted(conversation, target, pseudonyms)
+        body, unwritten = server.write_request(there, fit.conversation, target)
+        losses = unread + fit.losses + unwritten
+        _refuse_what_was_meant(losses, client, server)
         self._client = client
         self._facts = facts
         self._called = ids_in(conversation)
@@ -74,7 +86,8 @@ class Translation:
         self.body = body
         self.endpoint = there
         self.headers = server.own_headers
-        self.losses = unread + unwritten
+        self.losses = losses
+        self._names = fit.names
         self._reader: TranslatedStream | TranslatedWhole | None = None
 
     @property
@@ -96,7 +109,7 @@ class Translation:
             id=self._id,
         )
         kind = TranslatedStream if self._facts.stream else TranslatedWhole
-        self._reader = kind(self._client, self.dialect, context, Calls(self._called))
+        self._reader = kind(self._client, self.dialect, context, Calls(self._called, self._names))
         return self._reader
 
     def rejection(self, status: int, headers: Headers, body: bytes, request_id: str) -> tuple[bytes, Headers]:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from nexus.api import Dialect, Endpoint, Facts, Reader, Splice
 from nexus.dialects.rejections import Headers, as_json, is_packed, overflow_in, rejected
-from nexus.model import CHAT, COMPLETION, Candidate, Payload
+from nexus.dialects.userids import Pseudonyms
+from nexus.model import ANYTHING, CHAT, COMPLETION, EMPTY, Accepts, Candidate, Payload
 
 if TYPE_CHECKING:
     from nexus.dialects.translate import Translation
@@ -68,10 +69,17 @@ def can_translate(client: Dialect, server: Dialect, task: str) -> bool:
 
 
 class Ways:
-    """The dialects that are installed, and which of them can be put into which."""
+    """The dialects that are installed, and which of them can be put into which.  `accepts` is what servers take, by their kind."""
 
-    def __init__(self, dialects: Mapping[str, Dialect]) -> None:
+    def __init__(
+        self,
+        dialects: Mapping[str, Dialect],
+        accepts: Mapping[str, Accepts] = EMPTY,
+        pseudonyms: Pseudonyms = Pseudonyms(),  # noqa: B008 - it is frozen
+    ) -> None:
         self._dialects = dialects
+        self._accepts = accepts
+        self._pseudonyms = pseudonyms
         self._spoken: dict[tuple[str, str], frozenset[tuple[str, str]]] = {}
 
     def spoken(self, dialect: str, task: str) -> frozenset[tuple[str, str]]:
@@ -94,7 +102,8 @@ class Ways:
         )
         from nexus.dialects.translate import Translation, target_of  # loaded by the first request that needs it
 
-        return Translation(client, server, endpoint, payload, facts, target_of(candidate, facts))
+        target = target_of(candidate, facts, self._accepts.get(candidate.kind, ANYTHING))
+        return Translation(client, server, endpoint, payload, facts, target, self._pseudonyms)
 
     def _others(self, dialect: str, task: str) -> Iterable[Dialect]:
         client = self._dialects.get(dialect)

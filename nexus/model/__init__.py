@@ -4,6 +4,7 @@ Everything is frozen, slotted and keyword-only, so a value can be kept in a hist
 plugin without anybody being able to change it.  Only `Payload` and `Call` reach the body of a request.
 """
 
+from nexus.model.accepts import ANYTHING, Accepts, SchemaRules
 from nexus.model.attempt import Attempt, Call
 from nexus.model.candidate import Candidate
 from nexus.model.events import Answered, Claimed, Event, Finished, Joined, Left, Listener, Probed, Queued
@@ -26,10 +27,12 @@ from nexus.model.words import (
     Lane,
     RefusalKind,
     State,
+    UserIds,
     Zone,
 )
 
 __all__ = [
+    "ANYTHING",
     "CHAT",
     "COMPLETION",
     "COUNT",
@@ -42,6 +45,7 @@ __all__ = [
     "THINKING",
     "TOOLS",
     "VISION",
+    "Accepts",
     "Answered",
     "Ask",
     "Attempt",
@@ -69,8 +73,10 @@ __all__ = [
     "RefusalKind",
     "Report",
     "Request",
+    "SchemaRules",
     "Sighting",
     "State",
     "Usage",
+    "UserIds",
     "Zone",
 ]

@@ -10,6 +10,14 @@ from typing import Any
 EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 
+class UserIds(enum.StrEnum):
+    """What a server of another API sees of a client's id of an end user: a keyed hash, nothing, or the id where it takes it."""
+
+    HASH = "hash"
+    DROP = "drop"
+    PASS = "pass"  # noqa: S105 - no password
+
+
 class Zone(enum.StrEnum):
     """How far a prompt may travel: `restricted` stays with machines the operator vouches for, `open` may go anywhere."""
 

@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 
 from nexus.dialects.canonical.content import Part
+from nexus.model import ANYTHING, Accepts
 
 
 class Role(enum.StrEnum):
@@ -129,7 +130,8 @@ class Target:
     servers reject a larger bound.  `home` marks a server that runs models itself: such servers take fields that the dialect's own
     cloud rejects (OpenAI's has no `top_k`), and often have templates that accept no system message but the first.
     `thinks` is whether the model reasons, `image_urls` whether pictures are taken by their address; None is unknown.
-    `takes_usage` is whether a stream may be asked for its usage.
+    `takes_usage` is whether a stream may be asked for its usage.  `accepts` is what servers of its kind take: the conversation has
+    been made to fit it, and a dialect need not look.
     """
 
     model: str
@@ -139,6 +141,7 @@ class Target:
     thinks: bool | None = None
     image_urls: bool | None = None
     takes_usage: bool = True
+    accepts: Accepts = ANYTHING
 
 
 def must_call(conversation: Conversation) -> bool:

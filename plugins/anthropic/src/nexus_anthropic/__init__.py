@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from nexus.api import Backend, BackendKind, Dialect, DialectKind, NoOptions, hookimpl
+from nexus_anthropic.limits import ANTHROPIC
 
 if TYPE_CHECKING:
     from nexus.api import Scope, Server
@@ -30,7 +31,7 @@ async def _backend(server: Server, options: NoOptions, scope: Scope) -> AsyncIte
 
 
 DIALECT = DialectKind(name="anthropic", open=_dialect)
-KIND = BackendKind(name="anthropic", open=_backend, cloud=True, default_url="https://api.anthropic.com")
+KIND = BackendKind(name="anthropic", open=_backend, cloud=True, default_url="https://api.anthropic.com", accepts=ANTHROPIC)
 
 
 @hookimpl

@@ -76,7 +76,7 @@ class _Writing:
             "messages": turns.messages(),
             "tools": [self._tool(tool) for tool in said.tools] or None,
             "tool_choice": self._tool_choice(),
-            "stop_sequences": self._stop() or None,
+            "stop_sequences": list(said.stop) or None,
             "thinking": thinking,
             "output_config": self._output_config(),
             "metadata": {"user_id": said.user} if said.user else None,
@@ -210,13 +210,6 @@ class _Writing:
         self.lost.add("json_object")
         return [{"type": "text", "text": ONLY_JSON}]
 
-    def _stop(self) -> list[str]:
-        """The cloud rejects a sequence of nothing but blanks."""
-        kept = [stop for stop in self.said.stop if stop.strip() or self.target.home]
-        if len(kept) < len(self.said.stop):
-            self.lost.add("stop")
-        return kept
-
     def _sampling(self, *, thinks: bool) -> dict[str, float]:
         """What the family takes: models that think, and all the newest, are sampled as they are."""
         said = self.said
@@ -225,9 +218,6 @@ class _Writing:
         kept = given if allowed == 2 else dict([*given.items()][:1]) if allowed else {}
         for name in given.keys() - kept.keys():
             self.lost.add(name)
-        if not self.target.home and kept.get("temperature", 0) > 1:
-            self.lost.add("temperature")
-            kept = {**kept, "temperature": 1.0}
         return kept
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from nexus.api import Backend, BackendKind, Check, Fingerprint, hookimpl
+from nexus_openai.limits import OPENAI
 
 if TYPE_CHECKING:
     from nexus.api import Scope, Server
@@ -41,7 +42,7 @@ def _opens(word: str) -> Opener:
 PORTS = (8080, 8000, 1234, 4000, 5000, 5001, 1337, 4891, 8001, 8081, 30000)
 
 KINDS = (
-    BackendKind(name="openai", open=_opens("openai"), cloud=True, default_url="https://api.openai.com"),
+    BackendKind(name="openai", open=_opens("openai"), cloud=True, default_url="https://api.openai.com", accepts=OPENAI),
     BackendKind(
         name="localai",
         open=_opens("localai"),
@@ -51,8 +52,6 @@ KINDS = (
         name="llamaswap",
         open=_opens("llamaswap"),
         fingerprints=(Fingerprint(ports=(8080,), checks=(Check(path="/running", json="running"),), rank=2),),
-        capacity=10,  # its `concurrencyLimit` where none is written, beyond which it answers 429
-        slots="model",  # it waits for running requests before it swaps, and knows which models fit side by side
     ),
     BackendKind(
         name="llamafile",
