@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import attrs
 
-from nexus.api import BackendKind, Check, Fingerprint, Report, Server, Sighting, Source, Zone
+from nexus.api import Backend, BackendKind, Check, Fingerprint, Report, Server, Sighting, Source, Zone
 from nexus.catalog import Catalog
 from nexus.components import Ground, open_backend
 from nexus.config import BackendConfig, Config, ModelConfig
@@ -27,7 +27,7 @@ from nexus.probing import Prober
 from nexus.state import Store
 from nexus.tasks import Tasks
 from nexus.trust import trusts, zone_of
-from nexus.unrecognised import AUTO, Unrecognised
+from nexus.unrecognised import AUTO, Keyless, Unrecognised
 
 AGAIN_SECONDS = 2.0  # until something that listens but was not recognised is asked again
 SELDOM_SECONDS = 30.0  # the same, once it has been asked often
@@ -111,7 +111,11 @@ class Finder:
     async def _admit(self, backend: BackendConfig, kind: BackendKind, place: Identity, stack: AsyncExitStack) -> None:
         url = backend.url or kind.default_url or ""
         server = Server(name=backend.name, url=url.rstrip("/"), key=backend.key)
-        component = await open_backend(self._ground, kind, server, backend.options, stack)
+        if backend.without_key:
+            component: Backend = Keyless(f"{backend.without_key} (api_key_env): start Nexus again with it")
+            self._log.error("%s cannot be used: %s", backend.name, backend.without_key)
+        else:
+            component = await open_backend(self._ground, kind, server, backend.options, stack)
         address = place[0] if is_address(place[0]) else None
         zone, evidence = _proven(address, kind, backend.zone)
         member = Member(

@@ -1,13 +1,13 @@
-"""A configured server of type `auto` that has not said yet what it is: a member of the fleet like any other, which serves nothing.
+"""Configured servers that cannot be used (yet): members of the fleet like any other, which serve nothing and say why.
 
-How it is recognised is in `discovery`, when it is asked again in `finding`.
+How one of type `auto` is recognised is in `discovery`, when it is asked again in `finding`.
 """
 
 from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
 
-from nexus.api import BackendError, Call, Reply, Report
+from nexus.api import Backend, BackendError, Call, Reply, Report
 from nexus.backends import HTTPBackend
 
 AUTO = "auto"  # its type until it is recognised
@@ -31,3 +31,17 @@ class Unrecognised(HTTPBackend):
 
     def _unknown(self, problem: str) -> Report:
         return Report(ok=False, code="unrecognised", problem=problem)
+
+
+class Keyless(Backend):
+    """A server whose key is not there.  Nobody asks it: without its key it could only refuse."""
+
+    def __init__(self, problem: str) -> None:
+        self._problem = problem
+
+    async def probe(self) -> Report:
+        """Never ok."""
+        return Report(ok=False, code="no_key", problem=self._problem)
+
+    def send(self, call: Call) -> AbstractAsyncContextManager[Reply]:
+        raise BackendError("no_key", self._problem)

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.parse import urlsplit
 
 import aiohttp
 import attrs
@@ -17,6 +18,7 @@ from click.testing import CliRunner
 
 from nexus.catalog import Catalog
 from nexus.cli import serve
+from nexus.cli.address import lan_url
 from nexus.cli.greeting import lines, warn_insecure
 from nexus.config import Config, DiscoveryConfig, KeyConfig, ServerConfig
 from nexus.keys import hash_key
@@ -183,8 +185,33 @@ async def test_greeting_tries_a_model_that_is_known_to_chat_and_to_do_most(tmp_p
             assert running.log.partition("nexus explain")[2].split()[0] == "able"
 
 
-def test_greeting_names_an_address_that_can_be_used():
+def test_greeting_names_an_address_that_can_be_used(monkeypatch):
     assert "http://localhost:6398/v1" in "\n".join(lines(bare(), "http://0.0.0.0:6398"))
+    monkeypatch.setattr("nexus.cli.greeting.lan_url", lambda url: "http://192.168.1.5:6398" if "0.0.0.0" in url else None)
+    assert "On other machines, http://192.168.1.5:6398" in "\n".join(lines(bare(), "http://0.0.0.0:6398"))
+    assert "other machines" not in "\n".join(lines(bare(), "http://127.0.0.1:6398"))
+
+
+def test_the_address_for_other_machines_is_one_of_this_machine_and_only_where_it_listens_there():
+    assert lan_url("http://127.0.0.1:6398") is None
+    assert lan_url("http://gpu.lan:6398") is None
+    for url in ("http://0.0.0.0:6398", "http://[::]:6398"):
+        found = lan_url(url)  # None on a machine without a route
+        assert found is None or (urlsplit(found).port == 6398 and urlsplit(found).hostname not in ("0.0.0.0", "::", "localhost"))
+
+
+def test_greeting_without_any_plugin_for_servers_says_what_to_install():
+    gateway = bare()
+    gateway.catalog = attrs.evolve(gateway.catalog, backends={})
+    text = "\n".join(lines(gateway, "http://127.0.0.1:6398"))
+    assert "pip install 'nexus-proxy[standard]'" in text
+    assert "usual ports" not in text
+
+
+def test_greeting_with_keys_says_where_one_comes_from():
+    gateway = bare()
+    gateway.config = attrs.evolve(gateway.config, keys=(KeyConfig(name="a", hash=hash_key("k")),))
+    assert "nexus keys new" in "\n".join(lines(gateway, "http://127.0.0.1:6398"))
 
 
 def test_insecure_says_loudly_what_it_means(caplog):
@@ -345,6 +372,7 @@ def test_only_who_reads_along_is_greeted(monkeypatch, tmp_path, args, greeted):
     async def run(config, catalog, *, greeted):
         asked.append(greeted)
 
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("nexus.cli.running.run", run)
     monkeypatch.setattr("nexus.observers.format.setup_logging", lambda *how: logging.NullHandler())
     assert CliRunner().invoke(serve.command, ["--state-dir", str(tmp_path), *args]).exit_code == 0

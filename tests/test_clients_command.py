@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import tomllib
+
 import pytest
 
 from nexus.cli.clients_recipes import CLAUDE_NAMES, CLIENTS
+from nexus.config import load
 from nexus.keys import hash_key
 from nexus.testing import openai_server
 
@@ -137,3 +140,19 @@ async def test_what_cannot_be_answered_is_said(tmp_path, gateway, stack):
     empty = await nexus("clients", "aider", "--url", running.url, cwd=tmp_path)
     assert empty.code == 1
     assert "serves no chat model yet" in empty.err
+
+
+async def test_claude_codes_picker_gets_a_name_for_every_model(tmp_path, gateway, stack):
+    running = await gateway(stack, models=("meta-llama/Llama-3.3:70b", "claude-sonnet-5", "chatty"))
+    told = await nexus("clients", "claude-code", "--aliases", "--url", running.url, cwd=tmp_path)
+    table = tomllib.loads(told.out[told.out.index("[routing.aliases]") :])
+    assert table["routing"]["aliases"] == {"claude-meta-llama-Llama-3.3-70b": "meta-llama/Llama-3.3:70b", "claude-chatty": "chatty"}
+    load(told.out[told.out.index("[routing.aliases]") :], env={})
+    refused = await nexus("clients", "aider", "--aliases", "--url", running.url, cwd=tmp_path)
+    assert refused.code == 2
+
+
+async def test_the_served_context_is_written_down_for_clients_that_take_it(tmp_path, gateway, stack):
+    running = await gateway(stack, more='[[backends.models]]\nid = "chatty"\ncontext = 32768\n')
+    for name, part in (("claude-code", "CLAUDE_CODE_MAX_CONTEXT_TOKENS=32768"), ("opencode", '"context": 32768')):
+        assert part in (await nexus("clients", name, "--url", running.url, cwd=tmp_path)).out

@@ -239,16 +239,41 @@ BACKEND = "[[backends]]\nname = 'gpu'\ntype = 'vllm'\n"
         ("url = 'http://h'\nmodels = [{name = 'a'}]", "models[0].id", "is missing"),
         ("url = 'http://h'\n[[backends.models]]\nid = 'a'\ncapabilities = ['vison']", "models[0].capabilities[0]", "one of chat"),
         ("url = 'http://h'\nmodels = [{id = 'a', price = {input = -1, output = 1}}]", "models[0].price.input", "at least 0"),
-        ("url = 'http://h'\napi_key_env = 'NOWHERE_KEY'", "api_key_env", "the variable NOWHERE_KEY is not set"),
-        ("url = 'http://h'\napi_key_env = 'EMPTY_KEY'", "api_key_env", "the variable EMPTY_KEY is empty"),
         ("url = 'http://h'\napi_key_env = 'SPLIT_KEY'", "api_key_env", "only printable ASCII"),
         ("url = 'http://h'\napi_key = 'x'", "api_key", "name it in api_key_env"),
     ],
 )
 def test_one_wrong_thing_in_a_backend(text, place, part):
-    found = only(BACKEND + text, env={"EMPTY_KEY": " ", "SPLIT_KEY": "a\nb"})
+    found = only(BACKEND + text, env={"SPLIT_KEY": "a\nb"})
     assert found[0] == f"backends[0].{place}"
     assert part in found[1]
+
+
+@pytest.mark.parametrize(("name", "why"), [("NOWHERE_KEY", "is not set"), ("EMPTY_KEY", "is empty")])
+def test_a_key_that_is_not_there_is_no_mistake_of_the_file(name, why):
+    config, _ = load(BACKEND + f"url = 'http://h'\napi_key_env = '{name}'", env={"EMPTY_KEY": " "}, catalog=CATALOG)
+    assert config.backends[0].key is None
+    assert config.backends[0].without_key == f"the variable {name} {why}"
+
+
+def test_a_key_written_in_the_place_of_its_variable_is_not_repeated():
+    for secret in SECRETS:
+        text = f"[[backends]]\nname = 'a'\ntype = 'ollama'\nurl = 'http://h'\napi_key_env = '{secret}'"
+        try:
+            said = load(text, env={}, catalog=CATALOG)[0].backends[0].without_key
+        except ConfigError as error:
+            said = str(error)
+        assert said
+        assert secret not in said
+
+
+def test_a_text_without_quotes_is_told_as_that():
+    for line in ("host = gpu", "zone = restricted  # here", "url = http://h:1"):
+        name = line.partition(" ")[0]
+        with pytest.raises(ConfigError, match=f'line 2: this is not TOML: a text needs quotes: {name} = "…"'):
+            load(f"[server]\n{line}\n", env={}, catalog=CATALOG)
+    with pytest.raises(ConfigError, match=r"line 2: this is not TOML: (?!a text)"):
+        load("[server]\nport = [1\n", env={}, catalog=CATALOG)
 
 
 def test_names_and_key_hashes_are_unique():
@@ -385,7 +410,6 @@ SECRETS = ["sk-proj-4f9aK2", "nx-Zm9vYmFyYmF6", "hf_abcdefgh", "AIzaSyA1234", "4
         "[[backends]]\nname = 'a'\ntype = 'ollama'\nurl = '{}'",
         "[[backends]]\nname = 'a'\ntype = 'ollama'\nurl = 'http://u:{}@h'",
         "[[backends]]\nname = 'a'\ntype = 'ollama'\nurl = 'https://h?key={}'",
-        "[[backends]]\nname = 'a'\ntype = 'ollama'\napi_key_env = '{}'",
         "[[backends]]\nname = 'a'\ntype = 'ollama'\napi_key = '{}'",
         "[[backends]]\nname = 'a'\ntype = 'ollama'\nmode = '{}'",
         "[[backends]]\nname = 'a'\ntype = 'ollama'\nzone = '{}'",

@@ -112,12 +112,12 @@ def uncommented(text):
 
 
 def test_the_sample_loads_as_it_is_and_is_all_comment():
-    assert all(line.startswith("#") for line in default_text().splitlines() if line)
-    assert load(default_text(), env={}, catalog=CATALOG)[0] == load("", env={}, catalog=CATALOG)[0]
+    assert all(line.startswith("#") for line in default_text(CATALOG).splitlines() if line)
+    assert load(default_text(CATALOG), env={}, catalog=CATALOG)[0] == load("", env={}, catalog=CATALOG)[0]
 
 
 def test_the_sample_loads_with_every_line_uncommented_and_shows_the_defaults():
-    config, _ = load(uncommented(default_text()), env={}, catalog=CATALOG)
+    config, _ = load(uncommented(default_text(CATALOG)), env={}, catalog=CATALOG)
     plain, _ = load("", env={}, catalog=CATALOG)
     for name in FIXED:
         if name != "routing":
@@ -129,7 +129,7 @@ def test_the_sample_loads_with_every_line_uncommented_and_shows_the_defaults():
 
 
 def test_the_sample_names_every_key():
-    text = default_text()
-    for cls in SECTIONS.values():
+    text = default_text(CATALOG)
+    for cls in (SECTIONS | COMPONENTS).values():
         for key in keys(cls) if cls is not Config else WORDS:
             assert re.search(rf"^## {key}: |^# {key} = |^# \[\w+\.{key}\]$", text, re.M), key

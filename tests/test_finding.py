@@ -151,6 +151,18 @@ async def test_one_address_may_be_several_by_path_by_key_or_by_models(nexus_gate
         assert names(gateway) == ["plain", "other-models", "other-key", "other-path"]
 
 
+async def test_a_backend_whose_key_is_not_there_is_unhealthy_asked_nothing_and_keeps_nobody_from_serving(nexus_gateway, caplog):
+    async with openai_server(["mine"]) as server, openai_server(["far"]) as cloud:
+        tables = [a_backend("home", server), a_backend("cloud", cloud, api_key_env="NOWHERE_KEY")]
+        gateway = await settled(await nexus_gateway({"backends": tables}))
+        standing = gateway.gateway.fleet.standings["cloud"]
+        assert standing.pulse.health == "unhealthy"
+        assert "NOWHERE_KEY is not set" in standing.problem
+        assert "cloud cannot be used: the variable NOWHERE_KEY is not set" in caplog.text
+        assert cloud.requests == []
+        assert (await ask(gateway, "mine")).nexus("Backend") == "home"
+
+
 async def test_an_auto_backend_is_recognised_and_a_later_one_too(nexus_gateway):
     async with vllm_server() as server, ollama_server(["llama3:latest"]) as late:
         late.stop_listening()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 DEFAULT_URL = "http://127.0.0.1:6398"
 ANYWHERE = ("0.0.0.0", "::", "")  # noqa: S104 - compared with, not listened on
+ELSEWHERE = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}  # of documentation (RFC 5737, 3849): nobody has them
 VARIABLES = ("NEXUS_SERVER_HOST", "NEXUS_SERVER_PORT")
 
 
@@ -40,3 +43,21 @@ def reachable(host: str) -> str:
     if host in ANYWHERE:
         return "localhost"
     return f"[{host}]" if ":" in host else host
+
+
+def lan_url(url: str) -> str | None:
+    """How other machines write the address of a gateway that listens on all of this one's; None for any other.
+
+    It is the address that this machine leaves by.  Asking the kernel for it sends nothing; without a route there is none.
+    """
+    parts = urlsplit(url)
+    if parts.hostname not in ANYWHERE:
+        return None
+    for family in (socket.AF_INET, *([socket.AF_INET6] if parts.hostname == "::" else [])):
+        try:
+            with socket.socket(family, socket.SOCK_DGRAM) as asking:
+                asking.connect((ELSEWHERE[family], 9))
+                return f"{parts.scheme}://{reachable(asking.getsockname()[0])}:{parts.port}"
+        except OSError:
+            continue
+    return None

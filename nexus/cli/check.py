@@ -53,6 +53,7 @@ def summary(config: Config, catalog: Catalog) -> dict[str, Any]:
         "aliases": {name: list(ids) for name, ids in config.routing.aliases.items()},
         "fallbacks": {name: list(names) for name, names in config.routing.fallbacks.items()},
         "policies": [{"models": list(p.models), "zone": p.zone and p.zone.value, "min_tier": p.min_tier} for p in config.policies],
+        "warnings": [f"{b.name} cannot be used: {b.without_key}" for b in config.backends if b.without_key],
         "keys": [{"name": k.name, "admin": k.admin} for k in config.keys],
         "broken_plugins": {p.distribution or p.name: p.problem for p in catalog.broken},
     }
@@ -71,6 +72,8 @@ def lines(said: dict[str, Any]) -> Iterator[str]:
     yield from _if_any("policies", (_policy(p) for p in said["policies"]))
     keys = (k["name"] + (" (admin)" if k["admin"] else "") for k in said["keys"])
     yield f"  keys       {_listed(keys) or 'none: every client is let in'}"
+    for warning in said["warnings"]:
+        yield click.style(f"  {warning}", fg="yellow")
     for name, problem in said["broken_plugins"].items():
         yield click.style(f"  the plugin {name} is broken, but not needed: {problem}", fg="yellow")
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import click
 
-from nexus.cli.clients_recipes import CLIENTS, Client, Setting
+from nexus.cli.clients_recipes import CLIENTS, Client, Setting, picker_aliases
 from nexus.cli.failure import Failure
 from nexus.cli.options import asks_gateway, print_json
 from nexus.model import CHAT, TOOLS
@@ -25,8 +25,9 @@ HARMLESS = re.compile(r"[\w.:/@+-]+", re.ASCII)
 @click.command("clients")
 @click.argument("name", required=False)
 @click.option("--model", help="The model to write down.  [default: one that chats and takes tools]")
+@click.option("--aliases", is_flag=True, help="For claude-code: names for every model that its /model picker shows.")
 @asks_gateway
-def command(remote: Remote, name: str | None, model: str | None, as_json: bool) -> None:
+def command(remote: Remote, name: str | None, model: str | None, aliases: bool, as_json: bool) -> None:
     """Print the lines that point the client NAME at a running gateway.
 
     The names of models in them are the gateway's own.  Without NAME, the
@@ -36,6 +37,9 @@ def command(remote: Remote, name: str | None, model: str | None, as_json: bool) 
         _list(as_json)
         return
     client = _known(name)
+    if aliases:
+        _aliases(remote, client, as_json)
+        return
     if not client.works and not as_json:
         click.echo(client.note)
         return
@@ -64,6 +68,16 @@ def _list(as_json: bool) -> None:
     from nexus.cli.tables import show_table
 
     show_table(("Name", "Client", "Dialect"), [(c["name"], c["title"], c["dialect"]) for c in listed])
+
+
+def _aliases(remote: Remote, client: Client, as_json: bool) -> None:
+    if not client.asks_for:
+        raise click.UsageError(f"{client.title} shows every name: --aliases is for claude-code.")
+    lines = picker_aliases(entry["id"] for entry in remote.get("/v1/models")["data"] if HARMLESS.fullmatch(entry["id"]))
+    if as_json:
+        print_json(attrs.asdict(lines))
+        return
+    click.echo(f"{lines.why}\n\nIn {lines.where}:\n\n{lines.text}")
 
 
 def settle(remote: Remote, model: str | None) -> Setting:

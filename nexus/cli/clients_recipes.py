@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 import attrs
 
-EXAMPLE_URL, EXAMPLE_MODEL = "http://127.0.0.1:6398", "llama3.2:3b"
+EXAMPLE_URL, EXAMPLE_MODEL, EXAMPLE_CONTEXT = "http://127.0.0.1:6398", "llama3.2:3b", 65_536
 CLAUDE_NAMES = (
     *("claude-opus-5-5", "claude-sonnet-5-5", "claude-haiku-5-5"),
     *("claude-opus-4-8", "claude-sonnet-5", "claude-haiku-4-5-20251001"),
@@ -69,7 +70,8 @@ class Client:
 
     def lines(self, setting: Setting) -> tuple[Lines, ...]:
         """Everything to write down, filled in; the aliases come last, since they are another way to the same."""
-        fields = {"url": setting.url, "model": setting.model, "key": setting.key}
+        context = setting.context or EXAMPLE_CONTEXT
+        fields = {"url": setting.url, "model": setting.model, "key": setting.key, "context": context, "output": context // 4}
         missing = [name for name in self.asks_for if name not in setting.served]
         text = _aliases(missing, setting.model)
         aliases = (Lines(where=NEXUS_TOML, language="toml", text=text, why=OR_ALIASES),) if missing else ()
@@ -91,6 +93,11 @@ TOO_SMALL = (
     f"%(model)s is served with a context of %(has)d tokens, and %(title)s begins with about {CLAUDE_PROMPT}.  Give it {CLAUDE_CONTEXT}: "
     f"llama.cpp with `llama-server --ctx-size {CLAUDE_CONTEXT} --parallel 1`, Ollama with `OLLAMA_CONTEXT_LENGTH={CLAUDE_CONTEXT} ollama serve`."
 )
+PICKER = (
+    "With CLAUDE_CODE_ENABLE_GATEWAY_MODEL_DISCOVERY=1 Claude Code's `/model` lists what the gateway serves, but only names with "
+    '"claude" in them.  These aliases give every model one.'
+)
+UNUSUAL = re.compile(r"[^\w.-]+", re.ASCII)
 SHELL, PROGRAM = "the shell", "the program"
 OPENAI_SHELL = "export OPENAI_BASE_URL=%(url)s/v1\nexport OPENAI_API_KEY=%(key)s"
 ANTHROPIC_SHELL = "export ANTHROPIC_BASE_URL=%(url)s\nexport ANTHROPIC_API_KEY=%(key)s"
@@ -100,12 +107,21 @@ CLAUDE_SHELL = """
 export ANTHROPIC_BASE_URL=%(url)s
 export ANTHROPIC_AUTH_TOKEN=%(key)s
 export ANTHROPIC_MODEL=%(model)s
+export CLAUDE_CODE_MAX_CONTEXT_TOKENS=%(context)s
+export CLAUDE_CODE_AUTO_MODE_SERVER=0
 claude
 """
 
 
 def _aliases(names: Iterable[str], model: str) -> str:
     return "\n".join(["[routing.aliases]", *(f'"{name}" = "{model}"' for name in names)])
+
+
+def picker_aliases(served: Iterable[str]) -> Lines:
+    """For each served name one that Claude Code shows in `/model`: it leaves out what has no "claude" in it."""
+    names = {f"claude-{UNUSUAL.sub('-', name).strip('-')}": name for name in served if "claude" not in name.lower()}
+    text = "\n".join(["[routing.aliases]", *(f'"{alias}" = "{name}"' for alias, name in names.items())])
+    return Lines(where=NEXUS_TOML, language="toml", text=text, why=PICKER)
 
 
 OPENAI_PYTHON = """
@@ -189,7 +205,7 @@ OPENCODE_JSON = """
       "npm": "@ai-sdk/openai-compatible",
       "name": "Nexus",
       "options": { "baseURL": "%(url)s/v1", "apiKey": "%(key)s" },
-      "models": { "%(model)s": {} }
+      "models": { "%(model)s": { "limit": { "context": %(context)s, "output": %(output)s } } }
     }
   }
 }
@@ -280,7 +296,7 @@ _ALL = (
         dialect="openai (responses)",
         places=(("~/.codex/config.toml", "toml", CODEX_TOML), (SHELL, "sh", "export NEXUS_KEY=%(key)s\ncodex")),
         works=False,
-        note="Codex speaks only the Responses API, which Nexus does not serve yet: it ends at once, and says so.",
+        note="Codex speaks only the Responses API, which Nexus does not serve yet: it tries again for some 7 s, ends, and says so.",
     ),
 )
 CLIENTS: Mapping[str, Client] = MappingProxyType({client.name: client for client in _ALL})

@@ -25,12 +25,13 @@ def init(path: Path, force: bool, as_json: bool) -> None:
     Every key is there with its default and its meaning, commented out, so that the file changes nothing until you do.  PATH is
     a file or a directory; without it, ./nexus.toml is written.
     """
+    from nexus.catalog import Catalog
     from nexus.config import default_text
 
     path = path / "nexus.toml" if path.is_dir() else path
     try:
         with path.open("w" if force else "x", encoding="utf-8") as file:
-            file.write(default_text())
+            file.write(default_text(Catalog.load()))
     except FileExistsError:
         raise Failure(f"{path} is there already; --force overwrites it") from None
     except OSError as error:

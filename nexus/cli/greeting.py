@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import click
 
 from nexus import __version__
-from nexus.cli.address import DEFAULT_URL, reachable
+from nexus.cli.address import DEFAULT_URL, lan_url, reachable
 from nexus.config import Config
 from nexus.config.checks import loopback
 from nexus.gateway import Gateway
@@ -28,6 +28,8 @@ PATIENCE_SECONDS = 1.5
 LOOK_SECONDS = 0.05
 SHOWN_MODELS = 4
 MOST_COLUMNS = 50  # for ports, before what is usually on them
+KEYED = "a key that `nexus keys new NAME` has printed"
+NO_PLUGIN = "  No plugin for a server is installed: `pip install 'nexus-proxy[standard]'` brings those for the usual ones."
 
 
 async def greet(gateway: Gateway, url: str) -> None:
@@ -58,7 +60,9 @@ def lines(gateway: Gateway, url: str) -> Iterator[str]:
     yield f"  In any OpenAI client, set  base_url = {here}/v1"
     if "anthropic" in gateway.catalog.dialects:
         yield f"  In any Anthropic client,   base_url = {here}  (without /v1)"
-    yield f"                             api_key  = {'one of the keys under [[keys]]' if gateway.config.keys else 'anything'}"
+    yield f"                             api_key  = {KEYED if gateway.config.keys else 'anything'}"
+    if other := lan_url(url):
+        yield f"  On other machines, {other} in place of {here}"
     model = _example(standings)
     if model:
         yield from _try(here, model, keyed=bool(gateway.config.keys))
@@ -90,8 +94,11 @@ def _nothing(gateway: Gateway) -> Iterator[str]:
     if not gateway.config.discovery.sources:
         yield "  No server is configured, and discovery is off: add [[backends]] to nexus.toml (`nexus config init` writes one)."
         return
+    ports = _ports(gateway)
+    if not ports:
+        yield NO_PLUGIN
+        return
     yield "  No model server was found on this machine.  Nexus looked at the usual ports:"
-    ports = _ports(gateway) or {"none": ["since no plugin for a server is installed"]}
     width = min(max(map(len, ports)), MOST_COLUMNS)
     yield from (f"    {where:<{width}}  {', '.join(names)}" for where, names in ports.items())
     yield "  Start one, and it is found within 3 seconds, without a restart:"

@@ -11,6 +11,7 @@ import click
 from nexus import __version__
 from nexus.cli.failure import Failure, as_failure
 from nexus.errors import NexusError
+from nexus.nearest import nearest
 
 SECTIONS: Mapping[str, Sequence[str]] = {
     "Run": ("serve", "demo"),
@@ -54,7 +55,9 @@ class Commands(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            raise click.UsageError(f"{error.message.rstrip('.')}; `nexus --help` lists the commands.", ctx) from None
+            near = nearest(args[0], self.list_commands(ctx)) if args else []
+            meant = f"did you mean {near[0]!r}?" if near else "`nexus --help` lists the commands."
+            raise click.UsageError(f"No such command {args[0]!r}; {meant}" if args else error.message, ctx) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for title, names in SECTIONS.items():

@@ -44,6 +44,7 @@ def new(name: str, models: tuple[str, ...], priority: str | None, admin: bool, a
         click.echo("Add this to nexus.toml and restart:\n", err=True)
     else:
         click.echo("Its table was written to stdout: it belongs in nexus.toml, and takes effect at the next start.", err=True)
+        click.echo()  # apart from what a file that it is appended to ends with
     click.echo(table)
 
 

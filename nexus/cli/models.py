@@ -30,7 +30,7 @@ def command(remote: Remote, as_json: bool) -> None:
     pairs = sorted(answer["models"], key=lambda pair: (pair["name"], pair["location"] == "cloud", pair["backend"]))
     say_where(remote)
     if pairs:
-        show_table(COLUMNS, [row(pair) for pair in pairs])
+        show_table(COLUMNS, [row(pair) for pair in pairs], ids=2)
     else:
         click.echo("No model is known: `nexus backends` says which servers are connected, and how they are.")
     if answer["aliases"]:

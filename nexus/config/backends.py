@@ -36,8 +36,8 @@ def backend(raw: Any, place: str, env: Mapping[str, str], catalog: Catalog, mist
     url = made.url or (kind.default_url if kind else None)
     if url is None and "url" not in raw and (kind or made.type == AUTO):
         mistakes.add(join(place, "url"), "is missing" if kind is None else f"is missing, and the type {made.type} has no usual one")
-    key = _key(made.api_key_env, join(place, "api_key_env"), env, mistakes)
-    return attrs.evolve(made, url=url, key=key, overrides=overrides, options=options)
+    key, without = _key(made.api_key_env, join(place, "api_key_env"), env, mistakes)
+    return attrs.evolve(made, url=url, key=key, without_key=without, overrides=overrides, options=options)
 
 
 def _literal_key(key: str, place: str, mistakes: Mistakes) -> bool:
@@ -107,16 +107,15 @@ def _odd(models: Any, where: str, mistakes: Mistakes) -> None:
             mistakes.add(f"{where}[{index}]", f"expected a glob or a table, got {given(model)}")
 
 
-def _key(variable: str | None, place: str, env: Mapping[str, str], mistakes: Mistakes) -> Secret | None:
-    """The key itself.  A name that could be a key is not repeated."""
+def _key(variable: str | None, place: str, env: Mapping[str, str], mistakes: Mistakes) -> tuple[Secret | None, str]:
+    """The key itself, or why there is none, which keeps no other backend from serving.  A name that could be a key is not repeated."""
     if variable is None:
-        return None
+        return None, ""
     text = env.get(variable, "").strip()
     if not text:
-        called = f"the variable {variable}" if VARIABLE.fullmatch(variable) else "the variable named here"
-        mistakes.add(place, f"{called} is {'empty' if variable in env else 'not set'}")
-        return None
+        called = f"the variable {variable}" if VARIABLE.fullmatch(variable) else "the variable that api_key_env names"
+        return None, f"{called} is {'empty' if variable in env else 'not set'}"
     if not text.isascii() or not text.isprintable() or " " in text:
         mistakes.add(place, f"what {variable} holds cannot be a key: only printable ASCII without spaces can be sent")
-        return None
-    return Secret(text)
+        return None, ""
+    return Secret(text), ""

@@ -21,6 +21,11 @@ def active_stages(written: Sequence[str] | None, catalog: Catalog) -> tuple[str,
     return (*STAGES, *(name for name, kind in catalog.stages.items() if kind.default and name not in STAGES))
 
 
+def default_options(catalog: Catalog) -> dict[str, type]:
+    """The options class of every component that is active where the configuration says nothing, by the name of its table."""
+    return _active(active_stages(None, catalog), tuple(catalog.sources), catalog)
+
+
 def options(
     raw: Mapping[str, Any], stages: Sequence[str], sources: Sequence[str], catalog: Catalog, mistakes: Mistakes
 ) -> dict[str, object]:

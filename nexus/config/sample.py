@@ -9,6 +9,8 @@ from typing import Any
 
 import attrs
 
+from nexus.catalog import Catalog
+from nexus.config.components import default_options
 from nexus.config.strict import keys
 from nexus.config.tables import FIXED, WORDS, BackendConfig, Config, KeyConfig, ModelConfig, PolicyConfig
 
@@ -30,13 +32,19 @@ BACKEND = {"name": "gpu", "url": "http://127.0.0.1:11434"}
 MODEL = {"id": "llava", "name": "vision-small", "capabilities": ["vision", "tools"], "context": 8192}
 
 
-def default_text() -> str:
-    """A nexus.toml in which everything is commented out.  It loads as it is, and with all of its lines uncommented."""
+def default_text(catalog: Catalog) -> str:
+    """A nexus.toml in which everything is commented out: the core's tables, and those of what is installed and active by default.
+
+    It loads as it is, and with all of its lines uncommented.
+    """
     parts = [HEAD, *_keys(Config, {}, only=WORDS)]
     for name, cls in FIXED.items():
         parts += ["", f"# [{name}]", *_keys(cls, {})]
         if name == "routing":
             parts.append(ALIASES.rstrip())
+    for name, cls in default_options(catalog).items():
+        if keys(cls) and not hasattr(cls, "not_yet"):
+            parts += ["", f"# [{name}]", *_keys(cls, {})]
     parts += ["", "## A rule for every request whose model's name matches; the strictest word wins.", "# [[policies]]"]
     parts += _keys(PolicyConfig, POLICY)
     parts += [

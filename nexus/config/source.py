@@ -12,6 +12,7 @@ import attrs
 from nexus.errors import ConfigError, Mistake
 
 DEFAULT_FILE = "nexus.toml"
+BARE = re.compile(r"\s*([\w.-]+)\s*=\s*(?!(?:true|false|[+-]?inf|[+-]?nan)\s*(?:#|$))[^\W\d][^\"'\[\]{}=]*")
 
 
 @attrs.frozen(kw_only=True)
@@ -65,12 +66,19 @@ def _parse(text: str, path: Path | None = None) -> dict[str, Any]:
     try:
         return tomlkit.parse(text).unwrap()
     except ParseError as error:
-        place, message = f"line {error.line}", _sentence(str(error))
+        place, message = f"line {error.line}", _unquoted(text, error.line) or _sentence(str(error))
     except TOMLKitError as error:
         message = _sentence(str(error))
     except RecursionError:
         pass
     raise ConfigError([Mistake(place=place, message=f"this is not TOML: {message}")], path) from None
+
+
+def _unquoted(text: str, line: int) -> str:
+    """What to write where a text stands without quotes, the usual slip.  The text itself may be a secret, and is not repeated."""
+    lines = text.splitlines()
+    found = BARE.fullmatch(lines[line - 1]) if 0 < line <= len(lines) else None
+    return f'a text needs quotes: {found[1]} = "…"' if found else ""
 
 
 def _sentence(message: str) -> str:

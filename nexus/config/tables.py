@@ -199,6 +199,7 @@ class BackendConfig:
     )
     api_key_env: str | None = setting(None, "name of the environment variable that holds the server's key", variable_name)
     key: Secret | None = setting(None, "the key, from the environment", toml=False)
+    without_key: str = setting("", "why there is no key although one is named", toml=False)
     overrides: tuple[ModelConfig, ...] = setting((), "the tables of `models`", toml=False)
     options: object = setting(None, "the type's own keys", toml=False)
 
