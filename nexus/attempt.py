@@ -170,6 +170,7 @@ class Attempts:
                 if journey.facts.stream
                 else whole_body(reply, reader, MAX_WHOLE_BYTES)
             )
+            turn.claim.answered()
             headers = way.back(headers, stream=journey.facts.stream)
         else:
             head, whole = await whole_body(reply, None, MAX_WHOLE_BYTES)

@@ -13,7 +13,7 @@ from typing import Any
 
 import aiohttp
 
-from nexus.api import Backend, BackendError, Call, Exchange, Reply, Report, Scope, Secret, Server
+from nexus.api import Backend, BackendError, Call, Exchange, Reply, Report, Scope, Secret, Server, Zone
 
 MAX_PROBE_BYTES = 8 * 1024 * 1024
 OPTIONAL_TIMEOUT = 2.0  # seconds; what a probe can do without must not hold up what it needs
@@ -144,6 +144,7 @@ class HTTPBackend(Backend):
                 first_byte_by=call.first_byte_by,
                 answer_by=call.answer_by,
                 idle_timeout=call.idle_timeout,
+                private=call.ask.demand.zone is Zone.RESTRICTED,
             )
         )
 

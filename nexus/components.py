@@ -14,6 +14,7 @@ import attrs
 from nexus.api import Backend, BackendKind, Clock, Fingerprint, Open, Scope, Server, Upstream
 from nexus.errors import StartupError
 from nexus.tasks import Tasks, Work
+from nexus.upstream.guards import Guard, Guarded
 
 LOG = logging.getLogger("nexus")
 
@@ -49,10 +50,11 @@ class Sessions:
 
 @attrs.frozen(kw_only=True)
 class Ground:
-    """What every scope is made from.  `problems` holds what is wrong with what runs in the background, by its name."""
+    """What every scope is made from.  `guard` puts somebody before a URL who judges where its name leads; `problems` holds what is wrong with what runs in the background, by its name."""
 
     clock: Clock
     upstream: Upstream
+    guard: Callable[[str, Guard], Guarded]
     session: Callable[[], aiohttp.ClientSession]
     changed: Callable[[], None]
     state_dir: Callable[[], Path]

@@ -192,6 +192,7 @@ class Control:
             "context_max": c.context_max,
             "capabilities": dict(sorted(c.offers.items())),
             "in_flight": c.in_flight,
+            "capacity": c.domain_capacity,
             "first_byte_ms": None if c.first_byte is None else round(c.first_byte * 1000, 1),
             "tokens_per_second": None if c.speed is None else round(c.speed, 1),
             "failures": round(c.failures, 3),

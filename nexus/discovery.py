@@ -145,6 +145,18 @@ def _evidence(check: Check) -> str:
 # ---------------------------------------------------------------- which server
 
 
+async def addresses_of(host: str, port: int, *, timeout: float = 2.0) -> tuple[str, ...]:
+    """The IP addresses that a host has now, each once; none where it does not resolve within `timeout` seconds."""
+    if is_address(host.strip("[]")):  # asked of the resolver it would cost a thread
+        return (host.strip("[]"),)
+    try:
+        async with asyncio.timeout(timeout):
+            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError, TimeoutError):
+        return ()
+    return tuple(dict.fromkeys(str(where[0]) for _, _, _, _, where in found))
+
+
 async def identity(host: str, port: int, *, timeout: float = 2.0) -> tuple[str, int]:
     """Resolved address and port, the machine's own addresses folded to 127.0.0.1: what two findings of one server share.
 
@@ -152,48 +164,54 @@ async def identity(host: str, port: int, *, timeout: float = 2.0) -> tuple[str, 
     name is the machine's own only if all its addresses are.  A name that does not resolve within `timeout` seconds stands
     for itself, lower case.
     """
-    if is_address(host.strip("[]")):  # asked of the resolver it would cost a thread
-        host = host.strip("[]")
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return (LOOPBACK if _is_own(family, (host, port)) else host), port
-    try:
-        async with asyncio.timeout(timeout):
-            found = await asyncio.get_running_loop().getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError, TimeoutError):
-        return host.lower(), port
-    others = {(int(family), str(where[0])) for family, _, _, _, where in found if not _is_own(family, where)}
-    order = sorted(others, key=lambda place: (is_private(place[1]), place))
-    return (order[0][1] if order else LOOPBACK), port
+    found = await addresses_of(host, port, timeout=timeout)
+    return (folded(found) if found else host.lower()), port
 
 
-def _is_own(family: int, where: tuple[Any, ...]) -> bool:
-    address = _address(str(where[0]))
-    if address is not None and (address.is_loopback or address.is_unspecified):
-        return True
+def folded(addresses: Sequence[str]) -> str:
+    """The one of a host's addresses that stands for it, see `identity`."""
+    others = sorted((address for address in addresses if not is_own(address)), key=lambda address: (is_private(address), address))
+    return others[0] if others else LOOPBACK
+
+
+def is_own(address: str) -> bool:
+    """Whether an IP address is this machine's."""
+    found = parsed(address)
+    if found is None or found.is_loopback or found.is_unspecified:
+        return found is not None
     # The kernel answers from an own address with that same address.  Binding would say the same, but says it of every
     # address where net.ipv4.ip_nonlocal_bind is set.  A UDP connect sends nothing.
     try:
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.connect((where[0], 9, *where[2:]))
-            return bool(probe.getsockname()[0] == where[0])
+        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.connect((address, 9))
+            return bool(probe.getsockname()[0] == address)
     except OSError:
         return False
 
 
+def interfaces() -> tuple[str, ...]:
+    """The names of this machine's network interfaces; none where the system does not tell."""
+    try:
+        return tuple(name for _, name in socket.if_nameindex())
+    except (OSError, AttributeError):
+        return ()
+
+
 def is_private(address: str) -> bool:
     """Whether an IP address is loopback, link-local or in a private range (RFC 1918, RFC 4193).  False for what is no IP."""
-    parsed = _address(address)
-    return parsed is not None and any(parsed in network for network in _PRIVATE)
+    found = parsed(address)
+    return found is not None and any(found in network for network in _PRIVATE)
 
 
 def is_address(text: str) -> bool:
     """Whether this is an IP address, and not a name that did not resolve."""
-    return _address(text) is not None
+    return parsed(text) is not None
 
 
-def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+def parsed(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """An IP address, one that is mapped into IPv6 as what it is; None for what is none."""
     try:
-        parsed = ipaddress.ip_address(text)
+        found = ipaddress.ip_address(text)
     except ValueError:
         return None
-    return (parsed.ipv4_mapped or parsed) if isinstance(parsed, ipaddress.IPv6Address) else parsed
+    return (found.ipv4_mapped or found) if isinstance(found, ipaddress.IPv6Address) else found

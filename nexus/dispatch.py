@@ -70,7 +70,7 @@ class Dispatcher:
         self.attempts = attempts
         self.clock = clock
         self.limits = limits
-        self._policy = names.demand if names.has_policies else None
+        self._policy = names.demand if names.policies else None
 
     def plan(self, journey: Journey, *, whole: bool = False) -> Plan:
         """Where the request would go now, without claiming or sending anything.  `whole` looks at every leg."""
@@ -79,10 +79,12 @@ class Dispatcher:
             now=self.clock.now(),
             tried=journey.tried,
             policy=self._policy,
+            bound=journey.demand,
             allowed=journey.allowed,
             reach=self.ways.spoken(journey.dialect.name, journey.endpoint.task),
         )
         plan = route(self.pipeline, journey.request, journey.payload, journey.legs, at, whole=whole)
+        journey.demand = plan.demand  # what has bound a request once binds it to its end, whoever leaves the fleet meanwhile
         if journey.objections:
             plan = attrs.evolve(plan, objections=plan.objections + tuple(journey.objections))
         return plan
@@ -268,7 +270,7 @@ class Dispatcher:
 
 
 def _watched(plan: Plan) -> frozenset[str]:
-    """The backends a free slot of which may help.  Empty (any) where the plan has none yet, or a leg takes any model."""
+    """The domains a free slot of which may help.  Empty (any) where the plan has none yet, or a leg takes any model."""
     if not plan.legs or plan.legs[-1].any_model:
         return frozenset()
-    return frozenset(o.candidate.backend for o in plan.objections)
+    return frozenset(domain for o in plan.objections for domain in (o.candidate.backend, o.candidate.domain))

@@ -54,7 +54,7 @@ class BackendError(NexusError):
     """
 
     CODES = (
-        "connect_refused", "connect_timeout", "connect_failed", "tls_failed",
+        "connect_refused", "connect_timeout", "connect_failed", "tls_failed", "address_moved",
         "reset", "cut", "malformed", "too_large",
         "first_byte_timeout", "idle_timeout", "answer_timeout",
         "error_event", "no_answer", "status",

@@ -20,14 +20,15 @@ from nexus.catalog import Catalog
 from nexus.components import Ground, open_backend
 from nexus.config import BackendConfig, Config, ModelConfig
 from nexus.crossing import sighting_of
-from nexus.discovery import identity, is_address, is_private, recognise
+from nexus.discovery import addresses_of, folded, identity, is_address, is_private, recognise
 from nexus.errors import StartupError
 from nexus.fleet import Fleet, Member, Override
 from nexus.probing import Prober
 from nexus.state import Store
 from nexus.tasks import Tasks
-from nexus.trust import trusts, zone_of
+from nexus.trust import Proof, Trusted, Watched
 from nexus.unrecognised import AUTO, Keyless, Unrecognised
+from nexus.upstream.guards import Guarded
 
 AGAIN_SECONDS = 2.0  # until something that listens but was not recognised is asked again
 SELDOM_SECONDS = 30.0  # the same, once it has been asked often
@@ -63,6 +64,7 @@ class Finder:
         self._store = store
         self._tasks = tasks
         self._log = logging.getLogger("nexus.discovery")
+        self._trusted = Trusted(config.discovery.trusted)
         self._configured: dict[Identity, str] = {}
         self._found: dict[Identity, Found] = {}
         self._fingerprints = tuple((kind.name, print_) for kind in catalog.backends.values() for print_ in kind.fingerprints)
@@ -92,7 +94,7 @@ class Finder:
         """Until it says what it is, it is a member like any other: of type `auto`, without models, unhealthy."""
         server = Server(name=backend.name, url=(backend.url or "").rstrip("/"), key=backend.key)
         unknown = Unrecognised(server, self._ground.scope(server.name, self._tasks.spawn))
-        zone, why = zone_of(written=backend.zone, address=None, vouched=None, kind=AUTO, runs_models=True)
+        zone, why = _written(backend.zone) or (Zone.OPEN, "it has not said yet what it is")
         self._fleet.leave(server.name)  # where this begins again after a crash
         self._fleet.join(Member(name=server.name, kind=AUTO, url=server.url, backend=unknown, zone=zone, zone_evidence=why))
         while True:
@@ -116,8 +118,8 @@ class Finder:
             self._log.error("%s cannot be used: %s", backend.name, backend.without_key)
         else:
             component = await open_backend(self._ground, kind, server, backend.options, stack)
-        address = place[0] if is_address(place[0]) else None
-        zone, evidence = _proven(address, kind, backend.zone)
+        proof = self._proof(server.url, kind, "the configuration names it")
+        zone, evidence = _written(backend.zone) or proof.zone(await _addresses(server.url))
         member = Member(
             name=backend.name,
             kind=kind.name,
@@ -130,24 +132,41 @@ class Finder:
             priority=backend.priority,
             capacity=backend.max_concurrent,
             default_capacity=kind.capacity,
+            slots=kind.slots,
             models=backend.models,
             overrides=tuple(_override(m) for m in backend.overrides),
         )
         self._join(member, self._tasks)
-        if backend.zone is None and kind.runs_models and not is_address(urlsplit(server.url).hostname or ""):
-            self._tasks.spawn(partial(self._resolve_again, member, kind, place), f"resolve {backend.name}")
+        if backend.zone is None:
+            self._watch(member, proof, self._tasks, stack)
 
-    async def _resolve_again(self, member: Member, kind: BackendKind, place: Identity) -> None:
-        """A name may come to mean another machine: the zone that was proven by its address is proven anew."""
+    def _proof(self, url: str, kind: BackendKind, vouched: str | None) -> Proof:
+        host = urlsplit(url).hostname or ""
+        return Proof(host=host, kind=kind.name, runs_models=kind.runs_models, vouched=vouched, trusted=self._trusted)
+
+    def _watch(self, member: Member, proof: Proof, tasks: Tasks, stack: AsyncExitStack) -> None:
+        """A zone that was proven by the server's address is proven anew before each connection, and now and then."""
+        if not proof.runs_models:
+            return
+        guarded = self._ground.guard(member.url, Watched(proof, member.zone, partial(self._moved, member.name)))
+        stack.callback(guarded.close)
+        if not is_address(proof.host):
+            tasks.spawn(partial(self._resolve_again, member.name, member.url, guarded), f"resolve {member.name}")
+
+    def _moved(self, name: str, zone: Zone, evidence: str) -> None:
+        standing = self._fleet.standings.get(name)
+        if standing is not None and standing.member.zone is not zone:
+            self._log.warning("%s is %s from now on: %s", name, zone.value, evidence)
+        self._fleet.place(name, zone, evidence)
+
+    async def _resolve_again(self, name: str, url: str, guarded: Guarded) -> None:
+        """So that the zone is right before somebody wants to be sent there: a name may come to mean another machine."""
         while True:
             await asyncio.sleep(RESOLVE_SECONDS)
-            found = await _identity(member.url)
-            if found == place or not is_address(found[0]):  # unknown for a moment: nothing can be sent there either
-                continue
-            place = found
-            self._configured.setdefault(place, member.name)
-            zone, evidence = _proven(place[0], kind)
-            self._fleet.place(member.name, zone, evidence)
+            found = await _addresses(url)
+            if found:  # unknown for a moment: nothing can be sent there either
+                self._configured.setdefault((folded(found), _origin(url)[1]), name)
+                guarded.resolved(found)
 
     def _join(self, member: Member, tasks: Tasks) -> None:
         self._fleet.leave(member.name)  # where it was there already, unrecognised
@@ -193,11 +212,8 @@ class Finder:
             await asyncio.sleep(AGAIN_SECONDS if tries < OFTEN else SELDOM_SECONDS)
 
     async def _welcomed(self, found: Found, sighting: Sighting, place: Identity, kind: BackendKind, evidence: str) -> None:
-        host = urlsplit(sighting.url).hostname or ""
         by_loopback = sighting.source == "loopback" and is_private(place[0])
-        trusted = trusts(self._config.discovery.trusted, host, place[0])
-        vouched = "found on loopback" if by_loopback else "the configuration trusts it" if trusted else None
-        zone, why = zone_of(written=None, address=place[0], vouched=vouched, kind=kind.name, runs_models=kind.runs_models)
+        proof = self._proof(sighting.url, kind, "found on loopback" if by_loopback else None)
         # taken before anything is awaited: another of the kind may be welcomed at the same time
         name = found.name = self._free_name(sighting.name or kind.name, place)
         server = Server(name=name, url=sighting.url.rstrip("/"))
@@ -207,10 +223,12 @@ class Finder:
             found.name = None
             self._log.warning("found %s at %s, but: %s", kind.name, sighting.url, error)
             return
+        addresses = await _addresses(sighting.url)
         if self._found.get(place) is not found:  # lost while it was opened
             await found.stack.aclose()
             return
         self._log.info("found %s at %s: %s", kind.name, sighting.url, evidence)
+        zone, why = proof.zone(addresses)
         member = Member(
             name=name,
             kind=kind.name,
@@ -221,8 +239,10 @@ class Finder:
             zone_evidence=why,
             cloud=kind.cloud,
             default_capacity=kind.capacity,
+            slots=kind.slots,
         )
         self._join(member, found.tasks)
+        self._watch(member, proof, found.tasks, found.stack)
 
     def _free_name(self, wanted: str, place: Identity) -> str:
         found = {f.name for f in self._found.values()}
@@ -253,10 +273,8 @@ class Finder:
             await self._let_go(self._found.popitem()[1])
 
 
-def _proven(address: str | None, kind: BackendKind, written: Zone | None = None) -> tuple[Zone, str]:
-    """The zone of a configured server, and why."""
-    vouched = "the configuration names it"
-    return zone_of(written=written, address=address, vouched=vouched, kind=kind.name, runs_models=kind.runs_models)
+def _written(zone: Zone | None) -> tuple[Zone, str] | None:
+    return None if zone is None else (zone, "the configuration says so")
 
 
 def _server(backend: BackendConfig, place: Identity) -> Hashable:
@@ -268,8 +286,16 @@ def _server(backend: BackendConfig, place: Identity) -> Hashable:
 
 
 async def _identity(url: str) -> Identity:
+    return await identity(*_origin(url))
+
+
+async def _addresses(url: str) -> tuple[str, ...]:
+    return await addresses_of(*_origin(url))
+
+
+def _origin(url: str) -> tuple[str, int]:
     parts = urlsplit(url)
-    return await identity(parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
+    return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
 
 
 def _override(model: ModelConfig) -> Override:
@@ -283,4 +309,5 @@ def _override(model: ModelConfig) -> Override:
         tier=model.tier,
         zone=model.zone,
         price=model.price,
+        capacity=model.max_concurrent,
     )

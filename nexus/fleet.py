@@ -28,8 +28,9 @@ from nexus.model import (
     Zone,
 )
 from nexus.model.quick import maker
-from nexus.pairs import Member, Override, Pair, Standing, allowed, overridden
+from nexus.pairs import SERVER, Member, Override, Pair, Standing, allowed, overridden
 from nexus.plain import plain
+from nexus.slots import Slots
 
 __all__ = ["Claim", "Fleet", "Limits", "Member", "Override", "Standing"]
 
@@ -48,7 +49,7 @@ _claimed, _finished = maker(Claimed), maker(Finished)
 class Claim:
     """A held slot.  `finish` gives it back, once; later calls do nothing."""
 
-    __slots__ = ("_done", "_fleet", "candidate", "id", "pair", "request", "since", "standing")
+    __slots__ = ("_done", "_fleet", "candidate", "id", "memory", "pair", "request", "since", "slots", "standing")
 
     def __init__(
         self, fleet: Fleet, id: int, standing: Standing, pair: Pair, candidate: Candidate, request: Request, since: float
@@ -58,9 +59,16 @@ class Claim:
         self.id = id
         self.standing = standing
         self.pair = pair
+        self.slots = pair.slots
+        self.memory = standing.memory if request.takes_slot and not pair.model.remote else None
         self.candidate = candidate
         self.request = request
         self.since = since
+
+    def answered(self) -> None:
+        """The server has begun to answer: what it had to load for this, it has loaded."""
+        if self.memory is not None and self.memory.loading and not self._done:
+            self._fleet._answered(self)
 
     def finish(
         self,
@@ -98,8 +106,9 @@ class Claim:
 
 
 class Fleet:
-    """All backends and their models.  `tell` hears every event; `freed` hears the name of a backend that may have room again,
-    `changed` that who is there, what they serve or how they are is other than before.  `claims` is how many there have been."""
+    """All backends and their models.  `tell` hears every event; `freed` hears the domain that may have room again (a server's name
+    stands for all of its models), `changed` that who is there, what they serve or how they are is other than before, `named` all
+    names of a model that has several.  `claims` is how many there have been."""
 
     def __init__(self, now: Callable[[], float], tell: Listener, limits: Limits | None = None) -> None:
         self.now = now
@@ -107,8 +116,11 @@ class Fleet:
         self.freed: Callable[[str], None] = lambda name: None
         self.changed: Callable[[], None] = lambda: None
         self.doubted: Callable[[str], None] = lambda name: None
+        self.named: Callable[[tuple[str, ...]], None] = lambda names: None
         self._limits = limits or Limits()
         self._standings: dict[str, Standing] = {}
+        self._departed: dict[str, Standing] = {}
+        self._domains: dict[str, Slots] = {}
         self._by_name: dict[str, list[tuple[Standing, Pair]]] = {}
         self._missed: dict[str, tuple[str, float]] = {}
         self.claims = 0
@@ -141,9 +153,10 @@ class Fleet:
         backend, since = self._missed.get(name, ("", 0.0))
         return backend if backend and self.now() - since < MISSED_SECONDS else None
 
-    def has_room(self, backend: str) -> bool:
-        standing = self._standings.get(backend)
-        return standing is not None and (standing.capacity is None or standing.in_flight < standing.capacity)
+    def has_room(self, domain: str) -> bool:
+        """Whether a slot of the domain is free."""
+        slots = self._domains.get(domain)
+        return slots is not None and slots.has_room
 
     @property
     def settled(self) -> bool:
@@ -154,18 +167,23 @@ class Fleet:
 
     def join(self, member: Member, models: Iterable[Model] = ()) -> None:
         """A backend comes in; `models` are those it was last known to serve."""
-        standing = Standing(member, self._limits)
+        standing = Standing(member, self._limits, self._departed.pop(member.name, None))
+        standing.slots.capacity = _capacity(member)
         self._standings[member.name] = standing
+        self._enrol(standing)
         self._set_models(standing, [attrs.evolve(m, state=State.UNKNOWN, eta=None) for m in models_of(models)])
         self.tell(Joined(at=self.now(), backend=member.name, kind=member.kind, url=member.url, source=member.source))
         self.changed()
 
     def leave(self, name: str) -> None:
-        """A backend is gone.  Claims on it stay valid until they finish."""
+        """A backend is gone.  Claims on it stay valid until they finish, and take slots of it should it come again meanwhile."""
         standing = self._standings.pop(name, None)
         if standing is not None:
             self._miss(standing)
             self._forget(standing)
+            self._strike(standing)
+            if standing.in_flight:
+                self._departed[name] = standing
             self.tell(Left(at=self.now(), backend=name))
             self.changed()
 
@@ -182,7 +200,7 @@ class Fleet:
         standing.pulse.probed(report.ok)
         standing.redraw()
         standing.load = report.load
-        standing.capacity = standing.member.capacity or report.capacity or standing.member.default_capacity
+        standing.slots.capacity = _capacity(standing.member, report)
         served = {pair.name for pair in standing.pairs.values()}
         changed = report.models is not None and self._set_models(standing, report.models)
         if changed and served != {pair.name for pair in standing.pairs.values()}:
@@ -227,7 +245,7 @@ class Fleet:
     def place(self, name: str, zone: Zone, evidence: str) -> None:
         """The zone of a backend, once its address is known."""
         standing = self._standings.get(name)
-        if standing is not None:
+        if standing is not None and (standing.member.zone, standing.member.zone_evidence) != (zone, evidence):
             standing.member = attrs.evolve(standing.member, zone=zone, zone_evidence=evidence)
             standing.redraw()
             self.changed()
@@ -248,24 +266,59 @@ class Fleet:
         """Take a slot of the pair, in the same tick as it was chosen."""
         standing = self._standings[candidate.backend]
         pair = standing.pairs[candidate.model]
-        standing.in_flight += request.takes_slot
-        pair.claimed += request.takes_slot
-        standing.version += 1
         self.claims += 1
         now = self.now()
         claim = Claim(self, self.claims, standing, pair, candidate, request, now)
+        if claim.memory is not None:
+            claim.memory.begin(pair.model.id, claim.id, at_home=standing.at_home(pair))
+        self._count(claim, request.takes_slot)
         self.tell(_claimed(at=now, claim=claim.id, request=request, candidate=candidate))
         return claim
 
+    def _count(self, claim: Claim, change: int) -> None:
+        standing, pair = claim.standing, claim.pair
+        standing.slots.in_flight += change
+        if claim.slots is not standing.slots:
+            claim.slots.in_flight += change
+        pair.claimed += change
+        standing.version += 1
+
+    def _answered(self, claim: Claim) -> None:
+        """Where the model had to be loaded, what else is still resident is the server's to say."""
+        if claim.memory is not None and claim.memory.answered(claim.pair.model.id, claim.id):
+            self._reloaded(claim)
+            self._awake(claim.standing, claim.pair)
+
+    def _reloaded(self, claim: Claim) -> None:
+        """A load is over, and has driven out nobody knows whom."""
+        standing = self._standings.get(claim.standing.member.name)
+        if standing is not None:
+            standing.resident = frozenset()
+            standing.redraw()
+            self.doubted(standing.member.name)
+
     def _finished(self, claim: Claim, event: Finished, retry_after: float | None) -> None:
         standing, pair = claim.standing, claim.pair
-        standing.in_flight -= event.request.takes_slot
-        pair.claimed -= event.request.takes_slot
-        standing.version += 1
+        self._count(claim, -event.request.takes_slot)
+        if claim.memory is not None:
+            if event.outcome == "ok":
+                self._answered(claim)
+            if claim.memory.end(pair.model.id, claim.id):
+                self._reloaded(claim)
         if event.request.takes_slot:
             self._judge(standing, pair, event, retry_after)
+        if standing is not self._standings.get(standing.member.name):
+            self._outlived(standing)
         self.tell(event)
-        self.freed(standing.member.name)
+        self.freed(standing.widest(pair))
+
+    def _outlived(self, standing: Standing) -> None:
+        """A claim has ended on a backend that has left; another of its name may have come, and counts what is left of its claims."""
+        name = standing.member.name
+        if name in self._standings:
+            self._standings[name].redraw()
+        elif not standing.in_flight:
+            self._departed.pop(name, None)
 
     def _judge(self, standing: Standing, pair: Pair, event: Finished, retry_after: float | None) -> None:
         """What the end of an exchange says of how well the pair serves."""
@@ -288,10 +341,14 @@ class Fleet:
             generating = event.seconds - event.first_byte
             if event.usage.output_tokens > 1 and generating > 0:
                 pair.speed = _smooth(pair.speed, event.usage.output_tokens / generating)
-        if pair.model.state in (State.ASLEEP, State.LOADING):  # it has just answered
-            pair.model = attrs.evolve(pair.model, state=State.READY, eta=None)
-            standing.resident |= {pair.model.id}
-            standing.redraw()
+        if pair.model.state in (State.ASLEEP, State.LOADING):
+            self._awake(standing, pair)
+
+    def _awake(self, standing: Standing, pair: Pair) -> None:
+        """It has just answered."""
+        pair.model = attrs.evolve(pair.model, state=State.READY, eta=None)
+        standing.resident |= {pair.model.id}
+        standing.redraw()
 
     # ------------------------------------------------------------ models
 
@@ -300,20 +357,30 @@ class Fleet:
         before = {pair.model.id: pair.model for pair in standing.pairs.values()}
         effective = {m.id: overridden(m, standing.member) for m in kept}
         standing.resident = frozenset(m.id for m, _, _ in effective.values() if m.state is State.READY)
+        if standing.memory is not None:
+            standing.memory.listed(standing.resident)
         standing.redraw()
         after = {id: model for id, (model, _, _) in effective.items()}
         if after == before:
             return False
         self._forget(standing)
-        for model, name, written in effective.values():
-            pair = standing.pairs.get(model.id) or Pair(model, name, written)
-            pair.model, pair.name, pair.written = model, name, written
-            standing.pairs[model.id] = pair
-            for known in dict.fromkeys((name, *(model.aliases if name == model.id else ()))):
+        self._strike(standing)
+        standing.relist(effective.values())
+        self._enrol(standing)
+        for pair in standing.pairs.values():
+            aliases = pair.model.aliases if pair.name == pair.model.id else ()
+            if pair.model.aliases or pair.name != pair.model.id:
+                self.named((pair.name, pair.model.id, *pair.model.aliases))
+            for known in dict.fromkeys((pair.name, *aliases)):
                 self._by_name.setdefault(known, []).append((standing, pair))
-        for gone in [id for id in standing.pairs if id not in effective]:
-            del standing.pairs[gone]
         return True
+
+    def _enrol(self, standing: Standing) -> None:
+        self._domains |= {slots.domain: slots for slots in (standing.slots, *standing.domains.values())}
+
+    def _strike(self, standing: Standing) -> None:
+        for slots in (standing.slots, *standing.domains.values()):
+            self._domains.pop(slots.domain, None)
 
     def _miss(self, standing: Standing) -> None:
         now = self.now()
@@ -330,6 +397,11 @@ class Fleet:
                 self._by_name[name] = left
             else:
                 del self._by_name[name]
+
+
+def _capacity(member: Member, report: Report | None = None) -> int | None:
+    """How many requests a server takes at once, of all models together: the operator's word, else its own, else its kind's."""
+    return member.capacity or (report and report.capacity) or (member.default_capacity if member.slots == SERVER else None)
 
 
 def _listed(names: list[str]) -> str:

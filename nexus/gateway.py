@@ -26,7 +26,8 @@ from nexus.fleet import Fleet
 from nexus.health import Limits as HealthLimits
 from nexus.keys import Keyring
 from nexus.model import Demand, Event, Zone
-from nexus.names import Names, Policy
+from nexus.names import Names
+from nexus.policies import Policies, Policy
 from nexus.probing import Pace, Prober
 from nexus.routing import Pipeline
 from nexus.state import Store
@@ -87,9 +88,9 @@ class Gateway:
                 LOG.error("the stage %s failed to learn of %s", name, type(event).__name__, exc_info=error)
         self.witnesses.tell(event)
 
-    def _freed(self, backend: str) -> None:
+    def _freed(self, domain: str) -> None:
         if len(self.waiting):
-            self.waiting.pump(backend, lambda: backend not in self.fleet.standings or self.fleet.has_room(backend))
+            self.waiting.pump(domain, lambda: self.fleet.has_room(domain))
 
     @property
     def under_way(self) -> int:
@@ -119,6 +120,7 @@ async def open_gateway(config: Config, catalog: Catalog, state_dir: Path | None)
         ground = Ground(
             clock=gateway.clock,
             upstream=gateway.upstream,
+            guard=gateway.upstream.guard,
             session=sessions,
             changed=gateway.waiting.pump,
             state_dir=lambda: store.directory,
@@ -128,6 +130,8 @@ async def open_gateway(config: Config, catalog: Catalog, state_dir: Path | None)
         await _open_components(gateway, Components(ground, config.options, stack))
         stack.callback(gateway.witnesses.show)
         gateway.runtime = await _runtime(gateway, store)
+        gateway.fleet.named = gateway.runtime.names.policies.same
+        _remember(gateway.runtime.names.policies, config, store)
         prober = Prober(gateway.fleet, _pace(config), gateway.clock, store, LOG)
         gateway.fleet.doubted = prober.doubt
         finder = Finder(config, catalog, ground, gateway.fleet, prober, store, tasks)
@@ -176,6 +180,18 @@ async def _runtime(gateway: Gateway, store: Store) -> Runtime:
         dialects=dialects,
         enforced=frozenset(word for name in gateway.pipeline.names for word in gateway.catalog.stages[name].policy_words),
     )
+
+
+def _remember(policies: Policies, config: Config, store: Store) -> None:
+    """All names of each model that are known before any server is asked: those that the operator gives, and those of earlier runs."""
+    overrides = [model for backend in config.backends for model in backend.overrides]
+    written: dict[str, tuple[str, ...]] = {}
+    for model in overrides:
+        if model.name is not None:
+            written[model.id] = (*written.get(model.id, ()), model.name)
+            policies.same((model.id, model.name))
+    for names in store.names() if policies else ():
+        policies.same((*names, *(name for id in names for name in written.get(id, ()))))
 
 
 def _sources(config: Config, catalog: Catalog) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from nexus.api import Dialect, Endpoint, Facts
-from nexus.model import Attempt, Choice, Leg, Objection, Payload, Plan, Request
+from nexus.model import NO_DEMAND, Attempt, Choice, Leg, Objection, Payload, Plan, Request
 
 NOTHING_TRIED: frozenset[tuple[str, str]] = frozenset()
 
@@ -13,7 +13,8 @@ NOTHING_TRIED: frozenset[tuple[str, str]] = frozenset()
 class Journey:
     """What has been tried, how long it took, what the last plan was.
 
-    `allowed` is the key's list of models, None where any may be used.  `objections` are those of `admit`.
+    `allowed` is the key's list of models, None where any may be used.  `objections` are those of `admit`.  `demand` is what all plans so
+    far have asked of a pair.
     `query` is what of the client's query a server of the same dialect is sent, with its question mark.
     """
 
@@ -22,6 +23,7 @@ class Journey:
         "answer_by",
         "attempts",
         "choice",
+        "demand",
         "dialect",
         "endpoint",
         "facts",
@@ -59,6 +61,7 @@ class Journey:
         self.allowed = allowed
         self.query = query
         self.tried = NOTHING_TRIED
+        self.demand = NO_DEMAND
         self.attempts: list[Attempt] = []
         self.objections: list[Objection] = []
         self.plan: Plan | None = None

@@ -1,4 +1,4 @@
-"""A name that a client asks for becomes legs: aliases, fallbacks, and the policies that bind each leg.  Pure; knows no backend."""
+"""A name that a client asks for becomes legs: aliases, fallbacks, and what the policies ask of each.  Pure; knows no backend."""
 
 from __future__ import annotations
 
@@ -7,24 +7,17 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import translate
 
-import attrs
-
-from nexus.model import NO_DEMAND, Demand, Leg
+from nexus.model import Demand, Leg
+from nexus.policies import LONGEST_KEPT, Policies, Policy, keep
 
 MAX_ALIAS_STEPS = 3
-KEPT = 1024
+KEPT = 1024  # names that are not of the configuration
 
-
-@attrs.frozen(kw_only=True)
-class Policy:
-    """A rule for every leg that has a name matching one of `models` (globs) on its way."""
-
-    models: tuple[str, ...]
-    demand: Demand
+Legs = tuple[Leg, ...]
 
 
 class Names:
-    """Aliases, fallbacks and policies of one configuration.  The legs of the names asked for last are kept."""
+    """Aliases, fallbacks and policies of one configuration.  The legs of its own names are kept, of others the newest."""
 
     def __init__(
         self,
@@ -34,31 +27,35 @@ class Names:
     ) -> None:
         self._aliases = {name: tuple(ids) for name, ids in aliases.items()}
         self._fallbacks = {name: tuple(names) for name, names in fallbacks.items()}
-        self._policies = tuple((matcher(p.models), p.demand) for p in policies)
-        self._demands: dict[tuple[str, ...], Demand] = {}
-        self._known: dict[tuple[str, bool, bool], tuple[Leg, ...]] = {}
+        self.policies = Policies(policies)
+        self._own: dict[str, dict[tuple[bool, bool], Legs]] = {name: {} for name in (*self._aliases, *self._fallbacks)}
+        self._others: dict[str, dict[tuple[bool, bool], Legs]] = {}
 
     @property
     def aliases(self) -> Mapping[str, tuple[str, ...]]:
         return self._aliases
 
-    @property
-    def has_policies(self) -> bool:
-        return bool(self._policies)
-
-    def legs(self, asked: str, *, strict: bool, flexible: bool) -> tuple[Leg, ...]:
+    def legs(self, asked: str, *, strict: bool, flexible: bool) -> Legs:
         """Leg 0 is the asked name after aliases; then its fallbacks, unless `strict`; then any model, where `flexible`.
 
         A fallback's own chain is not followed; an alias beats a served model of that name.
         """
-        known = self._known.get((asked, strict, flexible))
-        if known is None:
-            if len(self._known) >= KEPT:
-                self._known.clear()
-            known = self._known[asked, strict, flexible] = self._legs(asked, strict=strict, flexible=flexible)
-        return known
+        known = self._own.get(asked) or self._others.get(asked) or self._place(asked)
+        legs = known.get((strict, flexible))
+        if legs is None:
+            legs = known[strict, flexible] = self._legs(asked, strict=strict, flexible=flexible)
+        return legs
 
-    def _legs(self, asked: str, *, strict: bool, flexible: bool) -> tuple[Leg, ...]:
+    def _place(self, asked: str) -> dict[tuple[bool, bool], Legs]:
+        """Where the legs of a name are kept that has none yet."""
+        place = self._own.get(asked)
+        if place is None:
+            place = {}
+            if len(asked) <= LONGEST_KEPT:
+                keep(self._others, asked, place, KEPT)
+        return place
+
+    def _legs(self, asked: str, *, strict: bool, flexible: bool) -> Legs:
         trail, ids = self._resolve(asked)
         legs = [self._leg(0, trail, ids)]
         if not strict:
@@ -69,21 +66,9 @@ class Names:
                 legs.append(self._leg(len(legs), trail, (), any_model=True))
         return tuple(legs)
 
-    def demand(self, trail: tuple[str, ...]) -> Demand:
-        """What the policies ask of a leg with these names on its way; the strictest word wins."""
-        known = self._demands.get(trail)
-        if known is None:
-            if len(self._demands) >= KEPT:
-                self._demands.clear()
-            known = self._demands[trail] = self._demand(trail)
-        return known
-
-    def _demand(self, trail: tuple[str, ...]) -> Demand:
-        demand = NO_DEMAND
-        for matches, asked in self._policies:
-            if any(matches(name) for name in trail):
-                demand = demand & asked
-        return demand
+    def demand(self, names: Iterable[str]) -> Demand:
+        """What the policies ask of a model that has these names; the strictest word wins."""
+        return self.policies.demand(names)
 
     def _resolve(self, name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
         trail: tuple[str, ...] = (name,)
@@ -108,7 +93,7 @@ class Names:
             ids=ids,
             trail=named,
             any_model=any_model,
-            demand=self.demand(named) if self._policies else NO_DEMAND,
+            demand=self.policies.demand(named),
         )
 
 

@@ -30,6 +30,7 @@ NO_MODEL = Verdict(outcome="rejected", next=True, probe=True, avoid=True)
 NO_ACCESS = Verdict(outcome="rejected", next=True, avoid=True, blame="refuses the configured key (api_key_env)")
 # some say that they cannot by a 500 or 501; who is asked for what it does not do is not unwell
 CANNOT = Verdict(outcome="rejected", next=True)
+MOVED = Verdict(outcome="rejected", next=True, probe=True)
 SLOW_DOWN = Verdict(outcome="rate", next=True)
 FAILED = Verdict(outcome="failed", next=True)
 TIMED_OUT = Verdict(outcome="timeout", next=True)
@@ -52,6 +53,8 @@ def of_status(status: int) -> Verdict:
 
 def of_error(error: BackendError) -> Verdict:
     """Contract §6, by what the exchange broke off with."""
+    if error.code == "address_moved":  # what has been asked is no worse for it
+        return MOVED
     return TIMED_OUT if error.timed_out else FAILED
 
 

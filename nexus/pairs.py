@@ -5,7 +5,7 @@ Only the fleet writes here; what it writes when is its business.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 
 import attrs
@@ -29,18 +29,30 @@ from nexus.model import (
     Zone,
 )
 from nexus.model.quick import changer, maker
+from nexus.slots import Memory, Slots
 
 _candidate = maker(Candidate)
 _retaken = changer(
-    Candidate, "in_flight", "backend_in_flight", "speed", "first_byte", "seconds", "failures", "paused_until", "ejected_until"
+    Candidate,
+    "in_flight",
+    "backend_in_flight",
+    "domain_in_flight",
+    "waits_for",
+    "speed",
+    "first_byte",
+    "seconds",
+    "failures",
+    "paused_until",
+    "ejected_until",
 )  # what traffic changes
+SERVER, RESIDENT = "server", "resident"  # words of `BackendKind.slots`
 ABILITIES = (CHAT, COMPLETION, EMBEDDING, VISION, TOOLS, JSON_SCHEMA, THINKING)
 
 
 @attrs.frozen(kw_only=True)
 class Override:
     """What the operator says of one model because the server does not, or says it wrongly.  `offers` is all that it can do, of
-    ABILITIES; what else its kind cannot holds on unless it is among them."""
+    ABILITIES; what else its kind cannot holds on unless it is among them.  `capacity` is how many requests it may have at once."""
 
     id: str
     name: str | None = None
@@ -50,13 +62,15 @@ class Override:
     tier: int | None = None
     zone: Zone | None = None
     price: Price | None = None
+    capacity: int | None = None
 
 
 @attrs.frozen(kw_only=True)
 class Member:
     """A backend as wiring knows it.  `zone` is already decided, `zone_evidence` says by what.
 
-    `capacity` is the operator's word, `default_capacity` the kind's.  `models` are globs of the ids that may be used.
+    `capacity` is the operator's word: at most so many requests at once, of all models together.  `default_capacity` is the kind's,
+    and `slots` says of what: as in `BackendKind`.  `models` are globs of the ids that may be used.
     """
 
     name: str
@@ -71,12 +85,14 @@ class Member:
     priority: int = 50
     capacity: int | None = None
     default_capacity: int | None = None
+    slots: str = "server"
     models: tuple[str, ...] | None = None
     overrides: tuple[Override, ...] = ()
 
 
 class Pair:
-    """One model on one backend, and what its traffic has shown."""
+    """One model on one backend, and what its traffic has shown.  `slots` are those of its domain, which it may share with others;
+    `claimed` is how many of them it holds itself."""
 
     __slots__ = (
         "claimed",
@@ -89,14 +105,16 @@ class Pair:
         "photo_drawn",
         "photo_of",
         "seconds",
+        "slots",
         "speed",
         "written",
     )
 
-    def __init__(self, model: Model, name: str, written: Override | None) -> None:
+    def __init__(self, model: Model, name: str, written: Override | None, slots: Slots) -> None:
         self.model = model
         self.name = name
         self.written = written
+        self.slots = slots
         self.claimed = 0
         self.failures = 0.0
         self.first_byte: float | None = None
@@ -110,6 +128,9 @@ class Pair:
 class Standing:
     """One backend in the fleet.  Read it; only the fleet writes it.
 
+    `slots` are the server's own, which every claim on any of its models takes one of; `domains` are those of models that have slots
+    of their own, by digest or id.  `memory` is there where its models go side by side only while they are resident.  `departed` are
+    the pairs that are not listed any more and still have claims.
     `version` counts its changes, `redrawn` those that are more than traffic's.  `report` is the last probe's.  `blame` is what
     traffic has shown to be wrong with it though its probes are fine (a key it refuses), until an exchange is good.  `calmed_at` is
     when the failures of its pairs were last made to weigh less.
@@ -118,32 +139,93 @@ class Standing:
     __slots__ = (
         "blame",
         "calmed_at",
-        "capacity",
-        "in_flight",
+        "departed",
+        "domains",
         "last_probe",
         "load",
         "member",
+        "memory",
         "pairs",
         "pulse",
         "redrawn",
         "report",
         "resident",
+        "slots",
         "version",
     )
 
-    def __init__(self, member: Member, limits: Limits) -> None:
+    def __init__(self, member: Member, limits: Limits, before: Standing | None = None) -> None:
+        """`before` is the backend of this name that has left while claims on it last: they take slots still."""
         self.member = member
         self.pulse = Pulse(limits)
         self.pairs: dict[str, Pair] = {}
+        self.departed: dict[str, Pair] = before.held() if before else {}
+        self.slots: Slots = before.slots if before else Slots(member.name)
+        self.domains: dict[str, Slots] = before.taken() if before else {}
+        kept = before.memory if before else None
+        self.memory: Memory | None = (kept or Memory()) if member.slots == RESIDENT else None
         self.report: Report | None = None
         self.blame = ""
         self.calmed_at = 0.0
-        self.in_flight = 0
-        self.version = self.redrawn = 0
-        self.capacity = member.capacity or member.default_capacity
+        self.version: int = before.version + 1 if before else 0  # photographs of the pairs it takes over are old
+        self.redrawn = self.version
         self.load: int | None = None
         self.resident: frozenset[str] = frozenset()
         self.last_probe: float | None = None
+
+    @property
+    def in_flight(self) -> int:
+        return self.slots.in_flight
+
+    @property
+    def capacity(self) -> int | None:
+        """How many requests the server takes at once, of all models together."""
+        return self.slots.capacity
+
+    def held(self) -> dict[str, Pair]:
+        """The pairs that claims hold slots of, by their ids."""
+        return {id: pair for id, pair in (self.departed | self.pairs).items() if pair.claimed}
+
+    def at_home(self, pair: Pair) -> bool:
+        """Whether its model is loaded, or is being loaded for claims that it has."""
+        return pair.claimed > 0 or pair.model.id in self.resident
+
+    def taken(self) -> dict[str, Slots]:
+        """The models' own slots that claims hold some of."""
+        return {key: slots for key, slots in self.domains.items() if slots.in_flight}
+
+    def relist(self, models: Iterable[tuple[Model, str, Override | None]]) -> None:
+        """These are its models now.  A pair that claims are held of is kept for as long, listed or not."""
+        known = self.departed | self.pairs
+        self.departed = self.held()
+        domains, self.pairs = self.taken(), {}
+        for model, name, written in models:
+            slots = self.slots_of(model, written)
+            if slots is not self.slots:
+                domains[model.digest or model.id] = slots
+                self.domains[model.digest or model.id] = slots
+            pair = known.get(model.id) or Pair(model, name, written, slots)
+            pair.model, pair.name, pair.written, pair.slots = model, name, written, slots
+            self.pairs[model.id] = pair
+            self.departed.pop(model.id, None)
+        self.domains = domains
+
+    def slots_of(self, model: Model, written: Override | None) -> Slots:
+        """The slots of the domain that a model belongs to: the server's, or those that it shares with nobody but its copies."""
+        own = written.capacity if written else None
+        if own is None and self.member.slots == SERVER:
+            return self.slots
+        key = model.digest or model.id
+        slots = self.domains.get(key) or Slots(f"{self.member.name}/{model.id}")
+        bounded = model.remote or self.member.capacity is not None  # the operator's word for the server goes before a guess
+        guessed = None if bounded else self.member.default_capacity
+        slots.capacity = own or (model.capacity if model.capacity and model.capacity > 0 else guessed)
+        return slots
+
+    def widest(self, pair: Pair) -> str:
+        """The domain in which a slot of this pair that becomes free may help somebody."""
+        alone = self.memory is None and self.slots.capacity is None
+        return pair.slots.domain if alone else self.slots.domain
 
     @property
     def problem(self) -> str:
@@ -201,6 +283,13 @@ def _zone(standing: Standing, pair: Pair) -> Zone:
     return Zone.OPEN if pair.model.remote else standing.member.zone
 
 
+def _waits_for(standing: Standing, pair: Pair) -> str:
+    """What the server must be done with first.  A model that it forwards needs none of its memory."""
+    if standing.memory is None or pair.model.remote:
+        return ""
+    return standing.memory.hindrance(pair.model.id, at_home=standing.at_home(pair))
+
+
 def _photograph(standing: Standing, pair: Pair) -> Candidate:
     member, model, pulse = standing.member, pair.model, standing.pulse
     return _candidate(
@@ -222,8 +311,12 @@ def _photograph(standing: Standing, pair: Pair) -> Candidate:
         eta=model.eta,
         resident=standing.resident,
         in_flight=pair.claimed,
-        backend_in_flight=standing.in_flight,
-        capacity=standing.capacity,
+        backend_in_flight=standing.slots.in_flight,
+        capacity=standing.slots.capacity,
+        domain=pair.slots.domain,
+        domain_in_flight=pair.slots.in_flight,
+        domain_capacity=None if pair.slots is standing.slots else pair.slots.capacity,
+        waits_for=_waits_for(standing, pair),
         load=standing.load,
         speed=pair.speed,
         first_byte=pair.first_byte,
@@ -242,7 +335,9 @@ def _photographed_again(standing: Standing, pair: Pair, before: Candidate) -> Ca
     return _retaken(
         before,
         in_flight=pair.claimed,
-        backend_in_flight=standing.in_flight,
+        backend_in_flight=standing.slots.in_flight,
+        domain_in_flight=pair.slots.in_flight,
+        waits_for="" if standing.memory is None else _waits_for(standing, pair),
         speed=pair.speed,
         first_byte=pair.first_byte,
         seconds=pair.seconds,

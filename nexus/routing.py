@@ -88,13 +88,14 @@ class Pipeline:
 
 @attrs.define(kw_only=True, weakref_slot=False)
 class Circumstances:
-    """What routing reads beside the request: the fleet's pairs for a leg, the moment, what was tried, the policies by name, which
-    models the key may use, and which (dialect, task) of a server translation can reach."""
+    """What routing reads beside the request: the fleet's pairs for a leg, the moment, what was tried, the policies by name, what has
+    bound the request already, which models the key may use, and which (dialect, task) of a server translation can reach."""
 
     candidates: Callable[[Leg], tuple[Candidate, ...]]
     now: float
     tried: frozenset[tuple[str, str]] = frozenset()
     policy: Callable[[tuple[str, ...]], Demand] | None = None
+    bound: Demand = NO_DEMAND
     allowed: Callable[[str], bool] | None = None
     reach: frozenset[tuple[str, str]] = frozenset()
 
@@ -119,10 +120,12 @@ def route(
     """
     objections: list[Objection] = []
     choices: list[Choice] = []
-    base = NO_DEMAND if request.zone is _OPEN else Demand(zone=request.zone)
+    base = at.bound if request.zone is _OPEN else at.bound & Demand(zone=request.zone)
     for leg in legs:
         known = at.candidates(leg)
         demand = _described(pipeline, request, leg, payload, known)
+        if at.policy is not None:
+            demand = demand & _called(leg, known, at.policy)
         if base is not NO_DEMAND or leg.demand is not NO_DEMAND:
             demand = demand & base & leg.demand
         if leg.index == 0:
@@ -189,7 +192,7 @@ def _leg(
 ) -> list[Choice]:
     choices = []
     for candidate in known:
-        own = ask if at.policy is None else _own(ask, candidate, at.policy)
+        own = _own(ask, candidate, at.policy) if ask.leg.any_model and at.policy is not None else ask
         refusals = _refusals(pipeline, own, candidate, known, at)
         if refusals:
             objections.extend(
@@ -214,8 +217,17 @@ def _surest(choice: Choice) -> tuple[bool, bool, float, float]:
     return candidate.failures > FAILING, candidate.cloud, candidate.failures, choice.score
 
 
+def _called(leg: Leg, known: tuple[Candidate, ...], policy: Callable[[tuple[str, ...]], Demand]) -> Demand:
+    """What the policies ask of a leg: by the names on its way, and by every other name of the models that are meant."""
+    demand = policy(leg.trail)
+    if not leg.any_model:
+        for candidate in known:
+            demand = demand & policy(candidate.names)
+    return demand
+
+
 def _own(ask: Ask, candidate: Candidate, policy: Callable[[tuple[str, ...]], Demand]) -> Ask:
-    """The ask for this pair: the policies of its own names bind too, whichever of them it was reached by."""
+    """The ask for a pair that nobody has asked for by name: the policies of its own names bind too."""
     demand = policy(candidate.names)
     if demand is NO_DEMAND:
         return ask
@@ -245,7 +257,13 @@ def _free(ask: Ask, candidate: Candidate, at: Circumstances) -> bool:
     return (
         candidate.health is not _UNHEALTHY
         and candidate.state not in _CLOSED
-        and (candidate.capacity is None or not _busy(candidate, ask.request))
+        and (candidate.capacity is None or candidate.backend_in_flight < candidate.capacity or not ask.request.takes_slot)
+        and (
+            candidate.domain_capacity is None
+            or candidate.domain_in_flight < candidate.domain_capacity
+            or not ask.request.takes_slot
+        )
+        and not candidate.waits_for
         and candidate.paused_until <= at.now
         and not candidate.ejected_until
         and not at.tried
@@ -257,11 +275,6 @@ def _free(ask: Ask, candidate: Candidate, at: Circumstances) -> bool:
 def _opens(allowed: Callable[[str], bool], leg: Leg, candidate: Candidate) -> bool:
     """Whether a key opens a pair that the client has not asked for by name: a fallback, or any model."""
     return allowed(candidate.name) or (not leg.any_model and allowed(leg.name))
-
-
-def _busy(candidate: Candidate, request: Request) -> bool:
-    """Whether all slots are taken, and the request needs one."""
-    return candidate.capacity is not None and candidate.backend_in_flight >= candidate.capacity and request.takes_slot
 
 
 def _understands(candidate: Candidate, request: Request, at: Circumstances) -> bool:
@@ -291,15 +304,20 @@ def _core(ask: Ask, candidate: Candidate, known: tuple[Candidate, ...], at: Circ
         refusals.append(Refusal(kind=RefusalKind.RATE, code="paused", retry_at=candidate.paused_until))
     if candidate.ejected_until and _ejected(candidate, known, at.now):
         refusals.append(Refusal(kind=RefusalKind.WAIT, code="ejected", retry_at=candidate.ejected_until))
-    if _busy(candidate, request):
-        refusals.append(
-            Refusal(
-                kind=RefusalKind.WAIT,
-                code="busy",
-                data={"in_flight": candidate.backend_in_flight, "capacity": candidate.capacity, "seconds": candidate.seconds},
-            )
-        )
+    if request.takes_slot and candidate.full:
+        refusals.append(Refusal(kind=RefusalKind.WAIT, code="busy", data=_held(candidate)))
+    elif request.takes_slot and candidate.waits_for:
+        data = {"for": candidate.waits_for, "in_flight": candidate.backend_in_flight, "seconds": candidate.seconds}
+        refusals.append(Refusal(kind=RefusalKind.WAIT, code="swap", data=data))
     return refusals
+
+
+def _held(candidate: Candidate) -> Mapping[str, Any]:
+    """The slots that are all taken: the server's, else its domain's."""
+    held, capacity = candidate.backend_in_flight, candidate.capacity
+    if capacity is None or held < capacity:
+        held, capacity = candidate.domain_in_flight, candidate.domain_capacity
+    return {"in_flight": held, "capacity": capacity, "seconds": candidate.seconds}
 
 
 def _eta(candidate: Candidate) -> Mapping[str, Any]:

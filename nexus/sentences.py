@@ -57,6 +57,12 @@ def _busy(candidate: Candidate, data: Facts) -> str:
     return f"is busy: it serves {capacity} at once and has {held} in flight" if capacity is not None else "is busy"
 
 
+def _swap(candidate: Candidate, data: Facts) -> str:
+    if data.get("for", candidate.waits_for) == "load":
+        return "waits until its server has loaded another model"
+    return "would have to be loaded, and its server is answering with other models"
+
+
 def _loading(candidate: Candidate, data: Facts) -> str:
     eta = data.get("eta_seconds", candidate.eta)
     return "is loading the model" + (f", which takes about {eta:.0f} s more" if isinstance(eta, int | float) else "")
@@ -109,6 +115,7 @@ WORDS: Mapping[str, Words] = {
     "down": Words(_says("is down"), "See `nexus backends` for what its last probe met."),
     "tried": Words(_says("was tried for this request already"), "See the request's attempts for how that one ended."),
     "busy": Words(_busy, "Try again soon, or raise `max_concurrent` if the server can do more."),
+    "swap": Words(_swap, "Try again soon, or let the server keep more models loaded, and for longer."),
     "loading": Words(_loading, "Try again once it is loaded."),
     "paused": Words(_says("asked for a pause (429)"), "Try again when the pause is over."),
     "ejected": Words(_says("is left out for a while: too many of its last requests failed"), "It is tried again by itself."),

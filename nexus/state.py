@@ -16,7 +16,7 @@ import os
 import sqlite3
 import tempfile
 import threading
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +81,12 @@ class Store:
     def models(self, url: str) -> tuple[Model, ...]:
         """The models last seen there; none where nothing, or nothing legible, is kept."""
         return self._known.get(url, ())
+
+    def names(self) -> Iterator[tuple[str, ...]]:
+        """Every name of each model that was last seen anywhere, one model after the other."""
+        for models in self._known.values():
+            for model in models:
+                yield (model.id, *model.aliases)
 
     def secret(self, name: str) -> bytes:
         """32 random bytes that stay the same as long as the state directory does, for all who share it; without one, as long as this

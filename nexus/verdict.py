@@ -227,7 +227,7 @@ def _lasts(o: Objection, now: float, waiting: int) -> float:
         return o.refusal.retry_at - now
     if o.refusal.code == "loading":
         return o.candidate.eta or GUESSED_LOADING_SECONDS
-    turn = (o.candidate.seconds or GUESSED_SECONDS) / (o.candidate.capacity or 1)
+    turn = (o.candidate.seconds or GUESSED_SECONDS) / (o.candidate.domain_capacity or o.candidate.capacity or 1)
     return turn * (waiting + 1)
 
 

@@ -39,7 +39,7 @@ class WaitedTooLong(NexusError):
 class Waiter(Generic[T]):
     """One waiting request.  `attempt` routes again: a claim, None for "still nothing", or an exception that ends the wait.
 
-    `watch` names the backends a free slot of which may help; empty means any.  `retry_at` is when to try again in any case,
+    `watch` names the domains a free slot of which may help; empty means any.  `retry_at` is when to try again in any case,
     in seconds of the loop's clock.
     """
 
@@ -120,8 +120,8 @@ class Waiting(Generic[T]):
             over.cancel()
             self._leave(waiter)
 
-    def pump(self, backend: str | None = None, room: Callable[[], bool] | None = None) -> None:
-        """Something changed: at this backend, or anywhere.  Waiters try in order, as long as there is `room`.
+    def pump(self, domain: str | None = None, room: Callable[[], bool] | None = None) -> None:
+        """Something changed: in this domain, or anywhere.  Waiters try in order, as long as there is `room`.
 
         What changes because of it (a stage may say so while it learns of a claim) is looked at afterwards: an attempt is
         never made within another.
@@ -131,7 +131,7 @@ class Waiting(Generic[T]):
             return
         self._pumping = True
         try:
-            self._pump(backend, room)
+            self._pump(domain, room)
             while self._again:
                 self._again = False
                 self._pump(None, None)
@@ -145,11 +145,11 @@ class Waiting(Generic[T]):
         if any(w.retry_at is not None and w.retry_at <= now for w in self.waiters()):
             self.pump()
 
-    def _pump(self, backend: str | None, room: Callable[[], bool] | None) -> None:
+    def _pump(self, domain: str | None, room: Callable[[], bool] | None) -> None:
         for waiter in self.waiters() if len(self) else ():
             if room is not None and not room():
                 return
-            if (backend is None or not waiter.watch or backend in waiter.watch) and waiter.wake():
+            if (domain is None or not waiter.watch or domain in waiter.watch) and waiter.wake():
                 self._leave(waiter)
 
     def _set_alarm(self) -> None:

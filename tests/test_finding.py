@@ -206,9 +206,9 @@ async def test_a_name_that_comes_to_mean_a_public_address_loses_its_proven_zone(
         assert standing.member.zone == "restricted"
 
         async def moved(host, port):
-            return "203.0.113.7", port
+            return ("203.0.113.7",)
 
-        monkeypatch.setattr("nexus.finding.identity", moved)
+        monkeypatch.setattr("nexus.finding.addresses_of", moved)
         await gateway.until(lambda: standing.member.zone == "open")
         assert "203.0.113.7" in standing.member.zone_evidence
 

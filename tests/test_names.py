@@ -5,7 +5,8 @@ import itertools
 import pytest
 
 from nexus.model import NO_DEMAND, Demand, Zone
-from nexus.names import Names, Policy, matcher
+from nexus.names import Names, matcher
+from nexus.policies import Policy
 from nexus.testing import FakeModel, ollama_server, openai_server
 
 from .asking import a_backend, ask, chats, fleet, page, settled

@@ -30,11 +30,13 @@ ROOMS = {
     "nearest": "",
     "sentences": "model",
     # deciding: pure, or with state of their own
-    "names": "model",
+    "policies": "model",
+    "names": "model policies",
     "health": "model",
     "crossing": "model plain",
-    "pairs": "api health model",
-    "fleet": "crossing health model pairs plain",
+    "slots": "",
+    "pairs": "api health model slots",
+    "fleet": "crossing health model pairs plain slots",
     "routing": "api errors model",
     "waiting": "errors model",
     "outcome": "errors",
@@ -62,11 +64,11 @@ ROOMS = {
     "catalog": "api hookspecs nearest",
     "config": "api catalog errors model nearest",
     "keys": "config",
-    "components": "api errors tasks",
+    "components": "api errors tasks upstream",
     "unrecognised": "api backends",
-    "finding": "api catalog components config crossing discovery errors fleet probing state tasks trust unrecognised",
+    "finding": "api catalog components config crossing discovery errors fleet probing state tasks trust unrecognised upstream",
     "witnesses": "api model",
-    "gateway": "api attempt catalog clock components config dialects dispatch finding fleet health keys model names probing routing state"
+    "gateway": "api attempt catalog clock components config dialects dispatch finding fleet health keys model names policies probing routing state"
     " tasks upstream waiting witnesses",
     # HTTP in, HTTP out
     "wishes": "errors model",

@@ -42,13 +42,15 @@ class Endpoint:
 @quick
 @attrs.frozen(kw_only=True, weakref_slot=False)
 class Facts:
-    """What routing needs of a body.  Token figures are estimates that bound the prompt from below and above."""
+    """What routing needs of a body.  Token figures are estimates that bound the prompt from below and above; of a batch, whose prompts
+    are read one by one, the longest.  `tokens_total` bounds all of them from above, where there are several."""
 
     model: str
     stream: bool = False
     needs: frozenset[str] = frozenset()
     tokens_low: int = 0
     tokens_high: int = 0
+    tokens_total: int | None = None
     max_output_tokens: int | None = None
     n: int = 1
     wants_usage: bool = False

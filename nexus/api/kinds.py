@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import attrs
 
@@ -44,7 +44,10 @@ class BackendKind:
     """A kind of server.  `open(server, options, scope)` yields a Backend.
 
     `options` is a frozen attrs class with the keys that this kind adds to a `[[backends]]` table.  `capacity` is how many
-    requests such a server serves at once where it does not say (None: unlimited).  `runs_models` says that it runs models
+    requests such a server serves at once where it does not say (None: unlimited), and `slots` says of what: `server`, of all models
+    together; `model`, of each model, and the server itself decides what it loads and who waits for that; `resident`, of each model
+    while it is in memory: one that would have to be loaded waits while another answers, and all wait while one is loaded.
+    `runs_models` says that it runs models
     itself and forwards nothing: only such a kind can be `restricted` without the operator's word.  `cloud` marks kinds
     that are somebody else's computer.  `default_url` is used where the operator gives none.  `accepts` is
     what such servers take in a request: one that is translated is made to fit.
@@ -56,6 +59,7 @@ class BackendKind:
     fingerprints: tuple[Fingerprint, ...] = ()
     service_types: tuple[str, ...] = ()
     capacity: int | None = None
+    slots: Literal["server", "model", "resident"] = "server"
     runs_models: bool = False
     cloud: bool = False
     default_url: str | None = None

@@ -33,13 +33,16 @@ class Upstream(Protocol):
         first_byte_by: float | None = None,
         answer_by: float | None = None,
         idle_timeout: float | None = None,
+        private: bool = False,
     ) -> AbstractAsyncContextManager[Exchange]:
         """Send one request and wait for the head of its answer.
 
         `first_byte_by` (the first byte of the body: servers send a head long before a token) and `answer_by` are moments of
         the clock, `idle_timeout` is seconds between two pieces of the body.
         `Host`, `Content-Length` and the framing are added here.  Leaving the context before the end of the body closes
-        the connection: that is how an exchange is given up.  Raises BackendError; ValueError for a header that HTTP
+        the connection: that is how an exchange is given up.  `private` is a request that may not leave the house (its demand's zone
+        is `restricted`): where the name has come to mean an address that is not proven private, BackendError("address_moved") is
+        raised before a byte is sent.  Raises BackendError; ValueError for a header that HTTP
         does not allow.
         """
         ...

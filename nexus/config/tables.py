@@ -108,7 +108,9 @@ class DiscoveryConfig:
         None, "sources to listen to; default: all installed; `[]` turns discovery off", distinct
     )
     trusted: tuple[str, ...] = setting(
-        (), "hosts, addresses and networks vouched for: found there, a server may be `restricted`", each(host_or_network)
+        (),
+        "hosts, addresses and networks that are yours: a server there may be `restricted`, found or written, at a public address too",
+        each(host_or_network),
     )
 
 
@@ -178,6 +180,7 @@ class ModelConfig:
     )
     context: int | None = setting(None, "tokens of context it serves", at_least(1))
     max_output_tokens: int | None = setting(None, "most tokens it writes in one answer", at_least(1))
+    max_concurrent: int | None = setting(None, "requests for it at one time; the backend's holds besides", at_least(1))
     tier: int | None = setting(None, "1 to 5; default: the backend's", between(1, 5))
     zone: Zone | None = setting(None, "`restricted` or `open`; default: the backend's")
     price: Price | None = setting(None, "US dollars per million tokens: `{input = 2.5, output = 10, cached = 1.25}`", _price)
@@ -193,7 +196,9 @@ class BackendConfig:
     zone: Zone | None = setting(None, "`restricted` or `open`; default: restricted only where locality is proven")
     tier: int | None = setting(None, "1 to 5, how capable; default: 1", between(1, 5))
     priority: int = setting(50, "lower is preferred", at_least(0))
-    max_concurrent: int | None = setting(None, "requests at one time; default: what the server or its type says", at_least(1))
+    max_concurrent: int | None = setting(
+        None, "requests at one time, for all its models together; default: what the server or its type says", at_least(1)
+    )
     models: tuple[str, ...] | None = setting(
         None, "globs of the models to use; default: all. Tables: see `[[backends.models]]`", each(filled)
     )

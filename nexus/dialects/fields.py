@@ -5,15 +5,19 @@ Reading the whole of a request into the canonical form is done with `checks`.  N
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import functools
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar
 
 import msgspec
 
 from nexus.api import Facts
+from nexus.dialects.base64s import without
 from nexus.dialects.checks import bad
 from nexus.dialects.jsonbytes import times_at_top
 from nexus.dialects.jsontext import decoded
+from nexus.dialects.weight import MOST_PASSED, MOST_VALUES, MOST_WORDS, TooMany, check_text, is_light, weigh
+from nexus.errors import Problem
 
 # A prompt of n bytes has between n/8 and n/2 tokens: long English words and runs of blanks reach 8 bytes a token, Chinese
 # text has about 2; JSON's escapes lie between.
@@ -23,11 +27,16 @@ MAX_MODEL_NAME = 512
 MAX_WHOLE = 2**53
 _JUDGED = {"model": b'"model"', "stream": b'"stream"'}  # what routing believes must be what the server reads
 LARGE = 4096  # bytes
+_WEIGHED = 1024 * 1024  # bytes from which on a body is weighed of which only the top is read
+NOTHING = msgspec.Raw(b"null")
 _LEAST_MEMBER = len(b'"model":0,')
 
+T = TypeVar("T")
 Fields = Mapping[str, msgspec.Raw]
+Bytes = bytes | msgspec.Raw
 
 _body = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_elements = msgspec.json.Decoder(list[msgspec.Raw])
 _text = msgspec.json.Decoder(str)
 _flag = msgspec.json.Decoder(bool | None)
 _number = msgspec.json.Decoder(int | float | None)
@@ -38,12 +47,13 @@ def fields_of(body: bytes, known: frozenset[str] = frozenset()) -> Fields:
 
     Refuses what servers would read in another way than Nexus: no UTF-8, `model` or `stream` twice or in other letters.
     `known` are names that clients often send: they need no look at their spelling.  Half of a surrogate pair is no error: a server
-    of the same dialect gets it as it is.  Raises Problem (400).
+    of the same dialect gets it as it is.  Raises Problem (400; 413 for more values than anybody decodes).
     """
     try:
-        if not body.isascii():
-            body.decode()  # what is skipped over below would reach the backend unseen
-        fields = decoded(_body, body)
+        check_text(body)  # what is skipped over below would reach the backend unseen
+        fields = _members(body, known)
+    except TooMany as error:
+        raise _too_large(f"the body has {error}") from None
     except UnicodeDecodeError as error:
         raise bad(f"the body is not valid UTF-8: {error.reason} at byte {error.start}") from None
     except msgspec.ValidationError:
@@ -54,6 +64,46 @@ def fields_of(body: bytes, known: frozenset[str] = frozenset()) -> Fields:
         raise bad("the body is nested too deeply") from None
     _judge(fields, body, known)
     return fields
+
+
+def words_of(body: bytes) -> bytes:
+    """The body without the base64 of its pictures and files: as good as the whole for `fields_of` and for counting, and much
+    quicker.  Raises Problem (413) where more is left than anybody reads."""
+    words = without(body)
+    if len(words) > MOST_WORDS:
+        raise _too_large(f"the body has more than {MOST_WORDS // 1024**2} MiB beside base64")
+    return words
+
+
+def weigh_request(body: bytes) -> None:
+    """Before more than the top of a body is read.  Raises Problem (413)."""
+    try:
+        weigh(body)
+    except TooMany as error:
+        raise _too_large(f"the body has {error}") from None
+
+
+def _too_large(what: str) -> Problem:
+    """A request that would cost too much to read: status 413."""
+    return Problem(413, "request_too_large", f"{what}: send less at a time")
+
+
+def _members(body: bytes, known: frozenset[str]) -> Fields:
+    """A body of very many values may have no fields but those that are known: each would be kept."""
+    if len(body) < _WEIGHED or is_light(body):
+        return decoded(_body, body)
+    weigh(body, MOST_PASSED)
+    try:
+        found = decoded(_decoder(known), body)
+    except msgspec.ValidationError as error:
+        raise TooMany(MOST_VALUES) if "unknown field" in str(error) else error from None
+    return {name: raw for name in known if type(raw := getattr(found, name)) is msgspec.Raw}
+
+
+@functools.cache
+def _decoder(known: frozenset[str]) -> msgspec.json.Decoder[Any]:
+    fields = [(name, msgspec.Raw, None) for name in sorted(known)]
+    return msgspec.json.Decoder(msgspec.defstruct("Known", fields, forbid_unknown_fields=True))
 
 
 def _judge(fields: Fields, body: bytes, known: frozenset[str]) -> None:
@@ -115,14 +165,63 @@ def whole_in(fields: Fields, name: str) -> int | None:
     return int(value)
 
 
+def is_array(raw: Bytes) -> bool:
+    """Whether the JSON is an array, told by how it begins."""
+    return memoryview(raw)[0] == ord("[")
+
+
+def elements(raw: Bytes) -> list[msgspec.Raw]:
+    """The elements of an array, still as bytes; none where it is something else."""
+    return _elements.decode(raw) if is_array(raw) else []
+
+
+def told(raw: Bytes, decoder: msgspec.json.Decoder[T]) -> T | None:
+    """What a decoder of a struct makes of an object; None where it is something else, or its members are."""
+    if memoryview(raw)[0] != ord("{"):
+        return None
+    try:
+        return decoder.decode(raw)
+    except msgspec.ValidationError:
+        return None
+
+
+def prompt_bytes(raw: Bytes) -> tuple[int, int]:
+    """Bytes of the longest prompt and of all, in what may be a text, a list of token ids, or a list of either: each is read by itself.
+    A token id counts four bytes.  Raises Problem (413) for very many."""
+    data = bytes(raw)
+    inner = data[1:65].lstrip()[:1] if data[:1] == b"[" else b""
+    if not inner or inner == b"]":
+        return len(data), len(data)
+    if inner in b"-0123456789" and b'"' not in data and b"[" not in data[1:]:
+        return (size := _token_bytes(data)), size
+    if is_light(data):
+        sizes = [_token_bytes(each) if each[:1] == b"[" else len(each) for each in map(bytes, elements(data))]
+    elif inner == b"[" and b'"' not in data:
+        sizes = list(_token_lists(data))
+    else:
+        raise _too_large(f"the body has more than {MOST_VALUES:,} JSON values")
+    return max(sizes), sum(sizes)
+
+
+def _token_bytes(tokens: bytes) -> int:
+    return (tokens.count(b",") + 1) * 4
+
+
+def _token_lists(data: bytes) -> Iterator[int]:
+    end = 0
+    while (start := data.find(b"[", end + 1)) >= 0:
+        end = data.find(b"]", start)
+        yield (data.count(b",", start, end) + 1) * 4
+
+
 def token_bounds(size: int) -> tuple[int, int]:
     """The fewest and the most tokens that `size` bytes of prompt can be: `tokens_low` and `tokens_high` of the facts."""
     return size // _BYTES_PER_TOKEN_AT_MOST, size // _BYTES_PER_TOKEN_AT_LEAST + 1
 
 
 def likely_tokens(facts: Facts) -> int:
-    """The likely tokens of the prompt: about four bytes each."""
-    return facts.tokens_high * _BYTES_PER_TOKEN_AT_LEAST // 4
+    """The likely tokens of the prompt, or of all prompts in a batch: about four bytes each."""
+    return (facts.tokens_total or facts.tokens_high) * _BYTES_PER_TOKEN_AT_LEAST // 4
 
 
 def _typed(fields: Fields, name: str, decoder: msgspec.json.Decoder[Any], expected: str) -> Any:

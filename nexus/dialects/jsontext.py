@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import msgspec
+
+from nexus.dialects.weight import weigh, windows
 
 T = TypeVar("T")
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -19,8 +22,9 @@ _value = msgspec.json.Decoder()
 def loads(data: bytes) -> Any:
     """The value, with halves of surrogate pairs as in `decoded`.
 
-    Raises ValueError for what is no JSON, no UTF-8 or nested too deeply.
+    Raises ValueError for what is no JSON, no UTF-8 or nested too deeply, and its kind TooMany for more values than are decoded.
     """
+    weigh(data)
     try:
         return decoded(_value, data)
     except msgspec.DecodeError as error:
@@ -42,11 +46,17 @@ def decoded(decoder: msgspec.json.Decoder[T], data: bytes) -> T:
 
 
 def whole_characters(data: bytes) -> bytes:
-    """JSON of the same length, in which every half of a surrogate pair that is written as an escape is U+FFFD."""
+    """JSON of the same length, in which every half of a surrogate pair that is written as an escape is U+FFFD.
+
+    A window at a time, for there may be millions of them.
+    """
     if b"\0" in data:  # no JSON holds a nought
         return data
-    plain = data.replace(rb"\\", b"\0\0")  # what is left of the backslashes begins an escape
-    return _HALF.sub(rb"\\ufffd", plain).replace(b"\0\0", rb"\\")
+    whole = io.BytesIO()
+    for window in windows(data):
+        plain = window.replace(rb"\\", b"\0\0")  # what is left of the backslashes begins an escape
+        whole.write(_HALF.sub(rb"\\ufffd", plain).replace(b"\0\0", rb"\\"))
+    return whole.getvalue()
 
 
 def is_object(data: bytes) -> bool:

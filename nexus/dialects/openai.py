@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -10,7 +10,22 @@ import msgspec
 from nexus.api import Dialect, Endpoint, Facts, ModelEntry, Reader, Splice
 from nexus.dialects.checks import bad
 from nexus.dialects.complaints import Admissions, sentence_of
-from nexus.dialects.fields import Fields, fields_of, flag_in, likely_tokens, model_in, token_bounds, whole_in
+from nexus.dialects.fields import (
+    NOTHING,
+    Fields,
+    elements,
+    fields_of,
+    flag_in,
+    is_array,
+    likely_tokens,
+    model_in,
+    prompt_bytes,
+    token_bounds,
+    told,
+    weigh_request,
+    whole_in,
+    words_of,
+)
 from nexus.dialects.jsonbytes import replace_top_level, set_member
 from nexus.dialects.openai_reader import StreamReader, WholeReader
 from nexus.dialects.openai_usual import usual_facts
@@ -23,8 +38,14 @@ if TYPE_CHECKING:
 
 NO_NEEDS: frozenset[str] = frozenset()
 COMMON_FIELDS = frozenset(
-    {"model", "stream", "messages", "input", "prompt", "tools", "max_tokens", "temperature", "stream_options"}
-)
+    {
+        "model", "stream", "messages", "input", "prompt", "tools", "functions", "max_tokens", "max_completion_tokens", "temperature",
+        "stream_options", "response_format", "n", "tool_choice", "parallel_tool_calls", "top_p", "stop", "seed", "user",
+        "reasoning_effort", "metadata", "encoding_format", "dimensions", "suffix",
+    }
+)  # fmt: skip
+AUDIO = "audio"
+_READ = ("messages", "tools", "functions", "response_format")  # by the model, before it answers
 
 ERROR_TYPES = {
     400: "invalid_request_error",
@@ -76,21 +97,24 @@ class OpenAI(Dialect):
     def decode(self, endpoint: Endpoint, payload: Payload) -> Facts:
         if endpoint.task == CHAT and (usual := usual_facts(payload.body)) is not None:
             return usual
-        fields = fields_of(payload.body, COMMON_FIELDS)
+        body = words_of(payload.body)
+        fields = fields_of(body, COMMON_FIELDS)
         prompt = fields.get(_PROMPT[endpoint.task])
         if prompt is None:
             raise bad(f"you must provide the field {_PROMPT[endpoint.task]!r}", _PROMPT[endpoint.task])
-        raw = bytes(prompt)
-        if endpoint.task == CHAT and raw[:1] != b"[":
+        chat = endpoint.task == CHAT
+        if chat and not is_array(prompt):
             raise bad("'messages' must be an array of messages", "messages")
-        needs, size = _needs(fields, raw) if endpoint.task == CHAT else ((), _prompt_bytes(raw))
-        low, high = token_bounds(size)
+        longest, total = _chat_bytes(fields) if chat else prompt_bytes(prompt)
+        low, high = token_bounds(longest)
+        needs = frozenset(_needs(fields, prompt, body)) if chat else NO_NEEDS
         return _facts(
             model=model_in(fields),
             stream=flag_in(fields, "stream"),
-            needs=frozenset(needs) if needs else NO_NEEDS,
+            needs=needs or NO_NEEDS,
             tokens_low=low,
             tokens_high=high,
+            tokens_total=token_bounds(total)[1] if total != longest else None,
             max_output_tokens=whole_in(fields, "max_completion_tokens") or whole_in(fields, "max_tokens"),
             n=whole_in(fields, "n") or 1,
             wants_usage="stream_options" in fields and _wants_usage(fields),
@@ -171,54 +195,61 @@ def _wants_usage(fields: Fields) -> bool:
     return options.get("include_usage") is True
 
 
-def _needs(fields: Fields, messages: bytes) -> tuple[list[str], int]:
-    """The needs of a chat and the bytes of its text.  Only a body that seems to carry media is decoded as a whole."""
-    needs = []
-    size = len(messages)
+def _chat_bytes(fields: Fields) -> tuple[int, int]:
+    """Bytes of all that a model gets to read before it answers."""
+    size = sum(memoryview(fields[name]).nbytes for name in _READ if name in fields)
+    return size, size
+
+
+def _needs(fields: Fields, messages: msgspec.Raw, body: bytes) -> Iterator[str]:
+    """What a chat needs.  Only messages that seem to carry media are looked into."""
     tools = fields.get("tools") or fields.get("functions")
-    if tools is not None and len(tools_raw := bytes(tools)) > 4:  # more than [] or null
-        needs.append(TOOLS)
-        size += len(tools_raw)
+    if tools is not None and memoryview(tools).nbytes > 4:  # more than [] or null
+        yield TOOLS
     response_format = fields.get("response_format")
     if response_format is not None and b'"json_schema"' in bytes(response_format):
-        needs.append(JSON_SCHEMA)
+        yield JSON_SCHEMA
     # an unescaped quote on both sides: this is a JSON string of its own, not words inside a prompt
-    if b'"image_url"' in messages or b'"input_audio"' in messages:
-        media, size_of_media = _media(messages)
-        needs.extend(media)
-        size -= size_of_media
-    return needs, max(size, 0)
+    if b'"image_url"' in body or b'"input_audio"' in body:
+        yield from _media(messages, body)
 
 
-def _media(messages: bytes) -> tuple[set[str], int]:
-    try:
-        parsed = msgspec.json.decode(messages)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise bad("'messages' is not valid JSON", "messages") from None
-    found, size = set(), 0
-    for message in parsed:
-        content = message.get("content") if isinstance(message, dict) else None
-        for part in content if isinstance(content, list) else ():
-            kind = part.get("type") if isinstance(part, dict) else None
-            if kind in ("image_url", "input_audio"):
-                found.add(VISION if kind == "image_url" else "audio")
-                if kind == "image_url" and _is_elsewhere(part.get(kind)):
-                    found.add(IMAGE_URL)
-                size += len(_encode(part))
-    return found, size
+class _Message(msgspec.Struct):
+    content: msgspec.Raw = NOTHING
 
 
-def _is_elsewhere(image: Any) -> bool:
+class _Part(msgspec.Struct):
+    type: str
+    image_url: msgspec.Raw = NOTHING
+
+
+_message, _part = msgspec.json.Decoder(_Message), msgspec.json.Decoder(_Part)
+
+
+def _media(messages: msgspec.Raw, body: bytes) -> Iterator[str]:
+    weigh_request(body)
+    for each in elements(messages):
+        message = told(each, _message)
+        for raw in elements(message.content) if message else ():
+            part = told(raw, _part)
+            if part is None:
+                continue
+            if part.type == "input_audio":
+                yield AUDIO
+            elif part.type == "image_url":
+                yield VISION
+                if _is_elsewhere(part.image_url):
+                    yield IMAGE_URL
+
+
+def _is_elsewhere(image: msgspec.Raw) -> bool:
     """Whether a picture must be fetched: its address is no data."""
-    url = image.get("url") if isinstance(image, dict) else image
+    try:
+        value = msgspec.json.decode(image)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    url = value.get("url") if isinstance(value, dict) else value
     return isinstance(url, str) and url[:5].lower() != "data:"
-
-
-def _prompt_bytes(raw: bytes) -> int:
-    """Bytes of a prompt's text; a list of token ids counts four bytes a token."""
-    if raw[:1] == b"[" and raw[1:].lstrip()[:1] in b"[0123456789":
-        return (raw.count(b",") + 1) * 4
-    return len(raw)
 
 
 def _error(problem: Problem) -> dict[str, Any]:

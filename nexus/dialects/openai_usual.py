@@ -8,6 +8,7 @@ import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
 from nexus.api import Facts
+from nexus.dialects.base64s import without
 from nexus.dialects.fields import LARGE, MAX_MODEL_NAME, MAX_WHOLE, may_be_twice, token_bounds
 from nexus.model.quick import maker
 
@@ -45,7 +46,7 @@ _chat = msgspec.json.Decoder(_Chat)
 
 def usual_facts(body: bytes) -> Facts | None:
     """The facts of a body that needs no closer look; None for any other."""
-    if len(body) >= LARGE or not body.isascii() or b'"image_url"' in body or b'"input_audio"' in body:
+    if len(body) >= LARGE or not body.isascii() or b'"image_url"' in body or b'"input_audio"' in body or without(body) is not body:
         return None
     try:
         chat = _chat.decode(body)

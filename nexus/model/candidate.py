@@ -21,6 +21,11 @@ class Candidate:
     `context` is what is served now, `context_max` the most the server would serve, `max_output_tokens` the
     most it writes in one answer, in tokens.  `eta` is in seconds until
     `state` becomes ready.  `load` is what the server itself says is running plus waiting there, ours included.
+    `in_flight` are the pair's own requests, `backend_in_flight` those of all models of its server, which takes at most `capacity`
+    (None: no bound).  `domain` is whose slots it takes: the server's name, or `backend/model` where its models have slots of their
+    own besides; `domain_capacity` is how many (None: no other bound than the server's), `domain_in_flight` how many are taken.  `waits_for` says what the server must be
+    done with before this model may have a turn: `load` (it is loading another), `answers` (it would have to load this one, and
+    others answer), or nothing ("").
     `speed` is measured output tokens per second, `first_byte` the measured seconds to the first byte of real requests.
     `failures` is the share of recent exchanges that failed.  `paused_until` (a 429) and `ejected_until` (its traffic kept
     failing) are in seconds of the gateway's clock, 0 where they do not hold.
@@ -47,6 +52,10 @@ class Candidate:
     in_flight: int = 0
     backend_in_flight: int = 0
     capacity: int | None = None
+    domain: str = ""
+    domain_in_flight: int = 0
+    domain_capacity: int | None = None
+    waits_for: str = ""
     load: int | None = None
     speed: float | None = None
     first_byte: float | None = None
@@ -57,6 +66,13 @@ class Candidate:
     speaks: frozenset[tuple[str, str]] = frozenset()
     takes_usage: bool = False
     aliases: tuple[str, ...] = ()
+
+    @property
+    def full(self) -> bool:
+        """Whether every slot is taken: of its domain, or of the whole server."""
+        return (self.capacity is not None and self.backend_in_flight >= self.capacity) or (
+            self.domain_capacity is not None and self.domain_in_flight >= self.domain_capacity
+        )
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -14,8 +14,10 @@ from nexus.model.words import EMPTY, State
 class Model:
     """What a server says of one of its models.
 
-    `aliases` are further ids by which the server itself knows it.  `max_output_tokens` is the most it writes in one answer.  `remote` says that the server forwards the model to
-    somebody else, `evidence` by what that was seen.
+    `aliases` are further ids by which the server itself knows it.  `max_output_tokens` is the most it writes in one answer.
+    `remote` says that the server forwards the model to somebody else, `evidence` by what that was seen.  `capacity` is how many
+    requests for it are served at once, `digest` what its contents are known by: entries of one digest are one model in memory, and
+    share its slots.  Both matter where a kind's `slots` are not the server's.
     """
 
     id: str
@@ -31,6 +33,8 @@ class Model:
     evidence: str = ""
     speaks: frozenset[tuple[str, str]] = frozenset()
     takes_usage: bool = False
+    capacity: int | None = None
+    digest: str = ""
 
 
 @attrs.frozen(kw_only=True)
@@ -39,7 +43,7 @@ class Report:
 
     `models` None means "unchanged": the server answered, its list did not.  One whose id no request can ask for (empty, longer than
     512 characters, on several lines, with half a character) is left out.  `capacity` is how many requests it serves at
-    once, `load` how many it says are running or waiting, `eta` the seconds until it can serve.
+    once, of all models together, `load` how many it says are running or waiting, `eta` the seconds until it can serve.
     """
 
     ok: bool

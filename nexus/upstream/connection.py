@@ -42,7 +42,7 @@ class Connection(asyncio.BufferedProtocol):
     asyncio itself sets TCP_NODELAY.
     """
 
-    __slots__ = ("_keeper", "_last", "_paused", "_transport", "address", "answer", "deadlines", "idle_since", "reused")
+    __slots__ = ("_keeper", "_last", "_paused", "_transport", "address", "answer", "deadlines", "idle_since", "reused", "spent")
 
     def __init__(self, keeper: Keeper, address: Address) -> None:
         self._keeper = keeper
@@ -54,6 +54,7 @@ class Connection(asyncio.BufferedProtocol):
         self.deadlines: Deadlines | None = None
         self.idle_since = 0.0
         self.reused = False
+        self.spent = False  # it must not be used again
 
     @property
     def closing(self) -> bool:

@@ -13,15 +13,24 @@ from nexus.upstream.connection import Connection
 from nexus.upstream.request import Address
 
 
-async def dial(make: Callable[[], Connection], address: Address, context: ssl.SSLContext | None, timeout: float) -> Connection:
-    """A connection to the first address that takes one.
+async def dial(
+    make: Callable[[], Connection],
+    address: Address,
+    context: ssl.SSLContext | None,
+    timeout: float,
+    judge: Callable[[Sequence[str]], None] = lambda hosts: None,
+) -> Connection:
+    """A connection to the first address that takes one.  `judge` sees all that the name has before any is connected to, and only those
+    are; what it raises ends the attempt.
 
     Raises BackendError: `connect_refused`, `connect_timeout` (`timeout` is in seconds and holds for names, connecting and
     TLS together), `tls_failed`, `connect_failed`.
     """
     try:
         async with asyncio.timeout(timeout):
-            return await _first(make, address, context)
+            hosts = await _hosts(address)
+            judge(hosts)
+            return await _first(make, address, hosts, context)
     except TimeoutError:
         raise BackendError("connect_timeout", f"{address} took no connection within {timeout:.3g} s") from None
     except ssl.SSLError as error:
@@ -33,11 +42,13 @@ async def dial(make: Callable[[], Connection], address: Address, context: ssl.SS
         raise BackendError("tls_failed" if hangup else "connect_failed", f"{address}: {_reason(error)}") from None
 
 
-async def _first(make: Callable[[], Connection], address: Address, context: ssl.SSLContext | None) -> Connection:
+async def _first(
+    make: Callable[[], Connection], address: Address, hosts: Sequence[str], context: ssl.SSLContext | None
+) -> Connection:
     """One after the other, and not asyncio's own way: there, `refused` by ::1 and 127.0.0.1 is an error without a number."""
     loop = asyncio.get_running_loop()
     problem: OSError = OSError("the name has no address")
-    for host in await _hosts(address):
+    for host in hosts:
         try:
             _, connection = await loop.create_connection(
                 make, host, address.port, ssl=context, server_hostname=address.host if context else None

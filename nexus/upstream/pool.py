@@ -15,6 +15,7 @@ from nexus.upstream import request
 from nexus.upstream.answer import Answer, Limits
 from nexus.upstream.connection import Connection, Deadlines
 from nexus.upstream.dial import dial
+from nexus.upstream.guards import Guard, Guarded, Guards
 
 _SCRATCH_BYTES = 65536
 _MAX_TARGETS = 1024
@@ -52,6 +53,7 @@ class Pool:
         self._idle: dict[request.Address, list[Connection]] = {}
         self._distrusted: dict[request.Address, float] = {}
         self._connections: set[Connection] = set()
+        self._guards = Guards(self._renew)
         self.outbox = Outbox()
         self.loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
@@ -77,6 +79,7 @@ class Pool:
         first_byte_by: float | None = None,
         answer_by: float | None = None,
         idle_timeout: float | None = None,
+        private: bool = False,
     ) -> Exchange:
         """One exchange, begun when its context is entered; see `nexus.api.Upstream`.
 
@@ -85,7 +88,7 @@ class Pool:
         """
         target = self._targets.get((method, url)) or self._target(method, url)
         head = request.render(target, headers, len(body))
-        return Exchange(self, target, head, body, Deadlines(first_byte_by, answer_by, idle_timeout))
+        return Exchange(self, target, head, body, Deadlines(first_byte_by, answer_by, idle_timeout), private)
 
     def _target(self, method: str, url: str) -> request.Target:
         if len(self._targets) >= _MAX_TARGETS:
@@ -117,11 +120,18 @@ class Pool:
         while self._connections:  # noqa: ASYNC110 - an aborted transport is gone within a few turns of the loop
             await asyncio.sleep(0)
 
+    def guard(self, url: str, guard: Guard) -> Guarded:
+        """From now on `guard` judges where the origin of `url` leads, before it is connected to."""
+        return self._guards.add(request.target("GET", url).address, guard)
+
     # ---- for exchanges
 
-    def take(self, address: request.Address) -> Connection | None:
-        """The connection that was used last: the others may then grow old and be closed."""
+    def take(self, address: request.Address, private: bool = False) -> Connection | None:
+        """The connection that was used last: the others may then grow old and be closed.  None for what is private where the address
+        leads elsewhere now: whoever connects anew hears of it."""
         idle = self._idle.get(address)
+        if private and not self._guards.private(address):
+            return None
         while idle:
             connection = idle.pop()
             if not connection.closing:
@@ -129,11 +139,13 @@ class Pool:
                 return connection
         return None
 
-    async def connect(self, address: request.Address, deadlines: Deadlines) -> Connection:
-        """A new connection.  Raises BackendError, also where a deadline would pass before the connect timeout."""
+    async def connect(self, address: request.Address, deadlines: Deadlines, private: bool = False) -> Connection:
+        """A new connection.  Raises BackendError, also where a deadline would pass before the connect timeout, and `address_moved` where
+        what is `private` would go to an address that is not."""
         timeout, early = self._patience(deadlines)
+        judged = self._guards.dialing(address, private)
         try:
-            connection = await dial(lambda: Connection(self, address), address, self._tls(address), timeout)
+            connection = await dial(lambda: Connection(self, address), address, self._tls(address), timeout, judged)
         except BackendError as error:
             if early is None or error.code != "connect_timeout":
                 raise
@@ -141,7 +153,15 @@ class Pool:
         if connection.closing or self._closed:
             connection.drop()
             raise BackendError("reset", f"{address} closed the connection before it was asked")
+        connection.spent |= not judged.holds
         return connection
+
+    def _renew(self, address: request.Address) -> None:
+        """The name has come to lead elsewhere: a connection from before serves whom it serves, and nobody after."""
+        for connection in self._idle.pop(address, ()):
+            connection.drop()
+        for connection in self._connections:
+            connection.spent |= connection.address == address
 
     def _patience(self, deadlines: Deadlines) -> tuple[float, str | None]:
         """How long to try to connect, and the code where it is a deadline that ends it."""
@@ -186,7 +206,12 @@ class Pool:
 
     def released(self, connection: Connection) -> None:
         idle = self._idle.setdefault(connection.address, [])
-        if self._closed or len(idle) >= self._max_idle or (self._distrusted and self._distrusts(connection.address)):
+        if (
+            self._closed
+            or connection.spent
+            or len(idle) >= self._max_idle
+            or (self._distrusted and self._distrusts(connection.address))
+        ):
             connection.drop()
         else:
             connection.idle_since = self.clock()
@@ -227,14 +252,15 @@ class Exchange:
     A class, since a generator-based context manager would cost more than the rest of this room's own work.
     """
 
-    __slots__ = ("__weakref__", "_answer", "_body", "_connection", "_deadlines", "_head", "_pool", "_target")
+    __slots__ = ("__weakref__", "_answer", "_body", "_connection", "_deadlines", "_head", "_pool", "_private", "_target")
 
-    def __init__(self, pool: Pool, target: request.Target, head: bytes, body: bytes, deadlines: Deadlines) -> None:
+    def __init__(self, pool: Pool, target: request.Target, head: bytes, body: bytes, deadlines: Deadlines, private: bool) -> None:
         self._pool = pool
         self._target = target
         self._head = head
         self._body = body
         self._deadlines = deadlines
+        self._private = private
         self._answer = Answer(pool.limits, target.method == "HEAD")
         self._connection: Connection | None = None
 
@@ -249,7 +275,8 @@ class Exchange:
     async def __aenter__(self) -> Exchange:
         loop = self._pool.bind()
         address = self._target.address
-        connection = self._pool.take(address) or await self._pool.connect(address, self._deadlines)
+        private = self._private
+        connection = self._pool.take(address, private) or await self._pool.connect(address, self._deadlines, private)
         self._connection = connection
         self._pool.outbox.company += 1
         answer = self._answer

@@ -7,6 +7,7 @@ A stream is asked for by the `user` field of the chat request, which every gatew
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import secrets
@@ -41,6 +42,16 @@ def chat_body(*, stream: bool = False, user: str = "", model: str = MODEL) -> by
     if user:
         body["user"] = user
     return json.dumps(body, separators=(",", ":")).encode()
+
+
+def picture_body(size: int) -> bytes:
+    """A chat request of `size` bytes, nearly all of them one picture."""
+    words = {"type": "text", "text": QUESTION}
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,@"}}
+    body = {"model": MODEL, "max_tokens": 256, "messages": [{"role": "user", "content": [words, picture]}]}
+    before, _, after = json.dumps(body, separators=(",", ":")).encode().partition(b"@")
+    bits = base64.b64encode(secrets.token_bytes(48 * 1024))
+    return before + (bits * (size // len(bits) + 1))[: size - len(before) - len(after)] + after
 
 
 def messages_body(*, user: str) -> bytes:

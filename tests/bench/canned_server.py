@@ -18,6 +18,8 @@ LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 USER = re.compile(rb'"user": ?"([a-z]+)/(\d+)/(\d+)"')
 STREAM_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\ntransfer-encoding: chunked\r\n\r\n"
 HELD_PERIOD = 0.5
+LONGEST_HEAD = 16 * 1024
+LONGEST_SCRIPT = 64 * 1024
 
 
 def whole(body: bytes, status: bytes = b"200 OK") -> bytes:
@@ -46,7 +48,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, counts: Counts) -> None:
         self.counts = counts
-        self.buffer = b""
+        self.buffer = bytearray()
         self.timer: asyncio.Handle | None = None
         self.streaming = False
         self.ready = True
@@ -76,14 +78,15 @@ class Connection(asyncio.Protocol):
             self._burst()
 
     def data_received(self, data: bytes) -> None:
-        self.buffer = self.buffer + data if self.buffer else data
-        end = self.buffer.find(b"\r\n\r\n")
+        self.buffer += data
+        end = self.buffer.find(b"\r\n\r\n", 0, LONGEST_HEAD)
         if end < 0:
             return
         found = LENGTH.search(self.buffer, 0, end)
         total = end + 4 + (int(found[1]) if found else 0)
         if len(self.buffer) >= total:
-            request, self.buffer = self.buffer[:total], self.buffer[total:]
+            request = bytes(self.buffer[: min(total, LONGEST_SCRIPT)])  # what is longer asks for nothing but an answer
+            del self.buffer[:total]
             self._answer(request, end)
 
     def _answer(self, request: bytes, end: int) -> None:

@@ -27,7 +27,7 @@ CORES = sorted(os.sched_getaffinity(0))
 PROXY_CORE, LOAD_CORE = CORES[0], CORES[-1]
 
 NGINX = """
-daemon off; worker_processes 1; worker_rlimit_nofile 16384; pid {dir}/pid; error_log {dir}/error.log warn;
+{user}daemon off; worker_processes 1; worker_rlimit_nofile 16384; pid {dir}/pid; error_log {dir}/error.log warn;
 events {{ worker_connections 8192; }}
 http {{
   access_log off; client_body_temp_path {dir}/body; proxy_temp_path {dir}/proxy; fastcgi_temp_path {dir}/fastcgi;
@@ -202,7 +202,8 @@ def start_bare(directory: Path, backend: int) -> tuple[Running, float]:
 def start_nginx(directory: Path, backend: int) -> tuple[Running, float]:
     port = free_port()
     file = directory / f"nginx-{port}.conf"
-    file.write_text(NGINX.format(dir=directory, port=port, backend=backend))
+    user = "user root; " if os.geteuid() == 0 else ""  # who else could not write large bodies into the directory
+    file.write_text(NGINX.format(dir=directory, port=port, backend=backend, user=user))
     running = Running([shutil.which("nginx") or "nginx", "-c", str(file)], PROXY_CORE, directory / "nginx.log", port)
     return running, _ready(running, "/v1/models", 20)
 

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import attrs
-from canned import KEY, chat_body, chat_request, messages_body
+from canned import KEY, chat_body, chat_request, messages_body, picture_body
 
 WRK = """
 wrk.method = "POST"
@@ -57,7 +57,7 @@ def requests(port: int, connections: int, seconds: float) -> Rate:
     """Whole chat completions on keep-alive connections, one in flight on each."""
     if shutil.which("wrk"):
         return _wrk(port, connections, seconds)
-    return asyncio.run(_python(port, connections, seconds))
+    return asyncio.run(_python(port, connections, seconds, chat_body()))
 
 
 def _wrk(port: int, connections: int, seconds: float) -> Rate:
@@ -85,8 +85,8 @@ class Asker(asyncio.Protocol):
 
     transport: asyncio.Transport
 
-    def __init__(self, port: int) -> None:
-        self.request = chat_request(port, chat_body())
+    def __init__(self, port: int, body: bytes) -> None:
+        self.request = chat_request(port, body)
         self.latencies: list[int] = []
         self.bad: str | None = None
         self.buffer = b""
@@ -110,10 +110,15 @@ class Asker(asyncio.Protocol):
             self._ask()
 
 
-async def _python(port: int, connections: int, seconds: float) -> Rate:
+def pictures(port: int, size: int, connections: int, seconds: float) -> Rate:
+    """As `requests`, each with a picture: bodies of `size` bytes."""
+    return asyncio.run(_python(port, connections, seconds, picture_body(size)))
+
+
+async def _python(port: int, connections: int, seconds: float, body: bytes) -> Rate:
     loop = asyncio.get_running_loop()
     began = time.monotonic()
-    askers = [(await loop.create_connection(lambda: Asker(port), "127.0.0.1", port))[1] for _ in range(connections)]
+    askers = [(await loop.create_connection(lambda: Asker(port, body), "127.0.0.1", port))[1] for _ in range(connections)]
     await _stretch(seconds, lambda: any(asker.latencies for asker in askers))
     elapsed = time.monotonic() - began
     for asker in askers:

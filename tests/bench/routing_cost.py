@@ -22,7 +22,8 @@ from nexus_stages import nexus_stages
 from nexus.api import Backend, Model, Payload, Report, Request, State, Zone
 from nexus.fleet import Claim, Fleet, Member
 from nexus.model import CHAT, TOOLS, Demand, Event
-from nexus.names import Names, Policy
+from nexus.names import Names
+from nexus.policies import Policy
 from nexus.routing import Circumstances, Pipeline, route
 from nexus.testing import a_body, a_request, a_scope
 

@@ -32,7 +32,8 @@ from targets import Target, targets
 RESULTS = "## Results\n"
 BUSY_LOAD = 0.7
 SATURATED = {"single": (1, loadgen.PASSED), "batch": (64, loadgen.PASSED), "translated": (1, loadgen.TRANSLATED)}
-PACED = {"paced": loadgen.PASSED, "late": loadgen.TRANSLATED}
+PACED = {"paced": (200, loadgen.PASSED), "hundred": (100, loadgen.PASSED), "late": (200, loadgen.TRANSLATED)}
+PICTURES = {"small": 750_000, "large": 5_000_000}  # bytes
 
 
 @attrs.frozen
@@ -89,11 +90,25 @@ class Round:
 
         return measure
 
-    def paced(self, kind: str) -> Callable[[Subject], None]:
+    def pictures(self, kind: str) -> Callable[[Subject], None]:
         def measure(subject: Subject) -> None:
             busy = Busy(subject)
             busy()
-            pace = loadgen.paced(subject.port, seconds=self.seconds, form=PACED[kind])
+            rate = loadgen.pictures(subject.port, PICTURES[kind], 4, self.seconds)
+            busy()
+            self.note(subject, **{f"rps_{kind}": rate.rps})
+            busy.note(self, f"cpu_{kind}")
+            busy.each(self, f"each_{kind}", rate.rps * 1000)
+
+        return measure
+
+    def paced(self, kind: str) -> Callable[[Subject], None]:
+        streams, form = PACED[kind]
+
+        def measure(subject: Subject) -> None:
+            busy = Busy(subject)
+            busy()
+            pace = loadgen.paced(subject.port, seconds=self.seconds, form=form, streams=streams)
             busy()
             self.note(subject, **{f"{kind}_p50": pace.p50, f"{kind}_p99": pace.p99, f"{kind}_max": pace.most})
             self.note(subject, **{f"{kind}_held": pace.held, f"{kind}_missing": pace.missing})

@@ -25,7 +25,7 @@ class FakeModel:
     """A model of a double.  `context` is what is served, `context_max` what the model could do, both in tokens.
 
     `remote_host` marks one that the server forwards to somebody else.  One that is not `loaded` takes the pace's `load`
-    seconds at its first request.
+    seconds at its first request.  `num_ctx` is what an Ollama model's own file sets, where it sets a context.
     """
 
     name: str
@@ -37,6 +37,7 @@ class FakeModel:
     thinking: bool = attrs.field(default=False, kw_only=True)
     remote_host: str | None = attrs.field(default=None, kw_only=True)
     loaded: bool = attrs.field(default=True, kw_only=True)
+    num_ctx: int | None = attrs.field(default=None, kw_only=True)
 
 
 @attrs.frozen(kw_only=True)
@@ -78,7 +79,8 @@ class FakeServer(ScriptedUpstream):
     """A double of an inference server.  `on()` and `next()` of the scripted server go before what it answers by itself.
 
     Before both goes what holds for the whole server: the key, and what else `act_for` of a double asks of every request.
-    `models` may be changed while it runs; `loaded` are the names in memory; `running` and `waiting` count generations.
+    `models` may be changed while it runs; `loaded` are the names in memory, `loads` all that had to be loaded, in order; `running`
+    and `waiting` count generations.
     """
 
     open_paths: frozenset[str] = frozenset()
@@ -103,6 +105,7 @@ class FakeServer(ScriptedUpstream):
         known = [FakeModel(model) if isinstance(model, str) else model for model in models]
         self.models = {model.name: model for model in known}
         self.loaded = {model.name for model in known if model.loaded}
+        self.loads: list[str] = []
         self.text = text
         self.tool = tool
         self.usage = usage
@@ -114,7 +117,7 @@ class FakeServer(ScriptedUpstream):
         self.dimensions = dimensions
         self.running = 0
         self.waiting = 0
-        self._free = asyncio.Semaphore(capacity) if capacity else None
+        self._free: dict[str, asyncio.Semaphore] = {}
 
     # ---- requests
 
@@ -140,17 +143,26 @@ class FakeServer(ScriptedUpstream):
 
     def turn(self, model: FakeModel, then: Act) -> Act:
         """`then`, once the model is in memory and a slot is free; a 503 where too many wait already."""
-        if self.queue_limit is not None and self._free and self._free.locked() and self.waiting >= self.queue_limit:
+        free = self._slots(model)
+        if self.queue_limit is not None and free and free.locked() and self.waiting >= self.queue_limit:
             return problem(503, "server busy, please try again. maximum pending requests exceeded", "overloaded_error", None)
         return Turn(self, model, then)
 
+    def domain(self, model: FakeModel) -> str:
+        """Whose slots the model takes: the whole server's, which has one name for all of them."""
+        return ""
+
+    def _slots(self, model: FakeModel) -> asyncio.Semaphore | None:
+        return self._free.setdefault(self.domain(model), asyncio.Semaphore(self.capacity)) if self.capacity else None
+
     @asynccontextmanager
-    async def slot(self) -> AsyncIterator[None]:
-        """One of the `capacity` slots."""
+    async def slot(self, model: FakeModel) -> AsyncIterator[None]:
+        """One of the `capacity` slots of the model's domain."""
+        free = self._slots(model)
         self.waiting += 1
         try:
-            if self._free:
-                await self._free.acquire()
+            if free:
+                await free.acquire()
         finally:
             self.waiting -= 1
         self.running += 1
@@ -158,8 +170,15 @@ class FakeServer(ScriptedUpstream):
             yield
         finally:
             self.running -= 1
-            if self._free:
-                self._free.release()
+            if free:
+                free.release()
+
+    async def bring(self, model: FakeModel, wire: Wire) -> None:
+        """Load the model where it is not in memory."""
+        if model.name not in self.loaded:
+            self.loads.append(model.name)
+            await wire.pause(self.pace.load)
+            self.loaded.add(model.name)
 
 
 @attrs.frozen
@@ -171,10 +190,8 @@ class Turn(Act):
     then: Act
 
     async def play(self, wire: Wire) -> None:
-        async with self.server.slot():
-            if self.model.name not in self.server.loaded:
-                await wire.pause(self.server.pace.load)
-                self.server.loaded.add(self.model.name)
+        async with self.server.slot(self.model):
+            await self.server.bring(self.model, wire)
             await self.then.play(wire)
 
 

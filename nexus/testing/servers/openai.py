@@ -64,9 +64,9 @@ class OpenAIServer(FakeServer):
     def _generate(self, received: Received, field: str, kinds: type | tuple[type, ...]) -> Act:
         try:
             body, model = self._read(received, field, kinds)
+            answer = self.answer(body, model, chat=field == "messages")
         except Rejected as rejected:
             return rejected.act
-        answer = self.answer(body, model, chat=field == "messages")
         return self.turn(model, self._play(answer, body, chat=field == "messages"))
 
     def _read(self, received: Received, field: str, kinds: type | tuple[type, ...]) -> tuple[dict[str, Any], FakeModel]:
@@ -86,7 +86,7 @@ class OpenAIServer(FakeServer):
         return body, model
 
     def answer(self, body: Mapping[str, Any], model: FakeModel, *, chat: bool) -> shapes.Answer:
-        """What is said to this request."""
+        """What is said to this request.  Raises Rejected."""
         prefix = "chatcmpl" if chat else "cmpl"
         base = shapes.Answer(
             id=f"{prefix}-{next(self._ids):024x}",

@@ -4,45 +4,56 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
 
 import msgspec
 
 from nexus.api import Facts
 from nexus.dialects.checks import bad
-from nexus.dialects.fields import Fields, fields_of, flag_in, likely_tokens, model_in, token_bounds, whole_in
+from nexus.dialects.fields import (
+    NOTHING,
+    Fields,
+    elements,
+    fields_of,
+    flag_in,
+    is_array,
+    likely_tokens,
+    model_in,
+    token_bounds,
+    told,
+    weigh_request,
+    whole_in,
+    words_of,
+)
 from nexus.model import IMAGE_URL, JSON_SCHEMA, TOOLS, VISION
 
 DOCUMENTS = "documents"
+_READ = ("messages", "system", "tools", "output_config", "output_format")  # by the model, before it answers
+_DEEPEST = 8  # blocks within blocks
 
 COMMON_FIELDS = frozenset(
     {
         "model", "stream", "messages", "system", "tools", "tool_choice", "max_tokens", "metadata", "thinking", "output_config",
-        "context_management", "temperature",
+        "context_management", "temperature", "output_format", "stop_sequences", "top_p", "top_k", "service_tier",
     }
 )  # fmt: skip
 
-# Long strings that are no words of the prompt: pictures, files, signatures of thinking, results only the cloud can read.  An
-# unescaped quote on both sides: these are members of an object, and not words inside a text.
-_OPAQUE = re.compile(rb'"(?:data|signature|encrypted_content|encrypted_index)"\s*:\s*"([^"\\]*)"')
-_OPAQUE_WORDS = (b'"data"', b'"signature"', b'"encrypted_')
 _MEDIA = re.compile(rb'"type"\s*:\s*"(?:image|document)"')
 
 
 def facts_of(body: bytes, *, chat: bool) -> Facts:
     """The facts; `chat` false is a body whose tokens are to be counted.  Raises Problem (400)."""
+    body = words_of(body)
     fields = fields_of(body, COMMON_FIELDS)
     messages = fields.get("messages")
     if messages is None:
         raise bad("you must provide the field 'messages'", "messages")
-    raw = bytes(messages)
-    if raw[:1] != b"[":
+    if not is_array(messages):
         raise bad("'messages' must be an array of messages", "messages")
-    low, high = token_bounds(_size(fields, raw))
+    low, high = token_bounds(sum(memoryview(fields[name]).nbytes for name in _READ if name in fields))
     return Facts(
         model=model_in(fields),
         stream=chat and flag_in(fields, "stream"),
-        needs=frozenset(_needs(fields, raw)),
+        needs=frozenset(_needs(fields, messages, body)),
         tokens_low=low,
         tokens_high=high,
         max_output_tokens=whole_in(fields, "max_tokens") or None if chat else None,
@@ -55,54 +66,51 @@ def estimate(facts: Facts) -> int:
     return max(1, likely_tokens(facts))
 
 
-def _size(fields: Fields, messages: bytes) -> int:
-    """Bytes of the prompt's text."""
-    size = len(messages)
-    if any(word in messages for word in _OPAQUE_WORDS):
-        size -= sum(len(found[1]) for found in _OPAQUE.finditer(messages))
-    return max(size, 0) + sum(len(bytes(fields[name])) for name in ("system", "tools") if name in fields)
-
-
-def _needs(fields: Fields, messages: bytes) -> Iterator[str]:
+def _needs(fields: Fields, messages: msgspec.Raw, body: bytes) -> Iterator[str]:
     tools = fields.get("tools")
-    if tools is not None and len(bytes(tools)) > 4:  # more than [] or null
+    if tools is not None and memoryview(tools).nbytes > 4:  # more than [] or null
         yield TOOLS
     for name in ("output_config", "output_format"):
         if name in fields and b'"json_schema"' in bytes(fields[name]):
             yield JSON_SCHEMA
-    if _MEDIA.search(messages):  # only a body that seems to carry media is decoded as a whole
-        yield from _media(messages)
+    if _MEDIA.search(body):  # only messages that seem to carry media are looked into
+        weigh_request(body)
+        for message in elements(messages):
+            yield from _media(message)
 
 
-def _media(messages: bytes) -> set[str]:
-    try:
-        parsed = msgspec.json.decode(messages)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise bad("'messages' is not valid JSON", "messages") from None
-    found: set[str] = set()
-    for message in parsed:
-        _look(message, found)
-    return found
+class _Holder(msgspec.Struct):
+    """A message, a tool's result or a document's own source."""
+
+    content: msgspec.Raw = NOTHING
 
 
-def _look(holder: Any, found: set[str]) -> None:
-    """The media among the blocks of a message, a tool's result or a document's own content."""
-    content = holder.get("content") if isinstance(holder, dict) else None
-    for block in content if isinstance(content, list) else ():
-        kind = block.get("type") if isinstance(block, dict) else None
-        if kind == "image":
-            found.add(VISION)
-            if _type_of(block.get("source")) == "url":
-                found.add(IMAGE_URL)
-        elif kind == "document":
-            source = block.get("source")
-            if _type_of(source) in ("text", "content"):
-                _look(source, found)
+class _Block(msgspec.Struct):
+    type: str
+    source: msgspec.Raw = NOTHING
+
+
+_holder, _block = msgspec.json.Decoder(_Holder), msgspec.json.Decoder(_Block)
+_source = msgspec.json.Decoder(_Block)
+
+
+def _media(raw: msgspec.Raw, depth: int = 0) -> Iterator[str]:
+    """What is needed for the media among the blocks of a message, a tool's result or a document's own content."""
+    holder = told(raw, _holder)
+    for each in elements(holder.content) if holder and depth < _DEEPEST else ():
+        block = told(each, _block)
+        if block is None:
+            continue
+        source = told(block.source, _source)
+        kind = source.type if source else ""
+        if block.type == "image":
+            yield VISION
+            if kind == "url":
+                yield IMAGE_URL
+        elif block.type == "document":
+            if kind in ("text", "content"):
+                yield from _media(block.source, depth + 1)
             else:
-                found.add(DOCUMENTS)
-        elif kind == "tool_result":
-            _look(block, found)
-
-
-def _type_of(source: Any) -> Any:
-    return source.get("type") if isinstance(source, dict) else None
+                yield DOCUMENTS
+        elif block.type == "tool_result":
+            yield from _media(each, depth + 1)

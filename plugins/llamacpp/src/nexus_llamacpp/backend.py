@@ -113,7 +113,11 @@ class LlamaCpp(HTTPBackend):
         await self._listen(props)
         several = await asyncio.gather(*map(props_of, entries))
         found = zip(entries, several, strict=True)
-        self._models = tuple(m for entry, own in found if (m := _model(entry, own, _router_state(entry), self._speaks)))
+        self._models = tuple(
+            attrs.evolve(m, capacity=count_of(within(own, "total_slots")))
+            for entry, own in found
+            if (m := _model(entry, own, _router_state(entry), self._speaks))
+        )
         return Report(ok=True, models=self._models, version=_text(within(props, "build_info")))
 
 

@@ -30,7 +30,10 @@ KIND = BackendKind(
         ),
     ),
     service_types=("_ollama._tcp",),
-    capacity=1,  # OLLAMA_NUM_PARALLEL is 1 unless somebody sets it, and the server does not say what it is
+    # OLLAMA_NUM_PARALLEL is 1 unless somebody sets it, and the server does not say what it is.  It counts for each loaded model, of
+    # which several answer at one time.
+    capacity=1,
+    slots="resident",
     runs_models=True,
     default_url="http://127.0.0.1:11434",
 )

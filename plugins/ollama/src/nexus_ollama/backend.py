@@ -8,7 +8,7 @@ from typing import Any
 
 from nexus.api import BackendError, Report
 from nexus.backends import HTTPBackend, objects, within
-from nexus_ollama.models import NOTHING_SHOWN, Shown, model, name_of, shown, spoken
+from nexus_ollama.models import NOTHING_SHOWN, Shown, digest_of, model, name_of, shown, spoken
 
 MAX_SHOWS = 100  # per probe; the rest is asked by the next
 SHOW_CONCURRENCY = 4
@@ -26,7 +26,7 @@ class Ollama(HTTPBackend):
         loaded, facts = await asyncio.gather(self._loaded(), self._facts(tags))
         return Report(
             ok=True,
-            models=tuple(model(tag, facts.get(_key(tag), NOTHING_SHOWN), loaded.get(name_of(tag)), speaks) for tag in tags),
+            models=tuple(model(tag, facts.get(_key(tag), NOTHING_SHOWN), _found(tag, loaded), speaks) for tag in tags),
             version=version if isinstance(version, str) else "",
         )
 
@@ -35,7 +35,7 @@ class Ollama(HTTPBackend):
             entries = objects(await self.get_json("/api/ps"), "models")
         except BackendError:
             return {}
-        return {name_of(entry): entry for entry in entries}
+        return {key: entry for entry in entries for key in (digest_of(entry), name_of(entry)) if key}
 
     async def _facts(self, tags: list[Mapping[str, Any]]) -> Mapping[str, Shown]:
         """What is shown for each key, asking only for those not known yet.  Kept as it comes, so that a probe cut short
@@ -53,6 +53,11 @@ class Ollama(HTTPBackend):
         missing = {_key(tag): name_of(tag) for tag in tags if _key(tag) not in kept}
         await asyncio.gather(*(ask(key, name) for key, name in list(missing.items())[:MAX_SHOWS]))
         return kept
+
+
+def _found(tag: Mapping[str, Any], loaded: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """What is in memory of it: a copy of a model is loaded with it, under the other's name."""
+    return loaded.get(name_of(tag)) or loaded.get(digest_of(tag))
 
 
 def _key(tag: Mapping[str, Any]) -> str:

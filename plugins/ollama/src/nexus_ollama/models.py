@@ -16,6 +16,7 @@ SPEAKS = frozenset({("openai", "chat"), ("openai", "completion"), ("openai", "em
 ANTHROPIC = frozenset({("anthropic", "chat")})  # it counts no tokens
 _NUM_CTX = re.compile(r"^\s*num_ctx\s+(\d{1,12})\s*$", re.MULTILINE)
 _VERSION = re.compile(r"(\d{1,6})\.(\d{1,6})")
+_DIGEST = re.compile(r"(?:sha256:)?[0-9a-f]{64}")
 _CLOUD_TAG = re.compile(r"[:-]cloud$")
 
 
@@ -82,7 +83,14 @@ def model(
         evidence=evidence,
         speaks=speaks,
         takes_usage=True,
+        digest=digest_of(tag),
     )
+
+
+def digest_of(entry: Mapping[str, Any]) -> str:
+    """What the contents of an entry in `/api/tags` or `/api/ps` are known by, and every copy of them; "" where it does not say."""
+    digest = entry.get("digest")
+    return digest if isinstance(digest, str) and _DIGEST.fullmatch(digest) else ""
 
 
 def _remote(said: Any) -> str:

@@ -52,6 +52,8 @@ KINDS = (
         name="llamaswap",
         open=_opens("llamaswap"),
         fingerprints=(Fingerprint(ports=(8080,), checks=(Check(path="/running", json="running"),), rank=2),),
+        capacity=10,  # its `concurrencyLimit` where none is written, beyond which it answers 429
+        slots="model",  # it waits for running requests before it swaps, and knows which models fit side by side
     ),
     BackendKind(
         name="llamafile",

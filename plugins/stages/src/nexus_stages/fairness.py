@@ -14,7 +14,8 @@ MAX_TURNS = 8192
 
 
 def fill(candidate: Candidate) -> float:
-    """The share of the backend's capacity in use: 0 idle, 1 full, more where others queue there too.
+    """The share of the capacity in use, of the backend or of the model's own where that is fuller: 0 idle, 1 full, more where
+    others queue there too.
 
     `load` is the server's own count and includes requests that did not come through this gateway; it is as old as the last
     probe, so our own count is believed where it is higher.
@@ -22,7 +23,10 @@ def fill(candidate: Candidate) -> float:
     busy = candidate.backend_in_flight
     if candidate.load is not None and candidate.load > busy:
         busy = candidate.load
-    return busy / (candidate.capacity or UNSTATED_CAPACITY) if busy else 0.0
+    if not busy:
+        return 0.0
+    share = busy / (candidate.capacity or UNSTATED_CAPACITY)
+    return max(share, candidate.domain_in_flight / candidate.domain_capacity) if candidate.domain_capacity else share
 
 
 class Turns(Stage):
