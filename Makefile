@@ -4,6 +4,7 @@
 #   make test                       every test; make test ARGS="-k queue -x" gives pytest arguments
 #   make lint                       ruff and mypy, as CI runs them;  make format repairs what a machine can
 #   make wheels                     sdists and wheels of the core and of every plugin, into dist/
+#   make servers                    real servers that this machine has (ollama, llama-server) behind the gateway
 #   make clients                    real clients, installed and driven through the gateway; make clients ARGS="claude-code aider"
 #   make bench, make bench-peers    what Nexus costs, see docs/benchmarks.md; make bench ARGS="--beside HEAD~1" puts a commit beside it
 
@@ -25,7 +26,7 @@ space := $(empty) $(empty)
 PLUGIN_SOURCES := $(subst $(space),:,$(PLUGINS:%=plugins/%/src))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint format wheels clients bench bench-peers bench-tools clean
+.PHONY: help setup run test lint format wheels servers clients bench bench-peers bench-tools clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -73,6 +74,9 @@ format: $(VENV)/.dev-ready
 wheels: $(VENV)/.dev-ready
 	rm -rf dist
 	set -e; for package in $(PACKAGES); do $(BIN)/python -m build --no-isolation --outdir dist $$package; done
+
+servers: $(VENV)/.dev-ready
+	$(BIN)/python -m pytest --servers tests/servers $(ARGS)
 
 clients: $(VENV)/.dev-ready
 	@$(BIN)/python -m tests.clients $(ARGS)

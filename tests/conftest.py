@@ -13,12 +13,13 @@ import pytest
 
 from .llamacpp.process import LlamaCpp, make_model
 
-NETWORK = "--network"
+NETWORK, SERVERS = "--network", "--servers"
 ELSEWHERE = tempfile.TemporaryDirectory(prefix="nexus-tests-")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(NETWORK, action="store_true", help="run the tests that ask a package index, too")
+    parser.addoption(SERVERS, action="store_true", help="run those with the real servers that this machine has (make servers), too")
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -42,10 +43,10 @@ def pytest_collection_finish() -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """The suite passes without a network, and its last lines say what was left out."""
-    if not config.getoption(NETWORK):
-        for item in items:
-            if item.get_closest_marker("network"):
-                item.add_marker(pytest.mark.skip(reason=f"asks a package index: run it with {NETWORK}"))
+    for mark, option, why in (("network", NETWORK, "asks a package index"), ("servers", SERVERS, "takes a real server")):
+        for item in items if not config.getoption(option) else ():
+            if item.get_closest_marker(mark):
+                item.add_marker(pytest.mark.skip(reason=f"{why}: run it with {option}"))
 
 
 class StartLlamaCpp(Protocol):

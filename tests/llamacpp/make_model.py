@@ -122,8 +122,10 @@ def noise(random: np.random.Generator, *shape: int) -> np.ndarray:
     return (random.standard_normal(shape) * 0.02).astype(np.float32)
 
 
-def embeddings(words: Vocabulary, random: np.random.Generator, width: int, call: str = "") -> tuple[np.ndarray, np.ndarray]:
-    """The input and output embeddings that make the chain.
+def embeddings(
+    words: Vocabulary, random: np.random.Generator, width: int, call: str = "", endless: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """The input and output embeddings that make the chain; `endless`, its last word leads to its first.
 
     Dimension 0 of a token's embedding says "not part of the sentence", dimension i + 1 "word i of it"; the output weight of
     word i + 1 listens to that dimension, and that of the first word to dimension 0.  One more dimension leads to the call.
@@ -137,7 +139,7 @@ def embeddings(words: Vocabulary, random: np.random.Generator, width: int, call:
     for dimension, token in enumerate(chain, 1):
         inputs[token, 0] -= 1.0
         inputs[token, dimension] += 1.0
-    for dimension, token in enumerate([*chain, end]):
+    for dimension, token in enumerate([*chain, chain[0] if endless else end]):
         outputs[token, dimension] += 3.0
     leads = [(TOOL_END, last + 1), (TOOL_END_LINE, last + 1), *([(call, last + 1), (CALL_NOW, last + 2)] if call else ())]
     for text, dimension in leads:
@@ -173,12 +175,13 @@ def write_model(
     when: str = "",
     until: str = "",
     system_first: bool = False,
+    endless: bool = False,
 ) -> None:
     """Write the model; the same arguments give the same file.  `call` is JSON: {"name": …, "arguments": {…}}."""
     random = np.random.default_rng(seed)
     called = f"<tool_call>\n{call}{TOOL_END_LINE}" if call else ""
     words = vocabulary(called)
-    inputs, outputs = embeddings(words, random, width, called)
+    inputs, outputs = embeddings(words, random, width, called, endless)
     writer = gguf.GGUFWriter(str(path), "llama")
     _write_header(writer, words, context=context, width=width, layers=layers, heads=heads)
     calling = CALLING.replace("WHEN", json.dumps(when)).replace("UNTIL", json.dumps(until))
@@ -242,6 +245,7 @@ if __name__ == "__main__":
     parser.add_argument("--call", default="", help='a tool call to make first: {"name": …, "arguments": {…}}')
     parser.add_argument("--when", default="", help="what the user must say for the call to be made")
     parser.add_argument("--until", default="", help="what a tool's result must hold for the call to be over")
+    parser.add_argument("--endless", action="store_true", help="say the sentence again and again, until the bound of the answer")
     parser.add_argument("--system-first", action="store_true", help="the system prompt before the tools, not after them")
     options = vars(parser.parse_args())
     write_model(options.pop("out"), **options)

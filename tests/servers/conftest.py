@@ -19,7 +19,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with two models, and one file that is none."""
     folder = tmp_path_factory.mktemp("models")
     for name, seed in MODELS.items():
-        make_model(folder / f"{name}.gguf", seed)
+        make_model(folder / f"{name}.gguf", seed, "--endless")
     (folder / "broken.gguf").write_bytes(b"GGUF, but for what follows" * 100)
     return folder
 
