@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from nexus.api import Backend, Clock, Reader, Reply
-from nexus.dialects.rejections import rejected
+from nexus.api import Clock, Reader, Reply
+from nexus.dialects.rejections import as_json, is_packed, rejected
 from nexus.dialects.ways import Ways
 from nexus.errors import BackendError, Problem, Refused, StageError
 from nexus.fleet import DEFAULT_PAUSE_SECONDS, Claim, Fleet
@@ -20,6 +20,7 @@ from nexus.model import Attempt, Call, Choice, Objection, Refusal
 from nexus.model.quick import maker, quick
 from nexus.outcome import CANNOT, FAILED, Verdict, of_error, of_status, retry_after
 from nexus.reading import first_event, some_body, whole_body
+from nexus.redaction import redacted, redacted_text
 from nexus.reply import OpenReply, passed_back
 from nexus.routing import CORE, Pipeline
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 FORWARDED = frozenset({"accept", "traceparent"})
 _call = maker(Call)
 _JSON = ("content-type", "application/json")
+MAX_REJECTION_BYTES = 1024 * 1024  # no sentence is longer; what follows is not read
 MAX_WHOLE_BYTES = 16 * 1024 * 1024  # up to here a whole body is held, so that a cut one can be asked for again elsewhere
 
 
@@ -159,7 +161,7 @@ class Attempts:
     ) -> OpenReply | None:
         judged = of_status(reply.status)
         reader: Reader | None = None
-        headers, code = passed_back(reply.headers, way.dialect.backward), ""
+        headers, code = passed_back(reply.headers, way.dialect.backward, turn.claim.standing.member.backend), ""
         if judged.next:
             await self._refused_there(journey, turn, reply, judged, way)
             return None
@@ -173,13 +175,15 @@ class Attempts:
             turn.claim.answered()
             headers = way.back(headers, stream=journey.facts.stream)
         else:
-            head, whole = await whole_body(reply, None, MAX_WHOLE_BYTES)
-            head = _without(head, turn.claim.standing.member.backend)
+            head, whole = await whole_body(reply, None, MAX_REJECTION_BYTES)
+            secrets = tuple(turn.claim.standing.member.backend.secrets())
+            if not whole or (secrets and is_packed(headers)):  # what cannot be looked into is told anew
+                head, headers = way.dialect.error(rejected(reply.status, ""), journey.request.id), as_json(headers)
+            head = redacted(head, secrets)
             said = way.dialect.read_error(head)
             code = way.dialect.lacks(said) or rejected(reply.status, said).code
-            if whole or way.dialect is not journey.dialect:  # what is longer passes as it comes, where it can
-                head, headers = way.rejection(reply.status, headers, head, journey.request.id)
-                whole = True
+            head, headers = way.rejection(reply.status, headers, head, journey.request.id)
+            whole = True
         return OpenReply(
             turn.claim,
             turn.choice,
@@ -195,7 +199,8 @@ class Attempts:
 
     async def _refused_there(self, journey: Journey, turn: Turn, reply: Reply, judged: Verdict, way: Way) -> None:
         pause = retry_after(reply.headers, self._clock.time()) if judged.outcome == "rate" else None
-        said = way.dialect.read_error(_without(await some_body(reply), turn.claim.standing.member.backend))
+        secrets = turn.claim.standing.member.backend.secrets
+        said = redacted_text(way.dialect.read_error(redacted(await some_body(reply), secrets())), secrets())
         code = way.dialect.lacks(said)
         if judged is FAILED and code.removeprefix("no_") in (*journey.request.needs, journey.request.task):
             judged = CANNOT
@@ -232,7 +237,7 @@ class Attempts:
                 outcome=judged.outcome,
                 status=status,
                 code=code,
-                message=message,
+                message=redacted_text(message, turn.claim.standing.member.backend.secrets()) if message else "",
                 seconds=seconds,
             )
         )
@@ -255,13 +260,6 @@ class Objected(Exception):
         super().__init__(refusal.code)
         self.stage = stage
         self.refusal = refusal
-
-
-def _without(body: bytes, backend: Backend) -> bytes:
-    """What a backend says, without its secrets: some repeat the key that they refuse."""
-    for secret in backend.secrets():
-        body = body.replace(secret.reveal().encode(), b"***")
-    return body
 
 
 def _forwarded(headers: Mapping[str, str], prefixes: tuple[str, ...]) -> tuple[tuple[str, str], ...]:

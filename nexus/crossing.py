@@ -12,8 +12,10 @@ from urllib.parse import urlsplit
 
 import attrs
 
+from nexus.api import Secret
 from nexus.model import Model, Report, Sighting
 from nexus.plain import are_names, is_name, sentence
+from nexus.redaction import redacted_text
 
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9._:@-]+")
 _LONGEST_WORD = 64  # of a backend's name, a code, a version
@@ -38,6 +40,26 @@ def report_of(report: Report) -> tuple[Report, int]:
         eta=report.eta if report.eta is not None and math.isfinite(report.eta) else None,
     )
     return told, 0 if models is None else len(report.models or ()) - len(models)
+
+
+def without_secrets(report: Report, secrets: Iterable[Secret]) -> Report:
+    """The report without what its backend must not be heard to say; a model whose id says it is left out."""
+    known = tuple(secrets)
+    if not known:
+        return report
+    models = None if report.models is None else tuple(m for m in report.models if not _says(m, known))
+    return attrs.evolve(
+        report,
+        models=report.models if models is None or len(models) == len(report.models or ()) else models,
+        code=redacted_text(report.code, known),
+        problem=redacted_text(report.problem, known),
+        version=redacted_text(report.version, known),
+    )
+
+
+def _says(model: Model, secrets: tuple[Secret, ...]) -> bool:
+    said = "\n".join((model.id, model.evidence, *model.aliases))
+    return any(secret.reveal() in said for secret in secrets)
 
 
 def models_of(models: Iterable[Model]) -> Iterable[Model]:

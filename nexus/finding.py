@@ -19,7 +19,7 @@ from nexus.api import Backend, BackendKind, Check, Fingerprint, Report, Server, 
 from nexus.catalog import Catalog
 from nexus.components import Ground, open_backend
 from nexus.config import BackendConfig, Config, ModelConfig
-from nexus.crossing import sighting_of
+from nexus.crossing import sighting_of, without_secrets
 from nexus.discovery import addresses_of, folded, identity, is_address, is_private, recognise
 from nexus.errors import StartupError
 from nexus.fleet import Fleet, Member, Override
@@ -102,7 +102,9 @@ class Finder:
             seen = await recognise(server.url, self._fingerprints, self._ground.session(), key=server.key)
             if seen is not None:
                 break
-            self._fleet.report(server.name, await unknown.probe(), self._ground.clock.now() - began)
+            self._fleet.report(
+                server.name, without_secrets(await unknown.probe(), unknown.secrets()), self._ground.clock.now() - began
+            )
             await asyncio.sleep(AGAIN_SECONDS)
         self._log.info("%s is of type %s: %s", server.name, seen.kind, seen.evidence)
         try:

@@ -9,6 +9,7 @@ import random
 import attrs
 
 from nexus.api import Clock
+from nexus.crossing import without_secrets
 from nexus.fleet import Fleet, Member
 from nexus.model import Health, Report
 from nexus.state import Store
@@ -82,7 +83,7 @@ class Prober:
     async def _asked(self, member: Member) -> Report:
         try:
             async with asyncio.timeout(self._pace.timeout):
-                return await member.backend.probe()
+                return without_secrets(await member.backend.probe(), member.backend.secrets())
         except TimeoutError:
             return Report(ok=False, code="timeout", problem=f"did not answer within {self._pace.timeout:g} s")
         except (Exception, asyncio.CancelledError) as error:

@@ -12,6 +12,7 @@ from nexus.journey import Journey
 from nexus.model import COUNT, EMPTY, NO_USAGE, Attempt, Choice, Usage
 from nexus.outcome import of_error
 from nexus.plain import header, sentence
+from nexus.redaction import redacted_text
 from nexus.reply import OpenReply, cost_of
 from nexus.verdict import reasons_header
 from nexus.visit import Visit
@@ -196,9 +197,8 @@ async def _broken(visit: Visit, opened: OpenReply, told: Told, error: BackendErr
         return
     if error.code != "error_event":  # that one has been relayed already
         backend = opened.choice.candidate.backend
-        problem = Problem(
-            502, "backend_broke_off", f"the backend {backend!r} broke off in the middle of its answer: {error.hint or error.code}"
-        )
+        why = redacted_text(error.hint, opened.secrets) or error.code
+        problem = Problem(502, "backend_broke_off", f"the backend {backend!r} broke off in the middle of its answer: {why}")
         event = _event_of(told, problem)
         if event is None:
             visit.abort()

@@ -10,10 +10,11 @@ from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 
-from nexus.api import Reader, Reply
+from nexus.api import Backend, Reader, Reply, Secret
 from nexus.errors import BackendError
 from nexus.fleet import Claim
 from nexus.model import NO_USAGE, Candidate, Choice, Price, Usage
+from nexus.redaction import redacted, redacted_text
 
 # only a rejection can come with a content-encoding: other answers that are packed were not asked for, and are no answers
 PASSED_BACK = frozenset({"content-type", "content-encoding", "retry-after"})
@@ -32,6 +33,7 @@ class OpenReply:
 
     __slots__ = (
         "_exchange",
+        "_failure",
         "_lingers",
         "_over",
         "_read",
@@ -79,23 +81,42 @@ class OpenReply:
         self._exchange = exchange
         self._lingers = False  # the last event came, the end of the body perhaps not
         self._over = whole
+        self._failure: BackendError | None = None  # to be raised once the client has what it is told of it
+        if reader is not None and not whole and reader.over:
+            self.head = self._last(head)
 
     async def read(self) -> bytes:
         """The next bytes for the client; b"" at the proper end.  Raises BackendError on any other end."""
+        reader = self.reader
         while not self._over:
-            if self.reader is not None and self.reader.over:
-                self._over = self._lingers = True
-                if rest := self.reader.finish():
-                    return rest
-                break
             data = await self._read()
             if not data:
                 self._over = True
-                return self.reader.finish() if self.reader else b""
-            ready = self.reader.feed(data) if self.reader else data
+                return reader.finish() if reader else b""
+            ready = reader.feed(data) if reader else data
+            if reader is not None and reader.over:
+                return self._last(ready)
             if ready:
                 return ready
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure
         return b""
+
+    def _last(self, ready: bytes) -> bytes:
+        """The stream is over with this.  Where it ends with an error, that is said without the backend's secrets, and `read` raises it next."""
+        assert self.reader is not None
+        self._over = self._lingers = True
+        try:
+            return ready + self.reader.finish()
+        except BackendError as error:
+            self._failure = BackendError(error.code, error.hint, sent=True)  # anew: a kept one would hold all that it went through
+        return redacted(ready, self.secrets)
+
+    @property
+    def secrets(self) -> tuple[Secret, ...]:
+        """What the backend must not be heard to say."""
+        return tuple(self.claim.standing.member.backend.secrets())
 
     async def close(self, outcome: str, code: str = "") -> None:
         """End it: `outcome` as in `nexus.model.Finished`."""
@@ -143,15 +164,20 @@ class OpenReply:
         await self.close("left" if error else "ok")
 
 
-def passed_back(headers: Iterable[tuple[str, str]], dialect_prefixes: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-    """The headers of a backend that the client may see."""
+def passed_back(
+    headers: Iterable[tuple[str, str]], dialect_prefixes: tuple[str, ...], backend: Backend
+) -> tuple[tuple[str, str], ...]:
+    """The headers of a backend that the client may see, without the backend's secrets."""
     prefixes = PASSED_BACK_PREFIXES + dialect_prefixes
     passed = [
         (name, value)
         for name, value in headers
         if name in PASSED_BACK or (name.startswith(prefixes) and len(name) <= LONGEST_PASSED_BACK)
     ]
-    return tuple(passed[:MOST_PASSED_BACK])
+    del passed[MOST_PASSED_BACK:]
+    if secrets := tuple(backend.secrets()):
+        passed = [(name, redacted_text(value, secrets)) for name, value in passed if redacted_text(name, secrets) == name]
+    return tuple(passed)
 
 
 def cost_of(usage: Usage, candidate: Candidate) -> float | None:

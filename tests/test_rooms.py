@@ -22,6 +22,7 @@ ROOMS = {
     "errors": "model plain",
     "hookspecs": "",
     "api": "model errors hookspecs",
+    "redaction": "api",
     # small things that know no others
     "clock": "",
     "tasks": "",
@@ -33,7 +34,7 @@ ROOMS = {
     "policies": "model",
     "names": "model policies",
     "health": "model",
-    "crossing": "model plain",
+    "crossing": "api model plain redaction",
     "slots": "",
     "pairs": "api health model slots",
     "fleet": "crossing health model pairs plain slots",
@@ -47,9 +48,9 @@ ROOMS = {
     "dialects": "api errors model",
     # from a request to an open reply
     "journey": "api model",
-    "reply": "api errors fleet model",
+    "reply": "api errors fleet model redaction",
     "reading": "api errors",
-    "attempt": "api dialects errors fleet journey model outcome reading reply routing",
+    "attempt": "api dialects errors fleet journey model outcome reading redaction reply routing",
     "dispatch": "api attempt dialects errors fleet journey model names reply routing verdict waiting",
     # witnesses
     "observers": "api errors model plain sentences",
@@ -58,7 +59,7 @@ ROOMS = {
     "trust": "discovery model",
     "loopback": "api",
     "state": "model",
-    "probing": "api fleet model state",
+    "probing": "api crossing fleet model state",
     # wiring
     "builtin": "api dialects loopback observers",
     "catalog": "api hookspecs nearest",
@@ -78,7 +79,7 @@ ROOMS = {
     "downstream": "outbox visit",
     "body": "errors model visit",
     "door": "config errors keys",
-    "relay": "api dialects errors journey model outcome plain reply verdict visit",
+    "relay": "api dialects errors journey model outcome plain redaction reply verdict visit",
     "answer": "api body config errors gateway journey keys model names relay visit watch wishes",
     "explaining": "answer api config dispatch errors gateway journey model observers plain routing",
     "control": "api body config dialects errors explaining gateway hosted model names observers pairs",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -173,7 +174,8 @@ async def embedded(tables: Mapping[str, Any], ledger: Ledger) -> AsyncIterator[t
 @contextlib.asynccontextmanager
 async def standalone(tables: Mapping[str, Any], ledger: Ledger) -> AsyncIterator[tuple[Any, str]]:
     """Nexus on a server of its own."""
-    config, catalog = load(tables, env={}, extra=(ledger,))
+    keys = {name: value for name, value in os.environ.items() if name.endswith("_KEY")}
+    config, catalog = load(tables, env=keys, extra=(ledger,))
     async with listen(config, catalog) as (gateway, url):
         yield gateway, url
 
