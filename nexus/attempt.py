@@ -10,16 +10,21 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from nexus.api import Clock, Reader, Reply
+from nexus.api import Backend, Clock, Reader, Reply
+from nexus.dialects.complaints import Complaint, complaint_of
+from nexus.dialects.jsontext import dumps
 from nexus.dialects.rejections import as_json, is_packed, rejected
 from nexus.dialects.ways import Ways
 from nexus.errors import BackendError, Problem, Refused, StageError
-from nexus.fleet import DEFAULT_PAUSE_SECONDS, Claim, Fleet
+from nexus.fleet import Claim, Fleet
 from nexus.journey import Journey
-from nexus.model import Attempt, Call, Choice, Objection, Refusal
+from nexus.judging import judged
+from nexus.model import Attempt, Call, Choice, Fault, Objection, Refusal
 from nexus.model.quick import maker, quick
-from nexus.outcome import CANNOT, FAILED, Verdict, of_error, of_status, retry_after
-from nexus.reading import first_event, some_body, whole_body
+from nexus.outcome import BY_STATUS, REJECTED_BY_STATUS, FailureTable, Judged, Verdict, of_error
+from nexus.patience import Patience
+from nexus.pauses import asked_for
+from nexus.reading import ErrorAnswer, first_event, some_body, whole_body
 from nexus.redaction import redacted, redacted_text
 from nexus.reply import OpenReply, passed_back
 from nexus.routing import CORE, Pipeline
@@ -31,16 +36,8 @@ FORWARDED = frozenset({"accept", "traceparent"})
 _call = maker(Call)
 _JSON = ("content-type", "application/json")
 MAX_REJECTION_BYTES = 1024 * 1024  # no sentence is longer; what follows is not read
+Headers = tuple[tuple[str, str], ...]
 MAX_WHOLE_BYTES = 16 * 1024 * 1024  # up to here a whole body is held, so that a cut one can be asked for again elsewhere
-
-
-@attrs.frozen(kw_only=True)
-class Patience:
-    """Seconds: until the first byte of a stream, until a whole answer, between two pieces."""
-
-    first_byte: float = 300.0
-    answer: float = 1800.0
-    idle: float = 120.0
 
 
 @quick
@@ -55,12 +52,15 @@ class Turn:
 class Attempts:
     """Makes attempts: prepares and admits the call, sends it, judges what comes back."""
 
-    def __init__(self, fleet: Fleet, pipeline: Pipeline, ways: Ways, clock: Clock, patience: Patience) -> None:
+    def __init__(
+        self, fleet: Fleet, pipeline: Pipeline, ways: Ways, clock: Clock, patience: Patience, failures: FailureTable
+    ) -> None:
         self._fleet = fleet
         self._pipeline = pipeline
         self._ways = ways
         self._clock = clock
         self._patience = patience
+        self._failures = failures
 
     async def make(self, journey: Journey, turn: Turn) -> OpenReply | None:
         """One pair, asked once (twice where a pooled connection had died).  None: try elsewhere.
@@ -72,6 +72,7 @@ class Attempts:
         try:
             request, candidate = journey.request, turn.choice.candidate
             way = self._ways.to(candidate, journey.dialect, journey.endpoint, journey.payload, journey.facts, request.model)
+            claim.asked = (way.dialect.name, way.endpoint.task)
             call = self._prepared(self._call(journey, turn.choice, way))
             if self._pipeline.admit:
                 await self._admitted(call)
@@ -82,7 +83,7 @@ class Attempts:
                     raise
             return await self._exchange(journey, turn, call, way)
         except BackendError as error:
-            self._failed(journey, turn, of_error(error), error.code, error.hint, sent=error.sent)
+            self._failed(journey, turn, of_error(error), error.code, self._patience.told(error), sent=error.sent)
             return None
         except Objected as objected:
             self._objected(journey, turn, objected.stage, objected.refusal)
@@ -94,6 +95,7 @@ class Attempts:
             claim.finish("refused", code=problem.code)
             raise
         except asyncio.CancelledError:
+            self._tried(journey, turn, "left", code="left", message="the client left before the answer began")
             claim.finish("left", sent=True)
             raise
         except BaseException as error:  # a fault of ours or of a stage: the backend is not to blame
@@ -159,53 +161,108 @@ class Attempts:
     async def _judged(
         self, journey: Journey, turn: Turn, reply: Reply, exchange: AbstractAsyncContextManager[Reply], way: Way
     ) -> OpenReply | None:
-        judged = of_status(reply.status)
-        reader: Reader | None = None
-        headers, code = passed_back(reply.headers, way.dialect.backward, turn.claim.standing.member.backend), ""
-        if judged.next:
-            await self._refused_there(journey, turn, reply, judged, way)
-            return None
-        if judged.outcome == "ok":
-            reader = way.reader(journey.request.id, turn.choice.candidate.name, int(self._clock.time()))
+        headers = passed_back(reply.headers, way.dialect.backward, self._backend(turn))
+        if not 200 <= reply.status < 300:
+            return await self._refused_there(journey, turn, reply, exchange, headers, way)
+        reader = way.reader(journey.request.id, turn.choice.candidate.name, int(self._clock.time()))
+        try:
             head, whole = await (
-                first_event(reply, reader, way.dialect.stream_type, lambda: self._clock.now() >= (journey.first_byte_by or 0.0))
+                first_event(reply, reader, way.dialect.stream_type, lambda: self._clock.now() >= self._signs_until(journey))
                 if journey.facts.stream
                 else whole_body(reply, reader, MAX_WHOLE_BYTES)
             )
-            turn.claim.answered()
-            headers = way.back(headers, stream=journey.facts.stream)
-        else:
-            head, whole = await whole_body(reply, None, MAX_REJECTION_BYTES)
-            secrets = tuple(turn.claim.standing.member.backend.secrets())
-            if not whole or (secrets and is_packed(headers)):  # what cannot be looked into is told anew
-                head, headers = way.dialect.error(rejected(reply.status, ""), journey.request.id), as_json(headers)
-            head = redacted(head, secrets)
-            said = way.dialect.read_error(head)
-            code = way.dialect.lacks(said) or rejected(reply.status, said).code
-            head, headers = way.rejection(reply.status, headers, head, journey.request.id)
-            whole = True
-        return OpenReply(
-            turn.claim,
-            turn.choice,
-            reply,
-            exchange,
-            reader,
-            headers,
-            head,
-            whole=whole,
-            first_byte=self._clock.now() - turn.claim.since,
-            code=code,
-        )
+        except ErrorAnswer as error:
+            return await self._error_came(journey, turn, reply, exchange, headers, way, error.complaint)
+        turn.claim.answered()
+        return self._opened(turn, reply, exchange, reader, way.back(headers, stream=journey.facts.stream), head, whole=whole)
 
-    async def _refused_there(self, journey: Journey, turn: Turn, reply: Reply, judged: Verdict, way: Way) -> None:
-        pause = retry_after(reply.headers, self._clock.time()) if judged.outcome == "rate" else None
-        secrets = turn.claim.standing.member.backend.secrets
-        said = redacted_text(way.dialect.read_error(redacted(await some_body(reply), secrets())), secrets())
-        code = way.dialect.lacks(said)
-        if judged is FAILED and code.removeprefix("no_") in (*journey.request.needs, journey.request.task):
-            judged = CANNOT
-        message = f"answered {reply.status}: {said}"
-        self._failed(journey, turn, judged, code or "status", message, sent=True, status=reply.status, pause=pause)
+    def _signs_until(self, journey: Journey) -> float:
+        """Comments and pings show that a server lives and still works: a long prompt may take longer than a first byte usually does."""
+        return (journey.first_byte_by or 0.0) - self._patience.first_byte + max(self._patience.answer, self._patience.first_byte)
+
+    async def _error_came(
+        self,
+        journey: Journey,
+        turn: Turn,
+        reply: Reply,
+        exchange: AbstractAsyncContextManager[Reply],
+        headers: Headers,
+        way: Way,
+        said: Complaint,
+    ) -> OpenReply | None:
+        """An error that came with a 200: judged as if it had come with the status that it names."""
+        secrets = self._backend(turn).secrets
+        found = await self._judge(journey, turn, reply, way, said.status, said)
+        if found.verdict.next:
+            message = redacted_text(said.message, secrets())
+            self._judged_so(journey, turn, reply, found, said, message, said.status, "error_event")
+            return None
+        body = redacted(dumps(said.value) if isinstance(said.value, dict) else said.message.encode("utf-8", "replace"), secrets())
+        return self._rejected(journey, turn, reply, exchange, as_json(headers), way, found, said.status, body)
+
+    async def _refused_there(
+        self, journey: Journey, turn: Turn, reply: Reply, exchange: AbstractAsyncContextManager[Reply], headers: Headers, way: Way
+    ) -> OpenReply | None:
+        """An answer with the status of an error: the client's, or another pair's to try."""
+        secrets, status = tuple(self._backend(turn).secrets()), reply.status
+        if status in REJECTED_BY_STATUS:
+            head, whole = await whole_body(reply, None, MAX_REJECTION_BYTES)
+        else:
+            head, whole = await some_body(reply), True
+        head, packed = redacted(head, secrets), is_packed(reply.headers)
+        said = complaint_of(head) if whole and not packed else Complaint()
+        found = await self._judge(journey, turn, reply, way, status, said)
+        if found.verdict.next:
+            message = f"answered {status}: {redacted_text(way.dialect.read_error(head), secrets)}"
+            self._judged_so(journey, turn, reply, found, said, message, status, BY_STATUS)
+            return None
+        if not whole or (secrets and packed):  # what cannot be looked into is told anew
+            head, headers = way.dialect.error(rejected(status, ""), journey.request.id), as_json(headers)
+        return self._rejected(journey, turn, reply, exchange, headers, way, found, status, head)
+
+    async def _judge(self, journey: Journey, turn: Turn, reply: Reply, way: Way, status: int | None, said: Complaint) -> Judged:
+        says_when = asked_for(reply.headers, self._clock.time(), said.value) is not None
+        return await judged(self._failures, journey, turn.claim, way, status, said, says_when=says_when)
+
+    def _rejected(
+        self,
+        journey: Journey,
+        turn: Turn,
+        reply: Reply,
+        exchange: AbstractAsyncContextManager[Reply],
+        headers: Headers,
+        way: Way,
+        found: Judged,
+        status: int | None,
+        body: bytes,
+    ) -> OpenReply:
+        """The request's own fault, for the client to read.  It is no server's error, whatever its server made of it."""
+        status = status if status is not None and status < 500 else 400
+        code = found.code if found.code != BY_STATUS else rejected(status, way.dialect.read_error(body)).code
+        body, headers = way.rejection(status, headers, body, journey.request.id)
+        return self._opened(turn, attrs.evolve(reply, status=status), exchange, None, headers, body, whole=True, code=code)
+
+    def _opened(
+        self,
+        turn: Turn,
+        reply: Reply,
+        exchange: AbstractAsyncContextManager[Reply],
+        reader: Reader | None,
+        headers: Headers,
+        head: bytes,
+        *,
+        whole: bool,
+        code: str = "",
+    ) -> OpenReply:
+        first_byte = self._clock.now() - turn.claim.since
+        opened = OpenReply(
+            turn.claim, turn.choice, reply, exchange, reader, headers, head, whole=whole, first_byte=first_byte, code=code
+        )
+        opened.told = self._patience.told
+        return opened
+
+    def _backend(self, turn: Turn) -> Backend:
+        return turn.claim.standing.member.backend
 
     # ------------------------------------------------------------ what did not work out
 
@@ -216,17 +273,62 @@ class Attempts:
         journey.tried |= {(candidate.backend, candidate.model)}
         journey.objections.append(Objection(stage=stage, candidate=candidate, leg=turn.choice.ask.leg.index, refusal=refusal))
 
+    def _judged_so(
+        self,
+        journey: Journey,
+        turn: Turn,
+        reply: Reply,
+        found: Judged,
+        said: Complaint,
+        message: str,
+        status: int | None,
+        by_nothing_else: str,
+    ) -> None:
+        """What the table says follows for the backend and the pair; then the attempt has failed."""
+        rule, claim, pause = found.rule, turn.claim, None
+        if rule.fault is Fault.BUSY:
+            asked = asked_for(reply.headers, self._clock.time(), said.value)
+            pause = rule.pause if asked is None else asked
+        elif rule.fault in (Fault.ACCOUNT, Fault.PERMISSION):
+            why = rule.reason + (f" (it answered {status})" if status else "")
+            self._fleet.suspend(claim, why, model_only=rule.fault is Fault.PERMISSION)
+        elif rule.fault is Fault.BLOCKED:
+            self._fleet.blame(claim, f"forbids requests, perhaps to the configured key (api_key_env): it answered {status}")
+        elif rule.fault is Fault.PATH:
+            self._fleet.lack(claim)
+        code = found.code if found.code != BY_STATUS else by_nothing_else
+        if rule.fault is Fault.PATH:
+            code = f"no_{claim.asked[1]}"
+        self._failed(journey, turn, found.verdict, code, message, sent=True, status=status, pause=pause, fault=rule.fault)
+
     def _failed(
         self,
         journey: Journey,
         turn: Turn,
-        judged: Verdict,
+        verdict: Verdict,
         code: str,
         message: str,
         *,
         sent: bool,
         status: int | None = None,
         pause: float | None = None,
+        fault: Fault | None = None,
+    ) -> None:
+        candidate = turn.choice.candidate
+        self._tried(journey, turn, verdict.outcome, status=status, code=code, message=message)
+        if pause is not None:
+            journey.retry_after = pause if journey.retry_after is None else min(pause, journey.retry_after)
+        # whom a pause holds back need not be remembered, nor who is not asked in these words again
+        if not (fault in (Fault.BUSY, Fault.PATH) and journey.request.takes_slot):
+            journey.tried |= {(candidate.backend, candidate.model)}
+        if verdict.avoid and fault is not Fault.BLOCKED:  # before the slot is given back: who waits for it chooses at once
+            self._fleet.blame(turn.claim, "")
+        turn.claim.finish(verdict.outcome, sent=sent, status=status, code=code, retry_after=pause)
+        if verdict.probe or fault is Fault.BUSY:
+            self._fleet.doubted(candidate.backend)
+
+    def _tried(
+        self, journey: Journey, turn: Turn, outcome: str, *, status: int | None = None, code: str = "", message: str = ""
     ) -> None:
         candidate = turn.choice.candidate
         seconds = self._clock.now() - turn.claim.since
@@ -234,23 +336,13 @@ class Attempts:
             Attempt(
                 backend=candidate.backend,
                 model=candidate.model,
-                outcome=judged.outcome,
+                outcome=outcome,
                 status=status,
                 code=code,
                 message=redacted_text(message, turn.claim.standing.member.backend.secrets()) if message else "",
                 seconds=seconds,
             )
         )
-        if judged.outcome == "rate":
-            asked = DEFAULT_PAUSE_SECONDS if pause is None else pause
-            journey.retry_after = asked if journey.retry_after is None else min(asked, journey.retry_after)
-        if judged.outcome != "rate" or not journey.request.takes_slot:  # whom a 429 pauses need not be remembered
-            journey.tried |= {(candidate.backend, candidate.model)}
-        if judged.avoid:  # before the slot is given back: who waits for it chooses at once
-            self._fleet.blame(turn.claim, judged.blame)
-        turn.claim.finish(judged.outcome, sent=sent, status=status, code=code, retry_after=pause)
-        if judged.probe:
-            self._fleet.doubted(candidate.backend)
 
 
 class Objected(Exception):

@@ -22,9 +22,10 @@ OPTIONAL_TIMEOUT = 2.0  # seconds; what a probe can do without must not hold up 
 class WrongStatus(BackendError):
     """A probe was answered, but with another status than 2xx.  Caught where a 404, 401 or 503 has a meaning of its own."""
 
-    def __init__(self, status: int, asked: str) -> None:
+    def __init__(self, status: int, asked: str, body: bytes = b"") -> None:
         super().__init__("status", f"answered {status} to {asked}")
         self.status = status
+        self.body = body
 
 
 def objects(answer: Any, key: str) -> list[Mapping[str, Any]]:
@@ -83,6 +84,9 @@ class HTTPBackend(Backend):
     """
 
     api_path = "/v1"
+    busy: tuple[str, ...] = ("dropped due to backpressure", "server busy", "server is busy", "queue is full", "overloaded")
+    """What the server says in small letters, with a 503, where it has no room for a probe either."""
+    _answered = False
 
     def __init__(self, server: Server, scope: Scope) -> None:
         self.server = server
@@ -92,13 +96,30 @@ class HTTPBackend(Backend):
 
     async def probe(self) -> Report:
         try:
-            return await self.look()
+            report = await self.look()
         except BackendError as error:
-            return self.report_of(error)
+            return self._too_busy(error) or self.report_of(error)
+        self._answered = self._answered or report.ok
+        return report
 
     async def look(self) -> Report:
         """The body of `probe` for a subclass that leaves failures to `report_of`.  Raises BackendError."""
         raise NotImplementedError("a backend writes look() or probe()")
+
+    def _too_busy(self, error: BackendError) -> Report | None:
+        """That a server has no time for the question is no illness, and says nothing of what it serves."""
+        if not isinstance(error, WrongStatus) or not self.is_busy(error):
+            return None
+        if self._answered:
+            return Report(ok=True, models=None)
+        said = "asks to slow down" if error.status == 429 else "is overloaded"
+        return Report(ok=False, code="unreachable", problem=f"{said}, and has not said yet what it serves ({error.hint})")
+
+    def is_busy(self, error: WrongStatus) -> bool:
+        """Whether a probe was dropped because there is too much to do."""
+        return error.status in (429, 529) or (
+            error.status == 503 and any(words.encode() in error.body.lower() for words in self.busy)
+        )
 
     def report_of(self, error: BackendError) -> Report:
         """What a failed probe means, as a sentence for people.  `code` is one of unauthorized, not_this_kind, unreachable."""
@@ -156,7 +177,7 @@ class HTTPBackend(Backend):
         """
         async with self.get(path, method=method, body=body, timeout=timeout) as (status, raw):
             if status // 100 != 2:
-                raise WrongStatus(status, f"{method} {path}")
+                raise WrongStatus(status, f"{method} {path}", raw)
             try:
                 return json.loads(raw)
             except (ValueError, RecursionError):

@@ -80,7 +80,7 @@ class Control:
         standings = self._gateway.fleet.standings.values()
         health = [s.pulse.health for s in standings]
         healthy = health.count(Health.HEALTHY)
-        well = healthy == len(health) and not any(s.blame for s in standings) and not self._gateway.problems
+        well = healthy == len(health) and not any(s.problem for s in standings) and not self._gateway.problems
         status = "unhealthy" if not healthy else "healthy" if well else "degraded"
         return {
             "status": "stopping" if self._gateway.draining else status,

@@ -21,6 +21,8 @@ from nexus.reply import OpenReply
 from nexus.routing import Circumstances, Pipeline, reason, route, waitable
 from nexus.waiting import QueueFull, WaitedTooLong, Waiter, Waiting
 
+MOST_ATTEMPTS = 32  # of one request, those counted to which a busy server answered
+
 _turn, _circumstances = maker(Turn), maker(Circumstances)
 
 
@@ -84,6 +86,10 @@ class Dispatcher:
             reach=self.ways.spoken(journey.dialect.name, journey.endpoint.task),
         )
         plan = route(self.pipeline, journey.request, journey.payload, journey.legs, at, whole=whole)
+        if not plan.choices and any(o.refusal.code == "suspended" for o in plan.objections) and not waitable(plan):
+            at.desperate = True  # nobody else is there: the account may have been filled up meanwhile
+            last = route(self.pipeline, journey.request, journey.payload, journey.legs, at, whole=whole)
+            plan = last if last.choices else plan
         journey.demand = plan.demand  # what has bound a request once binds it to its end, whoever leaves the fleet meanwhile
         if journey.objections:
             plan = attrs.evolve(plan, objections=plan.objections + tuple(journey.objections))
@@ -112,7 +118,7 @@ class Dispatcher:
         if not any(self.fleet.candidates(leg) for leg in journey.legs):
             return True
         wanted = (journey.dialect.name, journey.endpoint.task)
-        return any(wanted in c.speaks and c.health is not Health.UNHEALTHY for c in self._nearest(journey))
+        return any(wanted in c.speaks - c.missing and c.health is not Health.UNHEALTHY for c in self._nearest(journey))
 
     def _nearest(self, journey: Journey) -> list[Candidate]:
         """The pairs of the name that was asked for: those at home, else those of clouds."""
@@ -134,12 +140,17 @@ class Dispatcher:
             opened = await self.attempts.make(journey, turn)
             if opened is not None:
                 return opened
-            if len(journey.attempts) >= self.limits.max_attempts or self._out_of_time(journey):
+            if self._enough(journey) or self._out_of_time(journey):
                 raise self._all_failed(journey, journey.plan)
 
     def _all_failed(self, journey: Journey, plan: Plan | None) -> Problem:
         needs = (*journey.request.needs, journey.request.task)
         return verdict.all_failed(plan, journey.attempts, needs, journey.retry_after)
+
+    def _enough(self, journey: Journey) -> bool:
+        """Whether no more pairs are tried.  One that is busy has not been tried: it is asked again, as long as the request may wait."""
+        failed = sum(attempt.outcome != "rate" for attempt in journey.attempts)
+        return failed >= self.limits.max_attempts or len(journey.attempts) >= MOST_ATTEMPTS
 
     def _out_of_time(self, journey: Journey) -> bool:
         """Whether the deadline that all attempts share has passed: another pair could only be blamed for it."""
@@ -211,7 +222,7 @@ class Dispatcher:
             raise self._give_up(journey, plan)
         began = self.clock.now()
         retry_at = self._retry_at(journey, plan)
-        if self._hopeless(plan, began):
+        if self._hopeless(plan, began - journey.queue_seconds):
             raise self._give_up(journey, plan)
         waiter: Waiter[Turn]
 
@@ -222,7 +233,7 @@ class Dispatcher:
                 waiter.watch = _watched(journey.plan)
             return turn
 
-        waiter = Waiter(journey.request, len(journey.payload.body), attempt, _watched(plan), began)
+        waiter = Waiter(journey.request, len(journey.payload.body), attempt, _watched(plan), began - journey.queue_seconds)
         try:
             return await self.waiting.wait(waiter, retry_at)
         except QueueFull:

@@ -31,6 +31,7 @@ from nexus.model.quick import maker
 from nexus.pairs import SERVER, Member, Override, Pair, Standing, allowed, overridden
 from nexus.plain import plain
 from nexus.slots import Slots
+from nexus.suspension import Suspension
 
 __all__ = ["Claim", "Fleet", "Limits", "Member", "Override", "Standing"]
 
@@ -39,6 +40,7 @@ SMOOTHING = 0.2
 FAILURE_SMOOTHING = 0.3
 FAILURE_HALF_LIFE_SECONDS = 30.0
 DEFAULT_PAUSE_SECONDS = 5.0
+BELIEVED_SECONDS = 600.0  # that a server lacks a path
 MISSED_SECONDS = 600.0  # somebody who restarts a server, or loses a laptop's network, is back by then
 MAX_MISSED = 4096  # names
 MOST_SHOWN, LONGEST_SHOWN = 4, 100  # names in a line of the log, and letters of each
@@ -47,9 +49,12 @@ _claimed, _finished = maker(Claimed), maker(Finished)
 
 
 class Claim:
-    """A held slot.  `finish` gives it back, once; later calls do nothing."""
+    """A held slot.  `finish` gives it back, once; later calls do nothing.
 
-    __slots__ = ("_done", "_fleet", "candidate", "id", "memory", "pair", "request", "since", "slots", "standing")
+    `asked` is the (dialect, task) that the server is asked for; `tries` marks the one request that asks who is suspended.
+    """
+
+    __slots__ = ("_done", "_fleet", "asked", "candidate", "id", "memory", "pair", "request", "since", "slots", "standing", "tries")
 
     def __init__(
         self, fleet: Fleet, id: int, standing: Standing, pair: Pair, candidate: Candidate, request: Request, since: float
@@ -64,6 +69,8 @@ class Claim:
         self.candidate = candidate
         self.request = request
         self.since = since
+        self.asked = ("", "")
+        self.tries = False
 
     def answered(self) -> None:
         """The server has begun to answer: what it had to load for this, it has loaded."""
@@ -208,6 +215,8 @@ class Fleet:
         if left_out and (changed or first):
             LOG.warning("%s: %d models are left out, since no request can ask for their ids", name, left_out)
         health = standing.pulse.health
+        if standing.missing:
+            self._relent(standing, changed=changed or health is not before)
         self._told(standing, before)
         self.tell(
             Probed(
@@ -260,6 +269,38 @@ class Fleet:
         claim.standing.blame = problem or claim.standing.blame
         claim.standing.version += 1
 
+    def suspend(self, claim: Claim, reason: str, *, model_only: bool) -> None:
+        """The account or the key was refused, for every model or for this one: but for one request now and then nobody is sent there
+        who can be served elsewhere, until an exchange is good.  `reason` is for people."""
+        if not claim.request.takes_slot:
+            return
+        standing, held = claim.standing, claim.pair if model_only else claim.standing
+        now, known = self.now(), held.suspension
+        if known is None:
+            known = held.suspension = Suspension(reason, now)
+        elif claim.tries:
+            known.failed_again(reason, now)
+        else:
+            return
+        standing.version += 1
+        name = f"{standing.member.name} ({claim.pair.name})" if model_only else standing.member.name
+        LOG.warning("%s: %s; one request tries it again in %d s", name, reason, known.seconds)
+
+    def lack(self, claim: Claim) -> None:
+        """The server has not the path that it was asked for: nobody is sent there for the same, until a probe sees a change or the word
+        is old."""
+        standing = claim.standing
+        standing.missing[claim.asked] = self.now() + BELIEVED_SECONDS
+        standing.redraw()
+        LOG.info("%s has no path for %s %s", standing.member.name, *claim.asked)
+
+    def _relent(self, standing: Standing, *, changed: bool) -> None:
+        """What was said of paths holds until the server is another one, or the word is old."""
+        now = self.now()
+        if changed:
+            standing.served.clear()
+        standing.missing = {asked: until for asked, until in standing.missing.items() if until > now and not changed}
+
     # ------------------------------------------------------------ writing: who is busy
 
     def claim(self, candidate: Candidate, request: Request) -> Claim:
@@ -272,6 +313,8 @@ class Fleet:
         if claim.memory is not None:
             claim.memory.begin(pair.model.id, claim.id, at_home=standing.at_home(pair))
         self._count(claim, request.takes_slot)
+        if candidate.suspended_until:
+            claim.tries = _tries(standing.suspension, now) or _tries(pair.suspension, now)
         self.tell(_claimed(at=now, claim=claim.id, request=request, candidate=candidate))
         return claim
 
@@ -305,6 +348,8 @@ class Fleet:
                 self._answered(claim)
             if claim.memory.end(pair.model.id, claim.id):
                 self._reloaded(claim)
+        if event.outcome == "ok" and claim.asked not in standing.served:
+            standing.served.add(claim.asked)
         if event.request.takes_slot:
             self._judge(standing, pair, event, retry_after)
         if standing is not self._standings.get(standing.member.name):
@@ -328,11 +373,18 @@ class Fleet:
             standing.pulse.served(ok, event.at)
             if ok:
                 standing.blame = ""
+                if standing.suspension is not None or pair.suspension is not None:
+                    self._resume(standing, pair)
                 self._measured(standing, pair, event)
             else:
                 self.doubted(standing.member.name)
         elif event.outcome == "rate":
             pair.paused_until = event.at + (DEFAULT_PAUSE_SECONDS if retry_after is None else retry_after)
+            pair.paused_status = event.status or 429
+
+    def _resume(self, standing: Standing, pair: Pair) -> None:
+        standing.suspension = pair.suspension = None
+        LOG.info("%s (%s) serves again", standing.member.name, pair.name)
 
     def _measured(self, standing: Standing, pair: Pair, event: Finished) -> None:
         pair.seconds = _smooth(pair.seconds, event.seconds)
@@ -368,6 +420,8 @@ class Fleet:
         standing.relist(effective.values())
         self._enrol(standing)
         for pair in standing.pairs.values():
+            if pair.model.failed and not getattr(before.get(pair.model.id), "failed", False):
+                pair.failures = 1.0
             aliases = pair.model.aliases if pair.name == pair.model.id else ()
             if pair.model.aliases or pair.name != pair.model.id:
                 self.named((pair.name, pair.model.id, *pair.model.aliases))
@@ -402,6 +456,10 @@ class Fleet:
 def _capacity(member: Member, report: Report | None = None) -> int | None:
     """How many requests a server takes at once, of all models together: the operator's word, else its own, else its kind's."""
     return member.capacity or (report and report.capacity) or (member.default_capacity if member.slots == SERVER else None)
+
+
+def _tries(suspension: Suspension | None, now: float) -> bool:
+    return suspension is not None and suspension.try_again(now)
 
 
 def _listed(names: list[str]) -> str:

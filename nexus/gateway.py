@@ -13,7 +13,7 @@ import attrs
 
 from nexus import dispatch, waiting
 from nexus.api import Clock, Dialect, Routes
-from nexus.attempt import Attempts, Patience, Turn
+from nexus.attempt import Attempts, Turn
 from nexus.catalog import Catalog
 from nexus.clock import LoopClock
 from nexus.components import Components, Ground, Sessions
@@ -27,6 +27,8 @@ from nexus.health import Limits as HealthLimits
 from nexus.keys import Keyring
 from nexus.model import Demand, Event, Zone
 from nexus.names import Names
+from nexus.outcome import FailureTable
+from nexus.patience import Patience
 from nexus.policies import Policies, Policy
 from nexus.probing import Pace, Prober
 from nexus.routing import Pipeline
@@ -169,7 +171,8 @@ async def _runtime(gateway: Gateway, store: Store) -> Runtime:
         {name: kind.accepts for name, kind in gateway.catalog.backends.items()},
         Pseudonyms(config.translation.user_ids, store.secret("user-ids")),
     )
-    attempts = Attempts(gateway.fleet, gateway.pipeline, ways, gateway.clock, _patience(config))
+    failures = FailureTable({name: kind.failures for name, kind in gateway.catalog.backends.items()})
+    attempts = Attempts(gateway.fleet, gateway.pipeline, ways, gateway.clock, _patience(config), failures)
     dispatcher = Dispatcher(gateway.fleet, gateway.pipeline, names, ways, gateway.waiting, attempts, gateway.clock, _limits(config))
     return Runtime(
         config=config,
@@ -235,6 +238,7 @@ def _limits(config: Config) -> dispatch.Limits:
 def _patience(config: Config) -> Patience:
     upstream = config.upstream
     return Patience(
+        connect=upstream.connect_timeout_seconds,
         first_byte=upstream.first_byte_timeout_seconds,
         answer=upstream.answer_timeout_seconds,
         idle=upstream.idle_timeout_seconds,

@@ -1,73 +1,164 @@
-"""The outcome table: what each way an attempt can end means for the request and for the backend.  Data and pure functions."""
+"""What each way an attempt can end means for the request and for the backend.  Pure functions; the table's lines are in `nexus.failures`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from email.utils import parsedate_to_datetime
+import re
+from collections.abc import Iterator, Mapping
 
 import attrs
 
 from nexus.errors import BackendError
+from nexus.failures import STATUSES, WORDS
+from nexus.model import WILDCARD, FailureRule, Fault
 
-LONGEST_PAUSE_SECONDS = 3600.0
+BY_STATUS = "status"  # the code of an attempt that was judged by nothing but its status
+_GAP = ".{0,100}?"
+# what libraries put before the words of others: `litellm.RateLimitError: RateLimitError: OpenAIException - `, `Error: `
+_WRAPPED = re.compile(r"(?:[\w.]*(?:error|exception)\s*[:-]\s+)+")
 
 
 @attrs.frozen(kw_only=True)
 class Verdict:
-    """`outcome` as in `Finished`; `next` says whether another pair is tried.  `probe` asks for a probe.  `avoid` is a pair that would
-    say the same to the next request; `blame` names what is wrong with its backend."""
+    """What follows from a fault.  `outcome` as in `Finished`; `next` says whether another pair is tried.  `probe` asks for a probe.
+    `avoid` is a pair that would say the same to the next request: it comes last for a while."""
 
     outcome: str
-    next: bool
+    next: bool = True
     probe: bool = False
     avoid: bool = False
-    blame: str = ""
 
 
-SERVED = Verdict(outcome="ok", next=False)
-REJECTED = Verdict(outcome="rejected", next=False)
-NO_MODEL = Verdict(outcome="rejected", next=True, probe=True, avoid=True)
-NO_ACCESS = Verdict(outcome="rejected", next=True, avoid=True, blame="refuses the configured key (api_key_env)")
-# some say that they cannot by a 500 or 501; who is asked for what it does not do is not unwell
-CANNOT = Verdict(outcome="rejected", next=True)
-MOVED = Verdict(outcome="rejected", next=True, probe=True)
-SLOW_DOWN = Verdict(outcome="rate", next=True)
-FAILED = Verdict(outcome="failed", next=True)
-TIMED_OUT = Verdict(outcome="timeout", next=True)
+VERDICTS: Mapping[Fault, Verdict] = {
+    Fault.REQUEST: Verdict(outcome="rejected", next=False),
+    Fault.ACCOUNT: Verdict(outcome="rejected"),
+    Fault.PERMISSION: Verdict(outcome="rejected"),
+    Fault.BLOCKED: Verdict(outcome="rejected", avoid=True),
+    Fault.MODEL: Verdict(outcome="rejected", probe=True, avoid=True),
+    Fault.PATH: Verdict(outcome="rejected"),
+    # some say that they cannot by a 500 or 501; who is asked for what it does not do is not unwell
+    Fault.NEED: Verdict(outcome="rejected"),
+    Fault.BUSY: Verdict(outcome="rate"),
+    Fault.BROKEN: Verdict(outcome="failed"),
+}
+REJECTED_BY_STATUS = frozenset(
+    status
+    for status in range(400, 500)
+    if next(rule.fault for rule in STATUSES if status in rule.status and not rule.retry_after) is Fault.REQUEST
+)
+FAILED = VERDICTS[Fault.BROKEN]
+TIMED_OUT = Verdict(outcome="timeout")
+MOVED = Verdict(outcome="rejected", probe=True)
 
 
-def of_status(status: int) -> Verdict:
-    """Contract §6, by the status of the answer."""
-    if 200 <= status < 300:
-        return SERVED
-    if status == 404:
-        return NO_MODEL
-    if status in (401, 403):
-        return NO_ACCESS
-    if status == 429:
-        return SLOW_DOWN
-    if status == 408 or status >= 500 or status < 400:  # a redirect is not followed: it is no answer
-        return FAILED
-    return REJECTED
+@attrs.frozen(kw_only=True)
+class Answer:
+    """A failed answer as the table reads it.  `status` is None for an error within a 200 that names none.  `codes` are the values of its
+    `code`, `type` and `status`, `message` its sentence.  `needs` are the request's, its task among them; `path_known` says that the
+    server has served this path before."""
+
+    status: int | None
+    message: str = ""
+    codes: frozenset[str] = frozenset()
+    says_when: bool = False
+    needs: frozenset[str] = frozenset()
+    path_known: bool = False
+
+
+@attrs.frozen
+class Words:
+    """What an answer was judged by: a code, or the beginning of its sentence.  `spans` are the places in `said` that the rule names;
+    what is between them may be anybody's.  `whole` says that the sentence has no other words."""
+
+    said: str
+    spans: tuple[tuple[int, int], ...]
+    whole: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class Judged:
+    """What the table says of an answer.  `words` are those of the answer that it was judged by; where they are the request's own, the
+    next line that fits holds in its place."""
+
+    rule: FailureRule
+    words: Words | None = None
+
+    @property
+    def verdict(self) -> Verdict:
+        return VERDICTS[self.rule.fault]
+
+    @property
+    def code(self) -> str:
+        return self.rule.code or BY_STATUS
+
+
+class FailureTable:
+    """The core's lines and those of all kinds.  A kind's own come first, then those of the others, whose servers it may forward to."""
+
+    def __init__(self, of_kinds: Mapping[str, tuple[FailureRule, ...]]) -> None:
+        self._of_kinds = of_kinds
+        self._lines: dict[str, tuple[_Line, ...]] = {}
+
+    def judge(self, kind: str, answer: Answer) -> Iterator[Judged]:
+        """All that fits, the first that holds first.  The last of them rests on no words and always comes."""
+        said = " ".join(answer.message.lower().split())
+        for line in self._lines.get(kind) or self._sorted(kind):
+            if line.holds_for(answer) and (not line.by_words or (words := line.words_in(answer, said)) is not None):
+                yield Judged(rule=line.rule, words=words if line.by_words else None)
+        yield Judged(rule=_BROKEN)
+
+    def _sorted(self, kind: str) -> tuple[_Line, ...]:
+        own = self._of_kinds.get(kind, ())
+        others = [rule for name, rules in self._of_kinds.items() if name != kind for rule in rules]
+        lines = self._lines[kind] = tuple(map(_Line, dict.fromkeys((*own, *others, *WORDS, *STATUSES))))
+        return lines
+
+
+_BROKEN = FailureRule(fault=Fault.BROKEN)
+
+
+class _Line:
+    """A rule, ready to be compared."""
+
+    __slots__ = ("_codes", "_patterns", "_statuses", "by_words", "rule")
+
+    def __init__(self, rule: FailureRule) -> None:
+        self.rule = rule
+        self._codes = frozenset(rule.codes)
+        self._statuses = frozenset(rule.status)
+        self._patterns = tuple(_pattern(words, rule.alone) for words in rule.words)
+        self.by_words = bool(self._codes or self._patterns)
+
+    def holds_for(self, answer: Answer) -> bool:
+        """Whether it holds for such an answer, whatever it says.  An error within a 200 may have no status: only words tell what it is."""
+        rule = self.rule
+        if self._statuses and answer.status not in self._statuses and not (self.by_words and answer.status is None):
+            return False
+        if rule.fault is Fault.NEED:
+            return rule.code.removeprefix("no_") in answer.needs
+        if rule.fault is Fault.PATH:
+            return not answer.path_known
+        return answer.says_when or not rule.retry_after
+
+    def words_in(self, answer: Answer, said: str) -> Words | None:
+        """The words of the rule that the answer has."""
+        if found := self._codes & answer.codes:
+            code = min(found)
+            return Words(code, ((0, len(code)),))
+        for text in (said, _WRAPPED.sub("", said, count=1)) if _WRAPPED.match(said) else (said,):
+            for pattern in self._patterns:
+                if match := pattern.match(text):
+                    spans = tuple(match.span(n) for n in range(1, pattern.groups + 1) if match.group(n).strip())
+                    return Words(text, spans, whole=self.rule.alone)
+        return None
+
+
+def _pattern(words: str, alone: bool) -> re.Pattern[str]:
+    pieces = [f"({re.escape(piece)})" for piece in words.split(WILDCARD)]
+    return re.compile(_GAP.join(pieces) + (r"[\s.!]*$" if alone else ""))
 
 
 def of_error(error: BackendError) -> Verdict:
-    """Contract §6, by what the exchange broke off with."""
+    """By what the exchange broke off with."""
     if error.code == "address_moved":  # what has been asked is no worse for it
         return MOVED
     return TIMED_OUT if error.timed_out else FAILED
-
-
-def retry_after(headers: Iterable[tuple[str, str]], wall: float) -> float | None:
-    """Seconds a 429 asks to wait, from its number or date; `wall` is the present in seconds since the epoch."""
-    value = next((v for name, v in headers if name == "retry-after"), None)
-    if value is None:
-        return None
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            seconds = parsedate_to_datetime(value).timestamp() - wall
-        except (ValueError, TypeError, OverflowError):
-            return None
-    return min(max(seconds, 0.0), LONGEST_PAUSE_SECONDS) if seconds == seconds else None

@@ -30,6 +30,7 @@ from nexus.model import (
 )
 from nexus.model.quick import changer, maker
 from nexus.slots import Memory, Slots
+from nexus.suspension import Suspension
 
 _candidate = maker(Candidate)
 _retaken = changer(
@@ -43,7 +44,9 @@ _retaken = changer(
     "seconds",
     "failures",
     "paused_until",
+    "paused_status",
     "ejected_until",
+    "suspended_until",
 )  # what traffic changes
 SERVER, RESIDENT = "server", "resident"  # words of `BackendKind.slots`
 ABILITIES = (CHAT, COMPLETION, EMBEDDING, VISION, TOOLS, JSON_SCHEMA, THINKING)
@@ -100,6 +103,7 @@ class Pair:
         "first_byte",
         "model",
         "name",
+        "paused_status",
         "paused_until",
         "photo",
         "photo_drawn",
@@ -107,6 +111,7 @@ class Pair:
         "seconds",
         "slots",
         "speed",
+        "suspension",
         "written",
     )
 
@@ -121,6 +126,8 @@ class Pair:
         self.seconds: float | None = None
         self.speed: float | None = None
         self.paused_until = 0.0
+        self.paused_status = 429
+        self.suspension: Suspension | None = None
         self.photo: Candidate | None = None
         self.photo_of = self.photo_drawn = -1
 
@@ -133,7 +140,8 @@ class Standing:
     the pairs that are not listed any more and still have claims.
     `version` counts its changes, `redrawn` those that are more than traffic's.  `report` is the last probe's.  `blame` is what
     traffic has shown to be wrong with it though its probes are fine (a key it refuses), until an exchange is good.  `calmed_at` is
-    when the failures of its pairs were last made to weigh less.
+    when the failures of its pairs were last made to weigh less.  `suspension` holds for all its models.  `served` are the (dialect, task)
+    that it has answered, `missing` those whose path it has said not to have, and until when that is believed.
     """
 
     __slots__ = (
@@ -145,12 +153,15 @@ class Standing:
         "load",
         "member",
         "memory",
+        "missing",
         "pairs",
         "pulse",
         "redrawn",
         "report",
         "resident",
+        "served",
         "slots",
+        "suspension",
         "version",
     )
 
@@ -166,6 +177,9 @@ class Standing:
         self.memory: Memory | None = (kept or Memory()) if member.slots == RESIDENT else None
         self.report: Report | None = None
         self.blame = ""
+        self.suspension: Suspension | None = None
+        self.served: set[tuple[str, str]] = set()
+        self.missing: dict[tuple[str, str], float] = {}
         self.calmed_at = 0.0
         self.version: int = before.version + 1 if before else 0  # photographs of the pairs it takes over are old
         self.redrawn = self.version
@@ -232,9 +246,13 @@ class Standing:
         """Why it is not well, for people; a backend is healthy until so many probes have failed."""
         report = self.report
         if report is None or report.ok:
-            return self.blame
+            return self.suspension.reason if self.suspension is not None else self.blame or self._forbidden()
         said = report.problem or report.code
         return f"the last probe: {said}" if self.pulse.health is Health.HEALTHY else said
+
+    def _forbidden(self) -> str:
+        """The models that the key may not use."""
+        return "; ".join(f"{pair.name}: {pair.suspension.reason}" for pair in self.pairs.values() if pair.suspension is not None)
 
     def photo(self, pair: Pair) -> Candidate:
         if pair.photo is None or pair.photo_drawn != self.redrawn:
@@ -323,11 +341,19 @@ def _photograph(standing: Standing, pair: Pair) -> Candidate:
         seconds=pair.seconds,
         failures=pair.failures,
         paused_until=pair.paused_until,
+        paused_status=pair.paused_status,
         ejected_until=pulse.ejected_until,
+        suspended_until=_suspended_until(standing, pair),
+        missing=frozenset(standing.missing),
         speaks=model.speaks,
         takes_usage=model.takes_usage,
         aliases=model.aliases,
     )
+
+
+def _suspended_until(standing: Standing, pair: Pair) -> float:
+    both = (standing.suspension, pair.suspension)
+    return max([suspension.until for suspension in both if suspension is not None], default=0.0)
 
 
 def _photographed_again(standing: Standing, pair: Pair, before: Candidate) -> Candidate:
@@ -343,5 +369,7 @@ def _photographed_again(standing: Standing, pair: Pair, before: Candidate) -> Ca
         seconds=pair.seconds,
         failures=pair.failures,
         paused_until=pair.paused_until,
+        paused_status=pair.paused_status,
         ejected_until=standing.pulse.ejected_until,
+        suspended_until=_suspended_until(standing, pair),
     )

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+import attrs
+
 from nexus.api import Reader, Reply
+from nexus.dialects.complaints import Complaint, complaint_in_stream, complaint_of
 from nexus.errors import BackendError
 
 MAX_ERROR_BYTES = 256 * 1024
@@ -13,40 +16,71 @@ ERROR_SECONDS = 2.0  # for an error's body: the next pair must not wait for the 
 MAX_FIRST_EVENT_BYTES = 16 * 1024 * 1024
 
 
+class ErrorAnswer(Exception):
+    """What came with a 200 is an error."""
+
+    def __init__(self, complaint: Complaint) -> None:
+        super().__init__(complaint.message)
+        self.complaint = complaint
+
+
 async def first_event(reply: Reply, reader: Reader, stream_type: str, late: Callable[[], bool]) -> tuple[bytes, bool]:
-    """All up to the first complete event that carries data.  Raises BackendError where it is an error or does not come in time."""
+    """All up to the first complete event that carries data.  Raises ErrorAnswer where it is an error, BackendError where none comes."""
     kind = next((value for name, value in reply.headers if name == "content-type"), "")
     if stream_type not in kind.lower():
+        if "json" in kind.lower() and _is_error(said := complaint_of(await some_body(reply))):
+            raise ErrorAnswer(said)
         raise BackendError("malformed", f"answered a request for a stream with {kind or 'no content type'}", sent=True)
     _no_encoding(reply)
-    head = b""
+    head, pieces, size = b"", [], 0
     while not reader.begun:
         data = b"" if reader.over else await reply.read()
         if not data:
             raise BackendError("no_answer", "the stream ended without an event", sent=True)
+        size += len(data)
+        if size <= MAX_ERROR_BYTES:
+            pieces.append(data)
         head += reader.feed(data)
-        if not reader.begun and late():  # comments are bytes too, but nothing that a client could use
-            raise BackendError("first_byte_timeout", "sent no event in time", sent=True)
+        if not reader.begun and late():
+            raise BackendError("answer_timeout", "sent signs of life and no event", sent=True)
         if len(head) > MAX_FIRST_EVENT_BYTES:
             raise BackendError("too_large", "no event within the first 16 MiB", sent=True)
     if reader.error is not None:
-        raise BackendError("error_event", reader.error, sent=True)
+        raise _said(complaint_in_stream(b"".join(pieces)), reader.error)
     return head, False
 
 
 async def whole_body(reply: Reply, reader: Reader | None, limit: int) -> tuple[bytes, bool]:
-    """The body, as far as `limit`, and whether that is all."""
+    """The body, as far as `limit`, and whether that is all.  Raises ErrorAnswer where the reader finds that it is an error."""
     if reader is not None:
         _no_encoding(reply)
-    pieces, size = [], 0
+    pieces, raw, size = [], [], 0
     while data := await reply.read():
         pieces.append(reader.feed(data) if reader else data)
         size += len(data)
+        if size <= MAX_ERROR_BYTES:
+            raw.append(data)
         if size > limit:
             return b"".join(pieces), False
-    if reader is not None and (rest := reader.finish()):
-        pieces.append(rest)
+    if reader is not None:
+        try:
+            rest = reader.finish()
+        except BackendError as error:
+            if error.code != "error_event":
+                raise
+            raise _said(complaint_of(b"".join(raw)), error.hint) from None
+        if rest:
+            pieces.append(rest)
     return pieces[0] if len(pieces) == 1 else b"".join(pieces), True
+
+
+def _is_error(complaint: Complaint) -> bool:
+    value = complaint.value
+    return isinstance(value, dict) and bool(value.get("error") or value.get("type") == "error")
+
+
+def _said(complaint: Complaint, told: str) -> ErrorAnswer:
+    return ErrorAnswer(complaint if complaint.message else attrs.evolve(complaint, message=told))
 
 
 async def some_body(reply: Reply) -> bytes:

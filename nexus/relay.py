@@ -197,7 +197,7 @@ async def _broken(visit: Visit, opened: OpenReply, told: Told, error: BackendErr
         return
     if error.code != "error_event":  # that one has been relayed already
         backend = opened.choice.candidate.backend
-        why = redacted_text(error.hint, opened.secrets) or error.code
+        why = redacted_text(opened.told(error), opened.secrets)
         problem = Problem(502, "backend_broke_off", f"the backend {backend!r} broke off in the middle of its answer: {why}")
         event = _event_of(told, problem)
         if event is None:

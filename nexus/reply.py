@@ -6,7 +6,7 @@ Which backend is asked, and what happens when it fails, is decided in `dispatch`
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 
@@ -26,7 +26,7 @@ LINGER_SECONDS = 0.25  # between the last event and the end of the body
 
 class OpenReply:
     """A committed reply.  `head` is what may go to the client at once; `whole` says that nothing follows it.
-    `code` says why a rejection was one.
+    `code` says why a rejection was one, `told` what a break is told as.
 
     `close` gives the exchange and the claim back, however far it came.
     """
@@ -47,6 +47,7 @@ class OpenReply:
         "headers",
         "reader",
         "status",
+        "told",
         "usage",
         "whole",
     )
@@ -76,6 +77,7 @@ class OpenReply:
         self.whole = whole
         self.first_byte = first_byte
         self.code = code
+        self.told: Callable[[BackendError], str] = str
         self.usage = NO_USAGE
         self.cost: float | None = None
         self._exchange = exchange

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
@@ -89,7 +90,8 @@ class Pipeline:
 @attrs.define(kw_only=True, weakref_slot=False)
 class Circumstances:
     """What routing reads beside the request: the fleet's pairs for a leg, the moment, what was tried, the policies by name, what has
-    bound the request already, which models the key may use, and which (dialect, task) of a server translation can reach."""
+    bound the request already, which models the key may use, and which (dialect, task) of a server translation can reach.  `desperate` asks those too whose
+    account or key was refused."""
 
     candidates: Callable[[Leg], tuple[Candidate, ...]]
     now: float
@@ -98,6 +100,7 @@ class Circumstances:
     bound: Demand = NO_DEMAND
     allowed: Callable[[str], bool] | None = None
     reach: frozenset[tuple[str, str]] = frozenset()
+    desperate: bool = False
 
 
 def _event_types(stage: str, hears: Iterable[type[Event]]) -> tuple[type[Event], ...]:
@@ -266,6 +269,7 @@ def _free(ask: Ask, candidate: Candidate, at: Circumstances) -> bool:
         and not candidate.waits_for
         and candidate.paused_until <= at.now
         and not candidate.ejected_until
+        and (candidate.suspended_until <= at.now or at.desperate)
         and not at.tried
         and (at.allowed is None or not ask.leg.index)
         and _understands(candidate, ask.request, at)
@@ -280,6 +284,8 @@ def _opens(allowed: Callable[[str], bool], leg: Leg, candidate: Candidate) -> bo
 def _understands(candidate: Candidate, request: Request, at: Circumstances) -> bool:
     """Whether the server speaks the client's dialect, or one that the request can be translated to.  Unknown passes."""
     speaks = candidate.speaks
+    if candidate.missing:
+        return candidate.takes(request.dialect, request.task) or not at.reach.isdisjoint(speaks - candidate.missing)
     return not speaks or (request.dialect, request.task) in speaks or not at.reach.isdisjoint(speaks)
 
 
@@ -301,7 +307,13 @@ def _core(ask: Ask, candidate: Candidate, known: tuple[Candidate, ...], at: Circ
     elif candidate.state is State.LOADING:
         refusals.append(Refusal(kind=RefusalKind.WAIT, code="loading", data=_eta(candidate)))
     if candidate.paused_until > at.now:
-        refusals.append(Refusal(kind=RefusalKind.RATE, code="paused", retry_at=candidate.paused_until))
+        refusals.append(
+            Refusal(kind=RefusalKind.RATE, code="paused", data={"status": candidate.paused_status}, retry_at=candidate.paused_until)
+        )
+    if candidate.suspended_until > at.now and not at.desperate:
+        refusals.append(
+            Refusal(kind=RefusalKind.POLICY, code="suspended", data={"for_seconds": math.ceil(candidate.suspended_until - at.now)})
+        )
     if candidate.ejected_until and _ejected(candidate, known, at.now):
         refusals.append(Refusal(kind=RefusalKind.WAIT, code="ejected", retry_at=candidate.ejected_until))
     if request.takes_slot and candidate.full:

@@ -68,6 +68,16 @@ def _loading(candidate: Candidate, data: Facts) -> str:
     return "is loading the model" + (f", which takes about {eta:.0f} s more" if isinstance(eta, int | float) else "")
 
 
+def _paused(candidate: Candidate, data: Facts) -> str:
+    status = data.get("status", candidate.paused_status)
+    return "asked for a pause (429)" if status == 429 else f"said that it is busy ({status})"
+
+
+def _suspended(candidate: Candidate, data: Facts) -> str:
+    seconds = data.get("for_seconds")
+    return "refuses its account or key" + (f", and is tried again in {seconds} s" if seconds is not None else "")
+
+
 def _dialect(candidate: Candidate, data: Facts) -> str:
     wanted = " ".join(str(data[key]) for key in ("dialect", "task") if data.get(key))
     return f"does not speak {wanted}" if wanted else "does not speak this request's dialect"
@@ -117,7 +127,8 @@ WORDS: Mapping[str, Words] = {
     "busy": Words(_busy, "Try again soon, or raise `max_concurrent` if the server can do more."),
     "swap": Words(_swap, "Try again soon, or let the server keep more models loaded, and for longer."),
     "loading": Words(_loading, "Try again once it is loaded."),
-    "paused": Words(_says("asked for a pause (429)"), "Try again when the pause is over."),
+    "paused": Words(_paused, "Try again when the pause is over."),
+    "suspended": Words(_suspended, "See `nexus backends` for what it said; it is tried again by itself."),
     "ejected": Words(_says("is left out for a while: too many of its last requests failed"), "It is tried again by itself."),
     "off": Words(_says("has the model switched off"), "Load the model on that server."),
     "dialect": Words(_dialect, "Use an API that this server speaks, or another model."),

@@ -37,7 +37,7 @@ _TABLES = (
     "CREATE TABLE IF NOT EXISTS gateways (url TEXT PRIMARY KEY, pid INTEGER NOT NULL) WITHOUT ROWID",
 )
 _PLAIN = {field.name: field.default for field in attrs.fields(Model)}
-_PASSING = ("state", "eta")  # nobody knows what has happened since
+_PASSING = ("state", "eta", "failed")  # nobody knows what has happened since
 
 
 class _Newer(Exception):
@@ -312,4 +312,4 @@ def _model(entry: dict[str, Any]) -> Model:
     entry["aliases"] = tuple(entry.get("aliases", ()))
     entry["speaks"] = frozenset((dialect, task) for dialect, task in entry.get("speaks", ()))
     entry["price"] = Price(**entry["price"]) if entry.get("price") else None
-    return Model(**{**entry, "state": State.UNKNOWN, "eta": None})
+    return Model(**{**entry, "state": State.UNKNOWN, "eta": None, "failed": False})

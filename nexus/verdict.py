@@ -16,6 +16,7 @@ LONGEST_RETRY_AFTER = 59  # Claude Code gives up at once above 60 s
 RETRY_GONE_SECONDS = 5  # a server that is started again is found within three
 GUESSED_SECONDS = 5.0  # how long an exchange takes where none has been measured
 GUESSED_LOADING_SECONDS = 10.0
+UNAVAILABLE = frozenset({503, 529})  # a server's own words for "not now", which its client hears as they are
 REFUSALS_SHOWN = 50
 REASONS_HEADER_LENGTH = 1000
 
@@ -77,9 +78,12 @@ def no_backends() -> Problem:
 
 
 def all_failed(plan: Plan | None, attempts: Sequence[Attempt], needs: Container[str], retry_after: float | None) -> Problem:
-    """Every attempt failed: 400 if no pair has what it `needs`, 504 if all timed out, 429 if all were 429, else 502; what each backend
-    answered is in the message."""
-    story = "; ".join(f"{a.backend} ({a.model}): {a.message or a.code}" for a in attempts)
+    """Every attempt failed; what each backend answered is in the message.
+
+    400 if no pair has what it `needs`, 504 if all timed out, 404 if none knows the model; if all were busy 429, or the status that says
+    so; else the 503 or 529 that all answered, or 502.
+    """
+    story = "; ".join(dict.fromkeys(f"{a.backend} ({a.model}): {a.message or a.code}" for a in attempts))
     context = {
         "attempts": [
             {"backend": a.backend, "model": a.model, "status": a.status, "code": a.code, "message": a.message} for a in attempts
@@ -91,10 +95,25 @@ def all_failed(plan: Plan | None, attempts: Sequence[Attempt], needs: Container[
     if all(a.outcome == "timeout" for a in attempts):
         return Problem(504, "all_attempts_timed_out", f"no backend answered in time: {story}", context=context)
     if all(a.outcome == "rate" for a in attempts):
-        return Problem(
-            429, "rate_limited", f"every backend asks to slow down: {story}", context=context, retry_after=_seconds(retry_after)
-        )
-    return Problem(502, "all_attempts_failed", f"no backend answered: {story}", context=context)
+        return _all_busy({a.status for a in attempts}, story, context, retry_after)
+    if all(a.code == "model_not_found" for a in attempts):
+        return Problem(404, "model_not_found", f"no backend serves the model any more: {story}", param="model", context=context)
+    statuses = {a.status for a in attempts}
+    status = statuses.pop() if len(statuses) == 1 and statuses <= UNAVAILABLE else None
+    return Problem(status or 502, "all_attempts_failed", f"no backend answered: {story}", context=context)
+
+
+def _all_busy(statuses: set[int | None], story: str, context: dict[str, Any], retry_after: float | None) -> Problem:
+    seconds = _seconds(retry_after)
+    if statuses == {429}:
+        return Problem(429, "rate_limited", f"every backend asks to slow down: {story}", context=context, retry_after=seconds)
+    return Problem(_busy_status(statuses), "busy", f"every backend is busy: {story}", context=context, retry_after=seconds)
+
+
+def _busy_status(statuses: set[int | None]) -> int:
+    """A server's own word for being busy, where it is one."""
+    (status,) = statuses if len(statuses) == 1 else (503,)
+    return status if status in UNAVAILABLE and status is not None else 503
 
 
 def _nobody_can(plan: Plan, attempts: Sequence[Attempt], needs: Container[str]) -> bool:
@@ -113,7 +132,7 @@ def _nobody_can(plan: Plan, attempts: Sequence[Attempt], needs: Container[str]) 
 def _lacks(attempt: Attempt, needs: Container[str]) -> bool:
     """Whether the server said that it lacks what the request needs; of a key or an account it may say as much in the same words."""
     lack = attempt.code.removeprefix("no_")
-    return attempt.outcome == "rejected" and attempt.status not in (401, 403) and lack != attempt.code and lack in needs
+    return attempt.outcome == "rejected" and lack != attempt.code and lack in needs
 
 
 def reasons_header(plan: Plan) -> str:
@@ -155,7 +174,12 @@ def _held(plan: Plan, held: tuple[Candidate, ...], eta: float, code: str | None)
     kinds = {o.refusal.kind for o in plan.objections if o.candidate in held and o.refusal.kind in WAITABLE}
     names = ", ".join(dict.fromkeys(c.backend for c in held))
     if kinds == {RefusalKind.RATE}:
-        return _problem(plan, 429, "rate_limited", f"every backend asks to slow down: {names}", eta=eta)
+        statuses = {
+            o.refusal.data.get("status", 429) for o in plan.objections if o.candidate in held and o.refusal.code == "paused"
+        }
+        if statuses <= {429}:
+            return _problem(plan, 429, "rate_limited", f"every backend asks to slow down: {names}", eta=eta)
+        return _problem(plan, _busy_status(statuses), "busy", f"every backend is busy: {names}", eta=eta)
     message = {
         "queue_full": f"{names}: busy, and the queue is full",
         "queue_timeout": f"{names}: still busy after the longest allowed wait",

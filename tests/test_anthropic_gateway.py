@@ -510,10 +510,10 @@ async def test_a_model_that_is_unknown_is_told_with_the_nearest(house: House):
 
 
 async def test_all_attempts_failed_is_told_with_its_context(house: House):
-    house.cloud.next(*[anthropic_problem(529, "overloaded_error", "Overloaded")] * 3, path=MESSAGES)
+    house.cloud.next(*[anthropic_problem(502, "api_error", "Bad gateway")] * 3, path=MESSAGES)
     said = await post(house, asked())
     assert (said.status, said.error["type"]) == (502, "api_error")
-    assert [attempt["status"] for attempt in said.error["context"]["attempts"]] == [529]
+    assert [attempt["status"] for attempt in said.error["context"]["attempts"]] == [502]
 
 
 # ---------------------------------------------------------------- the real llama.cpp

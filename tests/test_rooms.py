@@ -33,14 +33,19 @@ ROOMS = {
     # deciding: pure, or with state of their own
     "policies": "model",
     "names": "model policies",
+    "failures": "model",
+    "outcome": "errors failures model",
+    "echoes": "outcome",
+    "pauses": "",
+    "patience": "errors",
+    "suspension": "",
     "health": "model",
     "crossing": "api model plain redaction",
     "slots": "",
-    "pairs": "api health model slots",
-    "fleet": "crossing health model pairs plain slots",
+    "pairs": "api health model slots suspension",
+    "fleet": "crossing health model pairs plain slots suspension",
     "routing": "api errors model",
     "waiting": "errors model",
-    "outcome": "errors",
     "verdict": "errors model nearest routing sentences",
     # speaking to servers
     "upstream": "errors outbox",
@@ -49,8 +54,9 @@ ROOMS = {
     # from a request to an open reply
     "journey": "api model",
     "reply": "api errors fleet model redaction",
-    "reading": "api errors",
-    "attempt": "api dialects errors fleet journey model outcome reading redaction reply routing",
+    "reading": "api dialects errors",
+    "judging": "dialects echoes fleet journey outcome",
+    "attempt": "api dialects errors fleet journey judging model outcome patience pauses reading redaction reply routing",
     "dispatch": "api attempt dialects errors fleet journey model names reply routing verdict waiting",
     # witnesses
     "observers": "api errors model plain sentences",
@@ -69,7 +75,7 @@ ROOMS = {
     "unrecognised": "api backends",
     "finding": "api catalog components config crossing discovery errors fleet probing state tasks trust unrecognised upstream",
     "witnesses": "api model",
-    "gateway": "api attempt catalog clock components config dialects dispatch finding fleet health keys model names policies probing routing state"
+    "gateway": "api attempt catalog clock components config dialects dispatch finding fleet health keys model names outcome patience policies probing routing state"
     " tasks upstream waiting witnesses",
     # HTTP in, HTTP out
     "wishes": "errors model",

@@ -13,7 +13,7 @@ def refusal(code: str, **data: object) -> Refusal:
 
 
 CODES = {
-    "down", "tried", "busy", "swap", "loading", "paused", "ejected", "off", "dialect", "translation_loss", "key", "stage_lost_count",
+    "down", "tried", "busy", "swap", "loading", "paused", "suspended", "ejected", "off", "dialect", "translation_loss", "key", "stage_lost_count",
     "zone", "tier", "no_vision", "no_image_url", "no_documents", "no_tools", "no_json_schema", "no_chat", "no_embedding", "no_completion", "context",
 }  # fmt: skip
 

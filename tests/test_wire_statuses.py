@@ -18,9 +18,10 @@ from .wire_client import CHAT, GOOD, STREAMED
 
 SAID = {"error": {"message": "as it is", "type": "t", "param": None, "code": "c"}}
 # status: how the claim ended, whether the share of failures grows
-FAILS_OVER = {404: "rejected", 401: "rejected", 403: "rejected", 408: "failed", 500: "failed", 502: "failed", 503: "failed"}
-FAILS_OVER |= {504: "failed", 529: "failed", 599: "failed", 429: "rate", 300: "failed", 307: "failed"}
-REJECTED = (400, 402, 405, 409, 413, 415, 418, 422, 424, 426, 451, 498)
+FAILS_OVER = {404: "rejected", 401: "rejected", 402: "rejected", 403: "rejected", 410: "rejected", 408: "failed", 424: "failed"}
+FAILS_OVER |= {500: "failed", 502: "failed", 503: "rate", 504: "failed", 529: "rate", 599: "failed", 429: "rate", 498: "rate"}
+FAILS_OVER |= {300: "failed", 307: "failed"}
+REJECTED = (400, 405, 409, 413, 415, 418, 422, 426, 451, 499)
 
 
 def only_first(first, then=None):
@@ -44,8 +45,9 @@ async def test_another_backend_answers_and_the_claim_ends_as_the_table_says(tmp_
         assert house.ledger.finished[0].status == status
         first_asked = house.ledger.finished[0].candidate.backend
         (pair,) = house.gateway.fleet.standings[first_asked].pairs.values()
-        assert bool(pair.failures) == (FAILS_OVER[status] == "failed" or status in (401, 403, 404))
-        assert (pair.paused_until > house.gateway.clock.now()) == (status == 429)
+        assert bool(pair.failures) == (FAILS_OVER[status] == "failed" or status in (403, 404, 410))
+        assert (pair.paused_until > house.gateway.clock.now()) == (FAILS_OVER[status] == "rate")
+        assert (house.gateway.fleet.standings[first_asked].suspension is not None) == (status in (401, 402))
 
 
 @pytest.mark.parametrize("body", [GOOD, STREAMED], ids=["whole", "stream"])

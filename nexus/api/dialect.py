@@ -123,10 +123,6 @@ class Dialect(abc.ABC):
         """Whether a server's error body has this dialect's shape.  One that has not is told anew, in the dialect's own form."""
         return True
 
-    def lacks(self, said: str) -> str:
-        """What a backend's sentence admits it cannot do, as a refusal code (`no_vision`, `no_tools`, …); "" for anything else."""
-        return ""
-
     @abc.abstractmethod
     def models(self, entries: Iterable[ModelEntry], query: Mapping[str, str]) -> bytes:
         """The model list; `query` are the parameters of the question, for a dialect whose list comes in pages.  Raises Problem (400)

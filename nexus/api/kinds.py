@@ -17,7 +17,7 @@ from nexus.api.routes import Routes
 from nexus.api.scope import Scope
 from nexus.api.source import Source
 from nexus.api.stage import Stage
-from nexus.model import ANYTHING, Accepts
+from nexus.model import ANYTHING, Accepts, FailureRule
 
 
 @attrs.frozen
@@ -50,7 +50,8 @@ class BackendKind:
     `runs_models` says that it runs models
     itself and forwards nothing: only such a kind can be `restricted` without the operator's word.  `cloud` marks kinds
     that are somebody else's computer.  `default_url` is used where the operator gives none.  `accepts` is
-    what such servers take in a request: one that is translated is made to fit.
+    what such servers take in a request: one that is translated is made to fit.  `failures` are its servers' own lines of
+    the table of failures, which go before the core's.
     """
 
     name: str
@@ -64,6 +65,7 @@ class BackendKind:
     cloud: bool = False
     default_url: str | None = None
     accepts: Accepts = ANYTHING
+    failures: tuple[FailureRule, ...] = ()
 
 
 @attrs.frozen(kw_only=True)

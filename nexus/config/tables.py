@@ -81,7 +81,7 @@ class UpstreamConfig:
     connect_timeout_seconds: float = setting(5.0, "until a connection stands", above(0))
     first_byte_timeout_seconds: float = setting(300.0, "until a stream's first byte, all attempts together", above(0))
     answer_timeout_seconds: float = setting(1800.0, "until an answer that is not streamed, all attempts together", above(0))
-    idle_timeout_seconds: float = setting(120.0, "between two pieces of an answer; a stream has no total limit", above(0))
+    idle_timeout_seconds: float = setting(300.0, "between two pieces of an answer; a stream has no total limit", above(0))
 
 
 @attrs.frozen(kw_only=True)

@@ -1,4 +1,4 @@
-"""What a server says when it will not: the sentence in an error's body, and what it admits it cannot do.
+"""What a server says when it will not: the sentence in an error's body, and its codes.
 
 How a dialect writes an error of its own is its own; what an error means for the request is decided in `nexus.outcome`.
 """
@@ -6,46 +6,137 @@ How a dialect writes an error of its own is its own; what an error means for the
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator
 from typing import Any
+
+import attrs
 
 from nexus.dialects.jsontext import dumps_text, loads
 
 _LONGEST = 500
-_CANNOT = r"not support|n't support|unsupported|is not an? |requires --|mmproj|must be a base64|only base64"
+_TOLD = ("error", "message", "detail", "msg")
+_CODES = ("code", "type", "status", "error_type", "reason")
+_DEEPEST = 8
+_HEAD = re.compile(r"<(head|script|style)\b.*?</\1\s*>", re.IGNORECASE | re.DOTALL)
+_TAG = re.compile(r"<[^<>]*>")
+# The statuses of errors that come with a 200, by their type, where they name no number.
+_TYPES = {
+    "invalid_request_error": 400,
+    "badrequesterror": 400,
+    "authentication_error": 401,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "notfounderror": 404,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "rate_limit_exceeded": 429,
+    "api_error": 500,
+    "server_error": 500,
+    "overloaded_error": 529,
+    "timeout_error": 504,
+}
+
+
+@attrs.frozen(kw_only=True)
+class Complaint:
+    """An error as a server has said it.  `message` is its sentence, at most 500 characters; `codes` are the words of its code, type and
+    status, in small letters; `status` is the number of a status that it names, or that goes with its type; `value` is its JSON."""
+
+    message: str = ""
+    codes: frozenset[str] = frozenset()
+    status: int | None = None
+    value: Any = None
+
+
+def complaint_of(body: bytes) -> Complaint:
+    """What an error's body says, whatever shape it has."""
+    try:
+        value = loads(body)
+    except ValueError:
+        return Complaint(message=_text_of(body))
+    return complaint_in(value)
+
+
+def complaint_in(value: Any) -> Complaint:
+    """What a value says that is an error."""
+    layers = tuple(_layers(value))
+    codes = frozenset(code.lower() for layer in layers for key in _CODES if isinstance(code := layer.get(key), str))
+    return Complaint(
+        message=sentence_in(value) if value not in ({}, [], None) else "", codes=codes, status=_status(layers), value=value
+    )
+
+
+def complaint_in_stream(head: bytes) -> Complaint:
+    """What the last event of a stream's beginning says that is an error: server-sent events, or a value to a line."""
+    found = Complaint()
+    for line in head.splitlines():
+        text = line.partition(b":")[2] if line.startswith((b"data:", b"error:")) else line
+        try:
+            value = loads(text)
+        except ValueError:
+            continue
+        if isinstance(value, dict):
+            found = complaint_in(value)
+    return found
 
 
 def sentence_of(body: bytes) -> str:
     """The sentence in an error's body, whatever shape it has."""
-    try:
-        value = loads(body)
-    except ValueError:
-        return body[:200].decode("utf-8", "replace").strip()
-    return sentence_in(value)
+    return complaint_of(body).message
 
 
 def sentence_in(value: Any) -> str:
     """The sentence in a value that is an error, in the shapes that servers are known to use; at most 500 characters."""
-    while isinstance(value, dict):
-        told = next((value[key] for key in ("error", "message", "detail") if value.get(key)), None)
+    for _ in range(_DEEPEST):
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            told: Any = value[0]
+        elif isinstance(value, dict):
+            told = next((value[key] for key in _TOLD if value.get(key)), None)
+        else:
+            told = _inner(value)
         if told is None:
             break
         value = told
     return (value if isinstance(value, str) else dumps_text(value))[:_LONGEST]
 
 
-class Admissions:
-    """What sentences admit that a model cannot do.
+def _layers(value: Any) -> Iterator[dict[str, Any]]:
+    """The objects of an error, from the outside in."""
+    for _ in range(_DEEPEST):
+        if isinstance(value, list) and value:
+            value = value[0]
+        if isinstance(value, str):
+            value = _inner(value)
+        if not isinstance(value, dict):
+            return
+        yield value
+        value = next((value[key] for key in _TOLD if value.get(key)), None)
 
-    `words` has for each refusal code (`no_vision`) a regular expression of what the sentence speaks of (`image|vision`).
-    """
 
-    def __init__(self, words: Mapping[str, str]) -> None:
-        self._patterns = [
-            (code, re.compile(f"({about}).*({_CANNOT})|({_CANNOT}).*({about})", re.IGNORECASE | re.DOTALL))
-            for code, about in words.items()
-        ]
+def _inner(value: Any) -> Any:
+    """The error that is quoted as JSON within a sentence: Ollama passes on what its runner says."""
+    if not isinstance(value, str) or not value.lstrip().startswith("{"):
+        return None
+    try:
+        inner = loads(value.encode("utf-8", "replace"))
+    except ValueError:
+        return None
+    return inner if isinstance(inner, dict) and any(inner.get(key) for key in _TOLD) else None
 
-    def in_(self, said: str) -> str:
-        """The first code that the sentence admits; "" for any other sentence."""
-        return next((code for code, pattern in self._patterns if pattern.search(said)), "")
+
+def _status(layers: tuple[dict[str, Any], ...]) -> int | None:
+    said = [layer.get(key) for layer in reversed(layers) for key in (*_CODES, "status_code")]
+    for code in said:
+        if isinstance(code, str) and code.isdecimal() and len(code) == 3:
+            code = int(code)
+        if type(code) is int and 400 <= code <= 599:
+            return code
+    return next((_TYPES[code.lower()] for code in said if isinstance(code, str) and code.lower() in _TYPES), None)
+
+
+def _text_of(body: bytes) -> str:
+    """The words of what is no JSON; of a page, what a browser would show."""
+    text = body[: 16 * _LONGEST].decode("utf-8", "replace").strip()
+    if text[:1] == "<" and (shown := " ".join(_TAG.sub(" ", _HEAD.sub(" ", text)).split())):
+        text = shown
+    return text[:200]

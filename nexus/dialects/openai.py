@@ -9,7 +9,7 @@ import msgspec
 
 from nexus.api import Dialect, Endpoint, Facts, ModelEntry, Reader, Splice
 from nexus.dialects.checks import bad
-from nexus.dialects.complaints import Admissions, sentence_of
+from nexus.dialects.complaints import sentence_of
 from nexus.dialects.fields import (
     NOTHING,
     Fields,
@@ -60,20 +60,6 @@ ERROR_TYPES = {
     503: "service_unavailable",
     504: "timeout_error",
 }
-
-# What servers say when a model cannot: llama.cpp ("image input is not supported - hint: … mmproj", "tools param requires --jinja
-# flag", "This server does not support embeddings"), LM Studio ("'url' field must be a base64 encoded image"), vLLM ("… is not a multimodal model", "\"auto\" tool choice requires
-# --enable-auto-tool-choice"), Ollama ("… does not support tools"), OpenAI ("Invalid parameter: 'response_format' of type
-# 'json_schema' is not supported with this model").
-_LACKS = Admissions(
-    {
-        "no_image_url": r"\burls?\b|base64",
-        "no_vision": "image|vision|multimodal",
-        "no_tools": r"\btool",
-        "no_embedding": "embedding",
-        "no_json_schema": "json_schema|response_format",
-    }
-)
 
 _facts = maker(Facts)
 _encode = msgspec.json.Encoder().encode
@@ -139,9 +125,6 @@ class OpenAI(Dialect):
 
     def read_error(self, body: bytes) -> str:
         return sentence_of(body)
-
-    def lacks(self, said: str) -> str:
-        return _LACKS.in_(said)
 
     def models(self, entries: Iterable[ModelEntry], query: Mapping[str, str]) -> bytes:
         return _encode({"object": "list", "data": [_entry(e) for e in entries]})

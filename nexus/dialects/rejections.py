@@ -12,35 +12,53 @@ from nexus.errors import Problem
 Headers = tuple[tuple[str, str], ...]
 OF_THE_BODY = frozenset({"content-type", "content-encoding"})
 
-# What servers say of a prompt that is too long: llama.cpp, vLLM (two of its ways), Ollama and others without figures.
+# What servers say of a prompt that is too long: llama.cpp (two of its ways), vLLM (three), SGLang, OpenAI, others without figures.
 _OVERFLOWS = tuple(
     re.compile(pattern, re.IGNORECASE | re.DOTALL)
     for pattern in (
         r"\((?P<needed>\d+) tokens\) exceeds the available context size \((?P<most>\d+) tokens\)",
         r"\(length (?P<needed>\d+)\) is longer than the maximum model length of (?P<most>\d+)",
+        r"maximum context length is (?P<most>\d+) tokens[^0-9]*(prompt contains at least|messages resulted in|prompt contains) (?P<needed>\d+)",
+        r"\((?P<needed>\d+) tokens\) is longer than the model's context length \((?P<most>\d+) tokens\)",
+        r"input \((?P<needed>\d+) tokens\) is too large to process",
         r"(exceeds?|longer than|larger than|too long for) the (available |maximum |model'?s? )*context( size| length| window)?\b",
+        r"input is too large to process",
     )
 )
+_LIMIT = re.compile(
+    r"\bbatch size: (\d+)|\bn_ctx\W+(\d+)", re.IGNORECASE
+)  # llama.cpp says the most that it takes at once at the end
 # a bound of the answer, or a picture: a shorter conversation would help nobody
 _NOT_THE_PROMPT = re.compile(r"^\W*(max_|num_predict|n_predict|image|audio|picture)", re.IGNORECASE)
-_KNOWN_OVERFLOW = re.compile(r"prompt is too long|maximum context length is \d")
+_OPENAI_SAYS = re.compile(r"maximum context length is \d")
+_AS_AGENTS_KNOW = "prompt is too long"
+_KNOWN_CODE = re.compile(rb'"code"\s*:\s*"context_length_exceeded"')
 
 
 def overflow_in(said: str) -> str:
     """A sentence that says the prompt is too long, in words that agents recognise and compact their conversation on; "" for any
     other.  What is in such words already stays as it is.
     """
-    if _KNOWN_OVERFLOW.search(said):
+    if _AS_AGENTS_KNOW in said:
         return said
     if _NOT_THE_PROMPT.search(said):
         return ""
     found = next((match for pattern in _OVERFLOWS if (match := pattern.search(said))), None)
-    if found is None:
-        return ""
+    if found is None:  # OpenAI's words for what is asked for in all, prompt and answer
+        return said if _OPENAI_SAYS.search(said) else ""
     figures = found.groupdict()
-    return (
-        f"prompt is too long: {figures['needed']} tokens > {figures['most']} maximum" if figures else f"prompt is too long: {said}"
-    )
+    needed, most = figures.get("needed"), figures.get("most") or _limit(said)
+    return f"{_AS_AGENTS_KNOW}: {needed} tokens > {most} maximum" if needed and most else f"{_AS_AGENTS_KNOW}: {said}"
+
+
+def is_known_overflow(body: bytes) -> bool:
+    """Whether an error has the code by which clients of OpenAI's API know a prompt that is too long."""
+    return _KNOWN_CODE.search(body) is not None
+
+
+def _limit(said: str) -> str | None:
+    found = _LIMIT.search(said)
+    return (found[1] or found[2]) if found else None
 
 
 def rejected(status: int, said: str) -> Problem:

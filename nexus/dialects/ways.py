@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from nexus.api import Dialect, Endpoint, Facts, Reader, Splice
-from nexus.dialects.rejections import Headers, as_json, is_packed, overflow_in, rejected
+from nexus.dialects.rejections import Headers, as_json, is_known_overflow, is_packed, overflow_in, rejected
 from nexus.dialects.userids import Pseudonyms
 from nexus.model import ANYTHING, CHAT, COMPLETION, EMPTY, Accepts, Candidate, Payload
 
@@ -50,7 +50,7 @@ class Native:
         if is_packed(headers):
             return body, headers
         said = self.dialect.read_error(body)
-        if self.dialect.is_error(body) and overflow_in(said) in ("", said):
+        if self.dialect.is_error(body) and (overflow_in(said) in ("", said) or is_known_overflow(body)):
             return body, headers
         return self.dialect.error(rejected(status, said), request_id), as_json(headers)
 
@@ -95,11 +95,10 @@ class Ways:
 
         A server that does not say what it speaks is taken to speak what it is asked in.
         """
-        if not candidate.speaks or (client.name, endpoint.task) in candidate.speaks:
+        if candidate.takes(client.name, endpoint.task):
             return Native(client, endpoint, payload, facts, candidate, model)
-        server = next(
-            other for other in self._others(client.name, endpoint.task) if (other.name, endpoint.task) in candidate.speaks
-        )
+        spoken = candidate.speaks - candidate.missing
+        server = next(other for other in self._others(client.name, endpoint.task) if (other.name, endpoint.task) in spoken)
         from nexus.dialects.translate import Translation, target_of  # loaded by the first request that needs it
 
         target = target_of(candidate, facts, self._accepts.get(candidate.kind, ANYTHING))

@@ -8,6 +8,7 @@ from nexus.model.accepts import ANYTHING, Accepts, SchemaRules
 from nexus.model.attempt import Attempt, Call
 from nexus.model.candidate import Candidate
 from nexus.model.events import Answered, Claimed, Event, Finished, Joined, Left, Listener, Probed, Queued
+from nexus.model.failure import WILDCARD, FailureRule, Fault
 from nexus.model.plan import Choice, Objection, Plan, Refusal
 from nexus.model.report import Model, Report, Sighting
 from nexus.model.request import NO_DEMAND, Ask, Demand, Leg, Payload, Request
@@ -45,6 +46,7 @@ __all__ = [
     "THINKING",
     "TOOLS",
     "VISION",
+    "WILDCARD",
     "Accepts",
     "Answered",
     "Ask",
@@ -55,6 +57,8 @@ __all__ = [
     "Claimed",
     "Demand",
     "Event",
+    "FailureRule",
+    "Fault",
     "Finished",
     "Health",
     "Joined",

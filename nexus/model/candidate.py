@@ -27,9 +27,11 @@ class Candidate:
     done with before this model may have a turn: `load` (it is loading another), `answers` (it would have to load this one, and
     others answer), or nothing ("").
     `speed` is measured output tokens per second, `first_byte` the measured seconds to the first byte of real requests.
-    `failures` is the share of recent exchanges that failed.  `paused_until` (a 429) and `ejected_until` (its traffic kept
-    failing) are in seconds of the gateway's clock, 0 where they do not hold.
-    `speaks` are the (dialect, task) pairs the server takes; `takes_usage` whether it takes `stream_options`.
+    `failures` is the share of recent exchanges that failed.  `paused_until` (it is busy, and answered `paused_status`), `ejected_until`
+    (its traffic kept failing) and `suspended_until` (its account or key was refused) are in seconds of the gateway's clock, 0 where they
+    do not hold.
+    `speaks` are the (dialect, task) pairs the server takes, `missing` those that it has shown not to take, whatever it says;
+    `takes_usage` whether it takes `stream_options`.
     """
 
     backend: str
@@ -62,10 +64,19 @@ class Candidate:
     seconds: float | None = None
     failures: float = 0.0
     paused_until: float = 0.0
+    paused_status: int = 429
     ejected_until: float = 0.0
+    suspended_until: float = 0.0
     speaks: frozenset[tuple[str, str]] = frozenset()
+    missing: frozenset[tuple[str, str]] = frozenset()
     takes_usage: bool = False
     aliases: tuple[str, ...] = ()
+
+    def takes(self, dialect: str, task: str) -> bool:
+        """Whether the server takes the task in the dialect.  One that does not say what it speaks is taken to speak what it is asked in,
+        until it shows that it does not."""
+        asked = (dialect, task)
+        return (not self.speaks or asked in self.speaks) and asked not in self.missing
 
     @property
     def full(self) -> bool:

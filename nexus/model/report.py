@@ -14,7 +14,7 @@ from nexus.model.words import EMPTY, State
 class Model:
     """What a server says of one of its models.
 
-    `aliases` are further ids by which the server itself knows it.  `max_output_tokens` is the most it writes in one answer.
+    `failed` says that its last load did: it may be asked for, after others.  `aliases` are further ids by which the server itself knows it.  `max_output_tokens` is the most it writes in one answer.
     `remote` says that the server forwards the model to somebody else, `evidence` by what that was seen.  `capacity` is how many
     requests for it are served at once, `digest` what its contents are known by: entries of one digest are one model in memory, and
     share its slots.  Both matter where a kind's `slots` are not the server's.
@@ -29,6 +29,7 @@ class Model:
     price: Price | None = None
     state: State = State.UNKNOWN
     eta: float | None = None
+    failed: bool = False
     remote: bool = False
     evidence: str = ""
     speaks: frozenset[tuple[str, str]] = frozenset()

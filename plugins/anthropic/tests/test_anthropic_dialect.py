@@ -312,20 +312,6 @@ def test_another_dialects_word_for_an_error_is_not_used():
     assert error["error"]["type"] == "overloaded_error"
 
 
-@pytest.mark.parametrize(
-    ("said", "code"),
-    [
-        ("image input is not supported - hint: you may need to provide the mmproj", "no_vision"),
-        ("invalid image source type: url. Only base64 images are supported.", "no_image_url"),
-        ('registry.ollama.ai/library/x does not support tools"', "no_tools"),
-        ("PDF input is not supported by this model", "no_documents"),
-        ("prompt is too long: 9 tokens > 8 maximum", ""),
-    ],
-)
-def test_what_a_model_lacks(said: str, code: str):
-    assert Anthropic().lacks(said) == code
-
-
 def test_the_model_list_is_anthropics():
     entry = ModelEntry(name="tiny", context=4096, capabilities=("chat",), backends=("home",), created=1_760_000_000)
     listed = json.loads(Anthropic().models([entry, attrs.evolve(entry, name="b/c:d")], {}))

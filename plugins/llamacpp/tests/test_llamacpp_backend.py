@@ -210,9 +210,10 @@ async def test_a_router_lists_models_with_their_states():
         "b": State.ASLEEP,
         "c": State.LOADING,
         "d": State.ASLEEP,
-        "e/f": State.OFF,
+        "e/f": State.ASLEEP,
         "f": State.UNKNOWN,
     }
+    assert [model.id for model in report.models if model.failed] == ["e/f"]
     assert {model.id: model.context for model in report.models if model.context} == {"a": 4096}
     assert report.version == "b9"
     assert report.capacity is None

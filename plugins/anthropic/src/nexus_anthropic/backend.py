@@ -12,8 +12,8 @@ from urllib.parse import quote
 
 import attrs
 
-from nexus.api import BackendError, Call, Model, Reply, Report, Scope, Server, State
-from nexus.backends import HTTPBackend, WrongStatus, count_of, objects, within
+from nexus.api import BackendError, Call, Model, Reply, Report, State
+from nexus.backends import HTTPBackend, count_of, objects, within
 from nexus.dialects.jsontext import loads
 from nexus.model import CHAT, COMPLETION, COUNT, EMBEDDING, IMAGE_URL, JSON_SCHEMA, THINKING, VISION
 from nexus_anthropic.dialect import VERSION
@@ -41,10 +41,6 @@ SAYS = {
 class AnthropicCloud(HTTPBackend):
     """`GET /v1/models` with the key is free, and says whether the key is good."""
 
-    def __init__(self, server: Server, scope: Scope) -> None:
-        super().__init__(server, scope)
-        self._seen = False
-
     def auth(self) -> Mapping[str, str]:
         return {"x-api-key": self.server.key.reveal()} if self.server.key else {}
 
@@ -61,18 +57,7 @@ class AnthropicCloud(HTTPBackend):
             if within(page, "has_more") is not True or not isinstance(last, str):
                 break
             after = f"&after_id={quote(last, safe='')}"
-        self._seen = True
         return Report(ok=True, models=tuple(models.values()))
-
-    def report_of(self, error: BackendError) -> Report:
-        """That the list may not be asked for so often, or that the cloud is overloaded, says nothing of what it serves."""
-        status = error.status if isinstance(error, WrongStatus) else None
-        if status not in (429, 529):
-            return super().report_of(error)
-        if self._seen:
-            return Report(ok=True, models=None)
-        said = "asks to slow down" if status == 429 else "is overloaded"
-        return Report(ok=False, code="unreachable", problem=f"{said} (it answered {status} to the question for its models)")
 
     def send(self, call: Call) -> AbstractAsyncContextManager[Reply]:
         """A client that speaks the dialect says which version; for all others it is ours."""

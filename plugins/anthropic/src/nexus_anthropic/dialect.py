@@ -100,9 +100,6 @@ class Anthropic(Dialect):
     def is_error(self, body: bytes) -> bool:
         return errors.is_error(body)
 
-    def lacks(self, said: str) -> str:
-        return errors.lacks(said)
-
     # ---------------------------------------------------------------- models
 
     def models(self, entries: Iterable[ModelEntry], query: Mapping[str, str]) -> bytes:

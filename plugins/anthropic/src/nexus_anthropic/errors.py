@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from nexus.api import EMPTY, Problem
-from nexus.dialects.complaints import Admissions
 from nexus.dialects.jsontext import dumps, loads
 
 # The types of Anthropic's API reference by status; there is none for an answer that took too long.
@@ -19,18 +18,6 @@ TYPES = {
     529: "overloaded_error",
 }
 KNOWN = frozenset(TYPES.values()) | {"invalid_request_error", "api_error"}
-
-# What servers that speak this dialect say when a model cannot: llama.cpp ("image input is not supported - hint: … mmproj", "tools
-# param requires --jinja flag"), Ollama ("… does not support tools", "invalid image source type: url. Only base64 images are supported"), Anthropic ("'claude-…' does not support image input").
-_LACKS = Admissions(
-    {
-        "no_image_url": r"\burls?\b|base64",
-        "no_vision": "image|vision|multimodal",
-        "no_documents": "pdf|document",
-        "no_tools": r"\btool",
-        "no_json_schema": "structured output|output_config|output_format",
-    }
-)
 
 
 def error_body(problem: Problem, request_id: str) -> bytes:
@@ -51,11 +38,6 @@ def is_error(body: bytes) -> bool:
         return False
     error = value.get("error") if isinstance(value, dict) and value.get("type") == "error" else None
     return isinstance(error, dict) and isinstance(error.get("type"), str) and isinstance(error.get("message"), str)
-
-
-def lacks(said: str) -> str:
-    """What the sentence admits the model cannot do, as a refusal code."""
-    return _LACKS.in_(said)
 
 
 def _type(problem: Problem) -> str:

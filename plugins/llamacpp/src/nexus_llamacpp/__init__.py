@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from nexus.api import Backend, BackendKind, Check, Fingerprint, NoOptions, hookimpl
+from nexus.api import Backend, BackendKind, Check, FailureRule, Fault, Fingerprint, NoOptions, hookimpl
 
 if TYPE_CHECKING:
     from nexus.api import Scope, Server
@@ -19,6 +19,16 @@ async def _open(server: Server, options: NoOptions, scope: Scope) -> AsyncIterat
     yield LlamaCpp(server, scope)
 
 
+FAILURES = (
+    FailureRule(
+        fault=Fault.MODEL,
+        status=500,
+        words=("model name=… failed to load", "model name=… exited"),
+        code="model_failed",
+        source="llama.cpp's router",
+    ),
+)
+
 KIND = BackendKind(
     name="llamacpp",
     open=_open,
@@ -26,6 +36,7 @@ KIND = BackendKind(
     slots="model",  # as a router it has a server for each model, and waits until one is idle before it puts another in its place
     runs_models=True,
     default_url="http://127.0.0.1:8080",
+    failures=FAILURES,
 )
 
 

@@ -122,8 +122,6 @@ class LlamaCpp(HTTPBackend):
 
 
 def _router_state(entry: Mapping[str, Any]) -> State:
-    if within(entry, "status", "failed") is True:
-        return State.OFF
     return STATES.get(_text(within(entry, "status", "value")), State.UNKNOWN)
 
 
@@ -139,6 +137,7 @@ def _model(entry: Mapping[str, Any], props: Any, state: State, speaks: frozenset
         context=count_of(within(props, "default_generation_settings", "n_ctx")) or count_of(within(entry, "meta", "n_ctx")),
         context_max=count_of(within(entry, "meta", "n_ctx_train")),
         state=state,
+        failed=within(entry, "status", "failed") is True,  # it loads again at the next request; a swap that took long sets it too
         speaks=speaks,
         takes_usage=True,
     )

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from nexus.api import Backend, BackendKind, Check, Fingerprint, NoOptions, hookimpl
+from nexus.api import Backend, BackendKind, Check, FailureRule, Fault, Fingerprint, NoOptions, hookimpl
 
 if TYPE_CHECKING:
     from nexus.api import Scope, Server
@@ -18,6 +18,31 @@ async def _open(server: Server, options: NoOptions, scope: Scope) -> AsyncIterat
 
     yield Ollama(server, scope)
 
+
+FAILURES = (
+    FailureRule(
+        fault=Fault.BUSY,
+        status=503,
+        words="server busy, please try again",
+        code="busy",
+        pause=1.0,
+        source="Ollama, when more wait than OLLAMA_MAX_QUEUE",
+    ),
+    FailureRule(
+        fault=Fault.MODEL,
+        status=500,
+        words=("model requires more system memory", "llama runner process has terminated", "timed out waiting for llama runner"),
+        code="model_failed",
+        source="Ollama",
+    ),
+    FailureRule(
+        fault=Fault.MODEL,
+        status=(500, 502),
+        words='post "https://ollama.com',
+        code="model_failed",
+        source="Ollama without a way to its cloud",
+    ),
+)
 
 KIND = BackendKind(
     name="ollama",
@@ -36,6 +61,7 @@ KIND = BackendKind(
     slots="resident",
     runs_models=True,
     default_url="http://127.0.0.1:11434",
+    failures=FAILURES,
 )
 
 

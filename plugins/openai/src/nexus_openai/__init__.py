@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from nexus.api import Backend, BackendKind, Check, Fingerprint, hookimpl
+from nexus_openai.failures import LITELLM, LLAMASWAP, RAYSERVE
 from nexus_openai.limits import OPENAI
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ KINDS = (
         fingerprints=(Fingerprint(ports=(8080,), checks=(Check(path="/running", json="running"),), rank=2),),
         capacity=10,  # its `concurrencyLimit` where none is written, beyond which it answers 429
         slots="model",  # it waits for running requests before it swaps, and knows which models fit side by side
+        failures=LLAMASWAP,
     ),
     BackendKind(
         name="llamafile",
@@ -70,11 +72,13 @@ KINDS = (
                 ports=(8000,), checks=(Check(path="/-/healthz", text="success"), Check(path="/v1/models", json="data")), rank=8
             ),
         ),
+        failures=RAYSERVE,
     ),
     BackendKind(
         name="litellm",
         open=_opens("litellm"),
         fingerprints=(Fingerprint(ports=(4000,), checks=(Check(path="/health/liveliness", text="I'm alive"),), rank=8),),
+        failures=LITELLM,
     ),
     BackendKind(
         name="openai-compatible",

@@ -43,7 +43,7 @@ class Compatible(HTTPBackend):
             if status == 503:
                 return Report(ok=False, code="loading", problem="is not ready yet", eta=_eta(raw))
             if status // 100 != 2 and status != 404:
-                raise WrongStatus(status, f"GET {path}")
+                raise WrongStatus(status, f"GET {path}", raw)
         return None
 
 
@@ -87,7 +87,10 @@ class Llamafile(Compatible):
 
 
 class RayServe(Compatible):
-    """Ray Serve's LLM applications.  The engines behind it say nothing of themselves."""
+    """Ray Serve's LLM applications.  The engines behind it say nothing of themselves.
+
+    Where as many wait as may, every path of an application is refused, the list of models too: that is a server which is well.
+    """
 
     async def look(self) -> Report:
         return await self.alive("/-/healthz") or await super().look()

@@ -34,7 +34,7 @@ from nexus.api import (
     Scope,
     Stage,
 )
-from nexus.model import EMBEDDING, IMAGE_URL, JSON_SCHEMA, TOOLS, VISION
+from nexus.model import COMPLETION, EMBEDDING, IMAGE_URL, JSON_SCHEMA, TOOLS, VISION
 from nexus.model.quick import maker
 
 # A wrong guess costs one rejected attempt and the next pair's start: about two seconds.
@@ -48,7 +48,7 @@ SMALLEST_CONTEXT = 4096
 MAX_REMEMBERED = 4096
 
 _demand = maker(Demand)
-LEARNT = {f"no_{need}": need for need in (VISION, IMAGE_URL, TOOLS, JSON_SCHEMA, EMBEDDING)}
+LEARNT = {f"no_{need}": need for need in (VISION, IMAGE_URL, "documents", TOOLS, JSON_SCHEMA, EMBEDDING, COMPLETION)}
 
 
 def _check_seconds(options: object, attribute: attrs.Attribute[float], value: float) -> None:

@@ -1,0 +1,411 @@
+"""The table of failures: what is said by whom means what, and never by what the request itself has said."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nexus.catalog import Catalog
+from nexus.dialects.complaints import complaint_in_stream, complaint_of
+from nexus.echoes import MOST_BYTES, echoed
+from nexus.failures import STATUSES, WORDS
+from nexus.model import Fault
+from nexus.outcome import REJECTED_BY_STATUS, VERDICTS, Answer, FailureTable
+from nexus.pauses import asked_for
+
+KINDS = {name: kind.failures for name, kind in Catalog.load().backends.items()}
+TABLE = FailureTable(KINDS)
+
+
+def openai(message, code=None, type="t"):
+    return {"error": {"message": message, "type": type, "param": None, "code": code}}
+
+
+def anthropic(type, message):
+    return {"type": "error", "error": {"type": type, "message": message}}
+
+
+def verdict(status, body, *, kind="openai-compatible", says_when=False, needs=(), path_known=False, request=b"{}"):
+    """What the table says, as an attempt asks it."""
+    said = complaint_of(body if isinstance(body, bytes) else json.dumps(body).encode())
+    answer = Answer(
+        status=status,
+        message=said.message,
+        codes=said.codes,
+        says_when=says_when,
+        needs=frozenset(needs),
+        path_known=path_known,
+    )
+    for found in TABLE.judge(kind, answer):
+        if found.words is None or not asyncio.run(echoed(found.words, (request,))):
+            return found
+    raise AssertionError
+
+
+# what a real server or a cloud has answered, and whose fault it is
+SAID = [
+    # the request
+    (400, openai("Missing required parameter: 'messages'.", type="invalid_request_error"), Fault.REQUEST),
+    (422, {"detail": [{"loc": ["body", "n"], "msg": "Input should be a valid integer"}]}, Fault.REQUEST),
+    (413, b"<html><h1>413 Request Entity Too Large</h1></html>", Fault.REQUEST),
+    (
+        500,
+        openai("input (1501 tokens) is too large to process. increase the physical batch size (current batch size: 512)"),
+        Fault.REQUEST,
+    ),
+    (
+        400,
+        {
+            "error": {
+                "code": 400,
+                "message": "request (18010 tokens) exceeds the available context size (4096 tokens), try increasing it",
+                "type": "exceed_context_size_error",
+            }
+        },
+        Fault.REQUEST,
+    ),
+    (
+        400,
+        openai(
+            '{"error":{"code":400,"message":"request (18010 tokens) exceeds the available context size (4096 tokens), try increasing it","type":"exceed_context_size_error"}}'
+        ),
+        Fault.REQUEST,
+    ),
+    (
+        400,
+        openai(
+            "litellm.ContextWindowExceededError: litellm.BadRequestError: ContextWindowExceededError: OpenAIException - request (18010 tokens) exceeds the available context size (4096 tokens)",
+            "400",
+        ),
+        Fault.REQUEST,
+    ),
+    # the account, the key
+    (402, openai("Insufficient Balance", "invalid_request_error", "unknown_error"), Fault.ACCOUNT),
+    (402, b"", Fault.ACCOUNT),
+    (
+        429,
+        openai(
+            "You exceeded your current quota, please check your plan and billing details.",
+            "insufficient_quota",
+            "insufficient_quota",
+        ),
+        Fault.ACCOUNT,
+    ),
+    (
+        400,
+        anthropic(
+            "invalid_request_error", "Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing."
+        ),
+        Fault.ACCOUNT,
+    ),
+    (403, anthropic("billing_error", "payment failed"), Fault.ACCOUNT),
+    (
+        400,
+        [{"error": {"code": 400, "message": "API key not valid. Please pass a valid API key.", "status": "INVALID_ARGUMENT"}}],
+        Fault.ACCOUNT,
+    ),
+    (401, openai("Incorrect API key provided: sk-a*.", "invalid_api_key"), Fault.ACCOUNT),
+    (401, b"nonsense", Fault.ACCOUNT),
+    (403, openai("The OpenAI account associated with this API key has been deactivated.", "account_deactivated"), Fault.ACCOUNT),
+    (400, openai("Budget has been exceeded! Current cost: 1.2, Max budget: 1", "400", "budget_exceeded"), Fault.ACCOUNT),
+    # what this key may do with this model
+    (403, openai("Project `proj_1` does not have access to model `gpt-x`", "model_not_found"), Fault.PERMISSION),
+    (403, openai("this model requires a subscription, upgrade for access: https://ollama.com/upgrade"), Fault.PERMISSION),
+    # a wall before the server, which may have disliked a prompt
+    (
+        403,
+        b"<!doctype html><html><head><title>Attention Required! | Cloudflare</title></head><body><h1>Sorry, you have been blocked</h1></body>",
+        Fault.BLOCKED,
+    ),
+    (403, openai("Input flagged", 403), Fault.BLOCKED),
+    # the model
+    (404, openai("The model `x` does not exist or you do not have access to it.", "model_not_found"), Fault.MODEL),
+    (400, openai("The model `x` does not exist", "model_not_found"), Fault.MODEL),
+    (400, openai("model 'nosuch' not found"), Fault.MODEL),
+    (
+        404,
+        {
+            "object": "error",
+            "message": "The model `nosuch` does not exist. Valid aliases: nexus/tiny.",
+            "type": "NotFoundError",
+            "code": 404,
+        },
+        Fault.MODEL,
+    ),
+    (404, anthropic("not_found_error", "model: claude-x"), Fault.MODEL),
+    (500, {"error": {"code": 500, "message": "model name=broken failed to load", "type": "server_error"}}, Fault.MODEL),
+    (
+        500,
+        {
+            "src": "llama-swap",
+            "error": {
+                "message": "unspecific error: upstream command exited prematurely",
+                "type": "server_error",
+                "code": "internal_error",
+            },
+        },
+        Fault.MODEL,
+    ),
+    (500, {"error": "model requires more system memory (5.6 GiB) than is available (4.2 GiB)"}, Fault.MODEL),
+    (
+        500,
+        openai('Post "https://ollama.com:443/api/chat?ts=1": dial tcp: lookup ollama.com: no such host', type="api_error"),
+        Fault.MODEL,
+    ),
+    # busy, loading
+    (429, openai("Rate limit reached for gpt-x", "rate_limit_exceeded"), Fault.BUSY),
+    (
+        429,
+        {
+            "error": {
+                "code": 429,
+                "status": "RESOURCE_EXHAUSTED",
+                "message": "You exceeded your current quota, please check your plan",
+            }
+        },
+        Fault.BUSY,
+    ),
+    (503, {"error": "server busy, please try again.  maximum pending requests exceeded"}, Fault.BUSY),
+    (503, b"Request dropped due to backpressure (num_queued_requests=1, max_queued_requests=1).", Fault.BUSY),
+    (503, {"error": {"message": "Loading model", "type": "unavailable_error", "code": 503}}, Fault.BUSY),
+    (429, {"src": "llama-swap", "error": {"message": "too many requests", "code": "concurrency_limit"}}, Fault.BUSY),
+    (529, anthropic("overloaded_error", "Overloaded"), Fault.BUSY),
+    (529, b"", Fault.BUSY),
+    (503, openai("The engine is currently overloaded, please try again later", type="server_error"), Fault.BUSY),
+    (503, {"error": "Model meta-llama/x is currently loading", "estimated_time": 20.0}, Fault.BUSY),
+    (400, {"error": "Model llama is loading"}, Fault.BUSY),
+    (498, openai("flex tier capacity exceeded"), Fault.BUSY),
+    # broken
+    (500, openai("boom"), Fault.BROKEN),
+    (424, openai("failed dependency"), Fault.BROKEN),
+    (
+        503,
+        b"<html><head><title>503</title></head><body><center><h1>503 Service Temporarily Unavailable</h1></center></body></html>",
+        Fault.BROKEN,
+    ),
+    (502, b"", Fault.BROKEN),
+    (307, b"", Fault.BROKEN),
+]
+
+
+@pytest.mark.parametrize(("status", "body", "fault"), SAID, ids=[f"{s} {str(b)[:60]}" for s, b, _ in SAID])
+def test_what_servers_have_said_is_judged_by_what_it_speaks_of(status, body, fault):
+    assert verdict(status, body).rule.fault is fault
+
+
+def test_a_503_that_says_when_to_return_is_busy_and_any_other_is_broken():
+    assert verdict(503, b"", says_when=True).rule.fault is Fault.BUSY
+    assert verdict(500, b"", says_when=True).rule.fault is Fault.BROKEN
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (404, {"detail": "Not Found"}),
+        (405, {"detail": "Method Not Allowed"}),
+        (405, b""),
+        (404, b"404 page not found"),
+        (404, {"error": {"code": 404, "message": "File Not Found", "type": "not_found_error"}}),
+        (404, b"<!DOCTYPE html><html><head><title>Error</title></head><body><pre>Cannot POST /v1/embeddings</pre></body></html>"),
+        (404, openai("Invalid URL (POST /v1/embeddings)", type="invalid_request_error")),
+        (501, b""),
+        (200, {"error": "Unexpected endpoint or method. (POST /v1/embeddings)"}),
+    ],
+)
+def test_a_path_that_is_not_there_is_told_from_a_model_that_is_not(status, body):
+    assert verdict(status, body).rule.fault is Fault.PATH
+    assert verdict(status, body, path_known=True).rule.fault is not Fault.PATH
+
+
+@pytest.mark.parametrize(
+    ("need", "status", "message"),
+    [
+        ("vision", 500, "image input is not supported - hint: if this is unexpected, you may need to provide the mmproj"),
+        ("vision", 400, "<path> is not a multimodal model"),
+        ("vision", 400, "'claude-x' does not support image input."),
+        ("image_url", 400, "invalid image source type: url. Only base64 images are supported."),
+        ("image_url", 400, "'url' field must be a base64 encoded image."),
+        ("documents", 400, "PDF input is not supported by this model"),
+        ("tools", 500, "tools param requires --jinja flag"),
+        ("tools", 400, '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set'),
+        ("tools", 400, 'tool_choice="required" requires --tool-call-parser to be set'),
+        ("tools", 400, 'tool_choice=function "hello" requires --tool-call-parser to be set'),
+        ("tools", 400, "registry.ollama.ai/library/x:latest does not support tools"),
+        ("embedding", 501, "This server does not support embeddings. Start it with `--embeddings`"),
+        ("embedding", 400, '"tiny" does not support embeddings'),
+        ("json_schema", 400, "Invalid parameter: 'response_format' of type 'json_schema' is not supported with this model."),
+    ],
+)
+def test_what_a_model_cannot_do_counts_only_where_the_request_needs_it(need, status, message):
+    found = verdict(status, openai(message), needs=("chat", need))
+    assert (found.rule.fault, found.code) == (Fault.NEED, f"no_{need}")
+    assert verdict(status, openai(message), needs=("chat",)).rule.fault is not Fault.NEED
+    assert verdict(403, openai(message), needs=("chat", need)).rule.fault is not Fault.NEED, "that is the key's"
+
+
+def test_words_count_only_at_the_beginning():
+    assert verdict(400, openai("invalid prompt: insufficient balance in your sentence")).rule.fault is Fault.REQUEST
+    assert verdict(500, openai("cannot say: image input is not supported"), needs=("vision",)).rule.fault is Fault.BROKEN
+    assert verdict(400, openai("tool 'insufficient_quota' is unknown")).rule.fault is Fault.REQUEST
+
+
+def test_a_gateway_says_of_its_own_account_and_of_a_providers():
+    own = openai("Authentication Error, Invalid proxy server token passed", "401", "auth_error")
+    theirs = openai("litellm.AuthenticationError: AuthenticationError: OpenAIException - Incorrect API key provided", "401")
+    assert verdict(401, own, kind="litellm").rule.fault is Fault.ACCOUNT
+    assert verdict(401, theirs, kind="litellm").rule.fault is Fault.PERMISSION
+    assert verdict(401, theirs).rule.fault is Fault.PERMISSION, "whatever kind it is taken for"
+
+
+def test_an_error_within_a_200_is_judged_by_its_words_and_type():
+    def of(event):
+        said = complaint_in_stream(b"data: " + json.dumps(event).encode() + b"\n\n")
+        answer = Answer(status=said.status, message=said.message, codes=said.codes)
+        return next(iter(TABLE.judge("openai-compatible", answer))).rule.fault
+
+    assert of(openai("You exceeded your current quota", "insufficient_quota")) is Fault.ACCOUNT
+    assert of(anthropic("overloaded_error", "Overloaded")) is Fault.BUSY
+    assert of(openai("CUDA out of memory", 500)) is Fault.BROKEN
+    assert of({"error": {"message": "bad schema", "type": "BadRequestError", "code": 400}}) is Fault.REQUEST
+    assert of({"error": "it broke"}) is Fault.BROKEN
+
+
+# ---------------------------------------------------------------- never by the client's words
+
+PHRASES = sorted({words for rules in (WORDS, *KINDS.values()) for rule in rules for words in (*rule.codes, *rule.words) if words})
+TEXTS = st.one_of(
+    st.sampled_from(PHRASES),
+    st.builds("{} {}".format, st.sampled_from(PHRASES), st.text(max_size=20)),
+    st.builds("{}{}".format, st.text(max_size=8), st.sampled_from(PHRASES)),
+    st.text(min_size=1, max_size=40),
+)
+# where servers put what they were sent
+ECHOES = st.sampled_from(
+    [
+        lambda text: openai(text),
+        lambda text: openai(f"{text} is not valid"),
+        lambda text: openai(f"{text}: {text}"),
+        lambda text: openai(f"unknown tool '{text}'"),
+        lambda text: openai("no", text),
+        lambda text: openai("no", type=text),
+        lambda text: openai(f"Error: {text}"),
+        lambda text: {"error": text},
+        lambda text: {"detail": text},
+        lambda text: anthropic(text, text),
+    ]
+)
+PLACES = st.sampled_from(
+    [
+        lambda text: {"model": "m", "messages": [{"role": "user", "content": text}]},
+        lambda text: {"model": text, "messages": []},
+        lambda text: {"model": "m", "tools": [{"type": "function", "function": {"name": text}}]},
+        lambda text: {"model": "m", "input": [text], "metadata": {text: text}},
+    ]
+)
+NEUTRAL = "zq"
+
+
+@given(TEXTS, ECHOES, PLACES, st.sampled_from([200, 400, 404, 429, 500, 503, None]), st.booleans())
+def test_what_a_client_has_said_never_judges_a_backend(text, echo, place, status, ascii):
+    """However a server repeats it, the answer means what it would without the client's words."""
+    request = json.dumps(place(text), ensure_ascii=ascii).encode("utf-8", "surrogatepass")
+    needs = ("chat", "vision", "tools", "embedding", "json_schema")
+    repeated = verdict(status, echo(text), needs=needs, request=request)
+    without = verdict(status, echo(NEUTRAL), needs=needs)
+    assert repeated.rule.fault is without.rule.fault, (text, repeated.words)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        rb'{"x":"Insufficient \u0042alance"}',
+        rb'{"x":"\u0049NSUFFICIENT\u0020balance please"}',
+        b'{"x":"insufficient\\n balance"}',
+        b'{"messages":[{"content":"what does Insufficient   Balance mean?"}]}',
+    ],
+)
+def test_escapes_and_blanks_do_not_hide_words(request_):
+    said = openai("Insufficient Balance")
+    assert verdict(400, said, request=request_).rule.fault is Fault.REQUEST
+    assert verdict(400, said, request=b'{"x":"other words"}').rule.fault is Fault.ACCOUNT
+
+
+def test_a_request_that_is_too_large_to_look_through_is_judged_by_the_status():
+    said = openai("Insufficient Balance")
+    assert verdict(400, said, request=b"x" * (MOST_BYTES + 1)).rule.fault is Fault.REQUEST
+    assert verdict(402, said, request=b"x" * (MOST_BYTES + 1)).rule.fault is Fault.ACCOUNT
+
+
+async def test_looking_through_a_large_request_lets_others_have_their_turn():
+    turns = 0
+
+    async def other():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.get_running_loop().create_task(other())
+    found = next(iter(TABLE.judge("openai", Answer(status=400, message="Insufficient Balance"))))
+    assert not await echoed(found.words, (b'{"a":"b"}' * 300_000,))
+    task.cancel()
+    assert turns > 10
+
+
+# ---------------------------------------------------------------- the table itself
+
+
+def test_every_fault_has_its_verdict_and_every_status_its_line():
+    assert set(VERDICTS) == set(Fault)
+    for status in range(300, 600):
+        assert verdict(status, b"?").rule.fault is not None
+    assert {400, 422} <= REJECTED_BY_STATUS
+    assert not {401, 402, 403, 404, 408, 410, 424, 429, 498} & REJECTED_BY_STATUS
+
+
+def test_words_are_written_as_they_are_compared():
+    for rules in (WORDS, STATUSES, *KINDS.values()):
+        for rule in rules:
+            for words in (*rule.codes, *rule.words):
+                assert words == " ".join(words.lower().split(" ")), words
+            assert rule.code.isidentifier() or not rule.code
+            assert not rule.code.startswith("no_") or rule.fault is Fault.NEED
+
+
+# ---------------------------------------------------------------- when to come back
+
+NOW = 1_800_000_000.0
+
+
+@pytest.mark.parametrize(
+    ("headers", "value", "seconds"),
+    [
+        ({"retry-after": "7"}, None, 7),
+        ({"retry-after": "0"}, None, 0.25),
+        ({"retry-after": "Fri, 15 Jan 2027 08:00:30 GMT"}, None, 30),
+        ({"retry-after": "Fri, 15 Jan 2027 07:00:00 GMT"}, None, 0.25),
+        ({"retry-after": "1e9"}, None, 3600),
+        ({"retry-after": "inf"}, None, 3600),
+        ({"retry-after": "9" * 500}, None, 3600),
+        ({"retry-after": "-5"}, None, None),
+        ({"retry-after": "nan"}, None, None),
+        ({"retry-after": "soon"}, None, None),
+        ({"retry-after-ms": "1500", "retry-after": "2"}, None, 1.5),
+        ({"x-ratelimit-reset-requests": "1m2s", "x-ratelimit-remaining-requests": "0"}, None, 62),
+        ({"x-ratelimit-reset-tokens": "350ms", "x-ratelimit-remaining-tokens": "0"}, None, 0.35),
+        ({"x-ratelimit-reset-requests": "1m2s", "x-ratelimit-remaining-requests": "5"}, None, None),
+        ({"x-ratelimit-reset": str(int((NOW + 40) * 1000)), "x-ratelimit-remaining": "0"}, None, 40),
+        ({"anthropic-ratelimit-requests-reset": "2027-01-15T08:00:20Z", "anthropic-ratelimit-requests-remaining": "0"}, None, 20),
+        ({}, {"loading": {"eta_seconds": 12}}, 12),
+        ({}, {"error": "Model x is currently loading", "estimated_time": 20.0}, 20),
+        ({}, {"error": {"details": [{"@type": "RetryInfo", "retryDelay": "34s"}]}}, 34),
+        ({}, {"error": {"message": "try again in 20s"}}, None),
+        ({}, ["x"], None),
+    ],
+)
+def test_how_long_a_server_asks_to_be_left_alone(headers, value, seconds):
+    assert asked_for(headers.items(), NOW, value) == (None if seconds is None else pytest.approx(seconds))
