@@ -63,7 +63,8 @@ class Attempts:
         self._failures = failures
 
     async def make(self, journey: Journey, turn: Turn) -> OpenReply | None:
-        """One pair, asked once (twice where a pooled connection had died).  None: try elsewhere.
+        """One pair, asked once; once more where a pooled connection had died, and where what it rejected could be mended.  None: try
+        elsewhere.
 
         Raises Problem where the request itself is at fault, StageError where a stage crashes.  The claim is finished unless a
         reply is returned.
@@ -77,11 +78,9 @@ class Attempts:
             if self._pipeline.admit:
                 await self._admitted(call)
             try:
-                return await self._exchange(journey, turn, call, way)
-            except BackendError as error:
-                if not error.reused:
-                    raise
-            return await self._exchange(journey, turn, call, way)
+                return await self._asked(journey, turn, call, way)
+            except Mended:
+                return await self._asked(journey, turn, self._prepared(self._call(journey, turn.choice, way)), way)
         except BackendError as error:
             self._failed(journey, turn, of_error(error), error.code, self._patience.told(error), sent=error.sent)
             return None
@@ -145,6 +144,14 @@ class Attempts:
                 raise StageError(name, "admit", error) from error
 
     # ------------------------------------------------------------ the reply
+
+    async def _asked(self, journey: Journey, turn: Turn, call: Call, way: Way) -> OpenReply | None:
+        try:
+            return await self._exchange(journey, turn, call, way)
+        except BackendError as error:
+            if not error.reused:
+                raise
+        return await self._exchange(journey, turn, call, way)
 
     async def _exchange(self, journey: Journey, turn: Turn, call: Call, way: Way) -> OpenReply | None:
         exchange = turn.claim.standing.member.backend.send(call)
@@ -221,6 +228,8 @@ class Attempts:
         return self._rejected(journey, turn, reply, exchange, headers, way, found, status, head)
 
     async def _judge(self, journey: Journey, turn: Turn, reply: Reply, way: Way, status: int | None, said: Complaint) -> Judged:
+        if way.again(said.message):
+            raise Mended
         says_when = asked_for(reply.headers, self._clock.time(), said.value) is not None
         return await judged(self._failures, journey, turn.claim, way, status, said, says_when=says_when)
 
@@ -343,6 +352,10 @@ class Attempts:
                 seconds=seconds,
             )
         )
+
+
+class Mended(Exception):
+    """The server rejected the body, which is another one now."""
 
 
 class Objected(Exception):

@@ -10,7 +10,7 @@ import attrs
 
 from nexus.api.reader import Reader
 from nexus.errors import Problem
-from nexus.model import Payload
+from nexus.model import Accepts, Payload
 from nexus.model.quick import quick
 
 if TYPE_CHECKING:
@@ -102,6 +102,11 @@ class Dialect(abc.ABC):
     @abc.abstractmethod
     def splice(self, endpoint: Endpoint, body: bytes, splice: Splice) -> bytes:
         """The body with exactly these values changed, every other byte as it was."""
+
+    def mended(self, endpoint: Endpoint, body: bytes, accepts: Accepts) -> tuple[bytes, Losses]:
+        """A client's body for a server of the same dialect that does not take all that clients send (`accepts.late_system`,
+        `accepts.thinking`), and what is not in it any more.  The same object where nothing has to change."""
+        return body, ()
 
     @abc.abstractmethod
     def reader(self, endpoint: Endpoint, facts: Facts, *, hide_usage: bool) -> Reader:

@@ -30,7 +30,7 @@ from nexus.dialects.jsonbytes import replace_top_level, set_member
 from nexus.dialects.openai_reader import StreamReader, WholeReader
 from nexus.dialects.openai_usual import usual_facts
 from nexus.errors import Problem
-from nexus.model import CHAT, COMPLETION, EMBEDDING, EMPTY, IMAGE_URL, JSON_SCHEMA, TOOLS, VISION, Payload
+from nexus.model import CHAT, COMPLETION, EMBEDDING, EMPTY, IMAGE_URL, JSON_SCHEMA, TOOLS, VISION, Accepts, Payload
 from nexus.model.quick import maker
 
 if TYPE_CHECKING:
@@ -112,6 +112,13 @@ class OpenAI(Dialect):
         if splice.ask_usage:
             body = set_member(body, "stream_options", "include_usage", b"true")
         return body
+
+    def mended(self, endpoint: Endpoint, body: bytes, accepts: Accepts) -> tuple[bytes, Losses]:
+        if endpoint.task != CHAT:
+            return body, ()
+        from nexus.dialects import openai_mending  # few servers need it
+
+        return openai_mending.mended(body, accepts)
 
     def reader(self, endpoint: Endpoint, facts: Facts, *, hide_usage: bool) -> Reader:
         estimate = likely_tokens(facts)

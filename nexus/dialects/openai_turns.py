@@ -22,10 +22,8 @@ from nexus.dialects.canonical import (
     ToolResult,
     joined,
 )
+from nexus.dialects.mending import REMINDER
 
-# Servers with a template of the model's own take a system message only at the top.  What stands further down goes to the
-# user's turn, in the words by which coding agents have always marked such notes.
-_REMINDER = "<system-reminder>\n{}\n</system-reminder>"
 _BETWEEN = "\n\n"
 FAILED = "The tool failed"  # there is no other place for it
 
@@ -53,7 +51,7 @@ class Turns:
         for message in messages:
             if message.role is Role.SYSTEM and self.target.home:
                 self.lost.add("system_role")
-                yield Message(role=Role.USER, parts=(Text(text=_REMINDER.format(self._words(message.parts))),))
+                yield Message(role=Role.USER, parts=(Text(text=REMINDER.format(self._words(message.parts))),))
             else:
                 yield message
 

@@ -10,6 +10,7 @@ import re
 from nexus.errors import Problem
 
 Headers = tuple[tuple[str, str], ...]
+LOSS_HEADER = "X-Nexus-Translation-Loss"
 OF_THE_BODY = frozenset({"content-type", "content-encoding"})
 
 # What servers say of a prompt that is too long: llama.cpp (two of its ways), vLLM (three), SGLang, OpenAI, others without figures.

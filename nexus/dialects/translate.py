@@ -24,13 +24,12 @@ from nexus.dialects.canonical import (
 )
 from nexus.dialects.fields import likely_tokens
 from nexus.dialects.fitting import fitted
-from nexus.dialects.rejections import OF_THE_BODY, Headers, is_packed, rejected
+from nexus.dialects.rejections import LOSS_HEADER, OF_THE_BODY, Headers, is_packed, rejected
 from nexus.dialects.userids import Pseudonyms
 from nexus.errors import BackendError, Problem, Refused
 from nexus.model import ANYTHING, IMAGE_URL, THINKING, Accepts, Candidate, Payload, Refusal, RefusalKind, Usage
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
-LOSS_HEADER = "X-Nexus-Translation-Loss"
 LOSS_CODE = "translation_loss"
 LEAST_SHARE = 8  # of the context, for the answer
 
@@ -96,6 +95,10 @@ class Translation:
         stream's head has gone before anybody knows."""
         of_the_reply = self._reader.losses if self._reader else ()
         return ", ".join(dict.fromkeys(loss.what for loss in self.losses + of_the_reply))
+
+    def again(self, said: str) -> bool:
+        """A conversation is written as the server takes it from the beginning."""
+        return False
 
     def reader(self, request_id: str, model: str, created: int) -> Reader:
         """A reader that takes the server's bytes and gives the client's.  `model` is the public name of the one that answers,

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from nexus.api import Dialect, Endpoint, Facts, Reader, Splice
-from nexus.dialects.rejections import Headers, as_json, is_known_overflow, is_packed, overflow_in, rejected
+from nexus.dialects.mending import learnt
+from nexus.dialects.rejections import LOSS_HEADER, Headers, as_json, is_known_overflow, is_packed, overflow_in, rejected
 from nexus.dialects.userids import Pseudonyms
 from nexus.model import ANYTHING, CHAT, COMPLETION, EMPTY, Accepts, Candidate, Payload
 
@@ -21,12 +22,20 @@ _ASKED_FOR_USAGE = (CHAT, COMPLETION)
 
 
 class Native:
-    """The way to a server of the client's own dialect: its bytes, but for what must be spliced."""
+    """The way to a server of the client's own dialect: its bytes, but for what must be spliced, and for what the server is known not to
+    take (`accepts`)."""
 
-    __slots__ = ("_facts", "_hide_usage", "body", "dialect", "endpoint", "headers", "told")
+    __slots__ = ("_accepts", "_facts", "_hide_usage", "_unmended", "body", "dialect", "endpoint", "headers", "told")
 
     def __init__(
-        self, dialect: Dialect, endpoint: Endpoint, payload: Payload, facts: Facts, candidate: Candidate, model: str
+        self,
+        dialect: Dialect,
+        endpoint: Endpoint,
+        payload: Payload,
+        facts: Facts,
+        candidate: Candidate,
+        model: str,
+        accepts: Accepts = ANYTHING,
     ) -> None:
         ask_usage = facts.stream and candidate.takes_usage and not facts.wants_usage and endpoint.task in _ASKED_FOR_USAGE
         renamed = None if model == candidate.model else candidate.model
@@ -39,6 +48,27 @@ class Native:
             self.body = dialect.splice(endpoint, payload.body, Splice(model=renamed, ask_usage=ask_usage))
         self._facts = facts
         self._hide_usage = ask_usage
+        self._accepts = accepts
+        self._unmended = True
+        if accepts.late_system is False or accepts.thinking != "any":
+            self._mend(accepts)
+
+    def _mend(self, accepts: Accepts) -> bool:
+        """Whether there was something in the body that is not taken."""
+        body, lost = self.dialect.mended(self.endpoint, self.body, accepts)
+        if body is self.body:
+            return False
+        self.body = body
+        self.told = ", ".join(dict.fromkeys([*filter(None, [self.told]), *(loss.what for loss in lost)]))
+        return True
+
+    def again(self, said: str) -> bool:
+        """Whether the body, as it is now, is worth being sent once more to a server that has rejected it with this sentence."""
+        accepts = learnt(said, self._accepts)
+        if accepts is self._accepts or not self._unmended:
+            return False
+        self._accepts, self._unmended = accepts, False
+        return self._mend(accepts)
 
     def reader(self, request_id: str, model: str, created: int) -> Reader:
         """A reader for the reply, which the client gets byte for byte."""
@@ -56,7 +86,7 @@ class Native:
 
     def back(self, headers: Headers, *, stream: bool) -> Headers:
         """What the client sees of the headers that may pass."""
-        return headers
+        return (*headers, (LOSS_HEADER, self.told)) if self.told else headers
 
 
 if TYPE_CHECKING:
@@ -95,13 +125,14 @@ class Ways:
 
         A server that does not say what it speaks is taken to speak what it is asked in.
         """
+        accepts = self._accepts.get(candidate.kind, ANYTHING)
         if candidate.takes(client.name, endpoint.task):
-            return Native(client, endpoint, payload, facts, candidate, model)
+            return Native(client, endpoint, payload, facts, candidate, model, accepts)
         spoken = candidate.speaks - candidate.missing
         server = next(other for other in self._others(client.name, endpoint.task) if (other.name, endpoint.task) in spoken)
         from nexus.dialects.translate import Translation, target_of  # loaded by the first request that needs it
 
-        target = target_of(candidate, facts, self._accepts.get(candidate.kind, ANYTHING))
+        target = target_of(candidate, facts, accepts)
         return Translation(client, server, endpoint, payload, facts, target, self._pseudonyms)
 
     def _others(self, dialect: str, task: str) -> Iterable[Dialect]:

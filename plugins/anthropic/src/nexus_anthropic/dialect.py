@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from nexus.api import Dialect, Endpoint, Facts, ModelEntry, Payload, Problem, Reader, Splice
+from nexus.api import Accepts, Dialect, Endpoint, Facts, ModelEntry, Payload, Problem, Reader, Splice
 from nexus.dialects.complaints import sentence_of
 from nexus.dialects.jsonbytes import replace_top_level
 from nexus.dialects.jsontext import dumps
@@ -42,6 +42,11 @@ class Anthropic(Dialect):
     def splice(self, endpoint: Endpoint, body: bytes, splice: Splice) -> bytes:
         """Usage needs no asking for: every answer has it."""
         return body if splice.model is None else replace_top_level(body, "model", dumps(splice.model))
+
+    def mended(self, endpoint: Endpoint, body: bytes, accepts: Accepts) -> tuple[bytes, Losses]:
+        from nexus_anthropic.mending import mended  # few servers need it
+
+        return mended(body, accepts)
 
     def reader(self, endpoint: Endpoint, facts: Facts, *, hide_usage: bool) -> Reader:
         if endpoint.task == COUNT:

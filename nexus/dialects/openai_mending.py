@@ -1,0 +1,102 @@
+"""A chat in OpenAI's own form for servers that do not take all of it: system messages below the top, thinking of earlier turns.
+
+Everything else stays as the client wrote it, fields that nobody knows included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nexus.dialects.canonical import Losses, Lost
+from nexus.dialects.jsontext import dumps, loads
+from nexus.dialects.mending import REMINDER
+from nexus.model import Accepts
+
+_SYSTEM = ("system", "developer")
+_THOUGHTS = ("reasoning_content", "reasoning_details", "reasoning")
+_THOUGHT_PARTS = ("thinking", "reasoning", "redacted_thinking")
+
+Turn = dict[str, Any]
+
+
+def mended(body: bytes, accepts: Accepts) -> tuple[bytes, Losses]:
+    """The body, and what is not in it any more; the same object where nothing had to change."""
+    late = accepts.late_system is False and (b'"system"' in body or b'"developer"' in body)
+    thinks = accepts.thinking != "any" and (b'"reasoning' in body or b'"thinking"' in body)
+    if not late and not thinks:
+        return body, ()
+    try:
+        value = loads(body)
+    except ValueError:
+        return body, ()
+    messages = value.get("messages") if isinstance(value, dict) else None
+    if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
+        return body, ()
+    lost = Lost()
+    if thinks:
+        messages = [_thoughtless(message, lost) for message in messages]
+    if late and any(message.get("role") in _SYSTEM for message in messages[1:]):
+        messages = folded(messages)
+        lost.add("system_role")
+    return (dumps({**value, "messages": messages}), lost.all) if lost.all else (body, ())
+
+
+def _thoughtless(message: Turn, lost: Lost) -> Turn:
+    if message.get("role") != "assistant":
+        return message
+    kept = {name: value for name, value in message.items() if name not in _THOUGHTS}
+    if isinstance(content := message.get("content"), list):
+        kept["content"] = [p for p in content if not (isinstance(p, dict) and p.get("type") in _THOUGHT_PARTS)]
+    if kept == message:
+        return message
+    lost.add("thinking")
+    if kept.get("content") == []:
+        kept["content"] = None if kept.get("tool_calls") else ""
+    return kept
+
+
+def folded(messages: list[Turn]) -> list[Turn]:
+    """One system message on top; what stands further down is part of the user's turn beside it."""
+    top = next((at for at, message in enumerate(messages) if message.get("role") not in _SYSTEM), len(messages))
+    turns: list[Turn] = [_one(messages[:top])] if top else []
+    for message in messages[top:]:
+        if message.get("role") in _SYSTEM:
+            if not message.get("content"):
+                continue
+            message = {"role": "user", "content": _reminder(message.get("content"))}
+        if message.get("role") == "user" and turns and turns[-1].get("role") == "user":
+            turns[-1] = {**turns[-1], "content": _both(turns[-1].get("content"), message.get("content"))}
+        else:
+            turns.append(message)
+    return turns
+
+
+def _one(messages: list[Turn]) -> Turn:
+    first = messages[0]
+    for message in messages[1:]:
+        first = {**first, "content": _both(first.get("content"), message.get("content"))}
+    return first
+
+
+def _reminder(content: Any) -> Any:
+    if not isinstance(content, list):
+        return REMINDER.format(content or "")
+    return [_marked(part) if isinstance(part, dict) and isinstance(part.get("text"), str) else part for part in content]
+
+
+def _marked(part: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {**part, "text": REMINDER.format(part["text"])}
+
+
+def _both(first: Any, second: Any) -> Any:
+    """Two contents as one: words alone stay a text, which some servers need."""
+    if isinstance(first, str) and isinstance(second, str):
+        return "\n\n".join(filter(None, (first, second)))
+    return [part for content in (first, second) for part in _as_parts(content)]
+
+
+def _as_parts(content: Any) -> list[Any]:
+    if isinstance(content, list):
+        return content
+    return [{"type": "text", "text": content}] if content else []
