@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from aiohttp import web
@@ -32,8 +32,9 @@ LIMIT = re.compile(r"[0-9]{1,4}")
 class Control:
     """The handlers, over one running gateway."""
 
-    def __init__(self, gateway: Gateway, dialects: tuple[Dialect, ...]) -> None:
+    def __init__(self, gateway: Gateway, dialects: tuple[Dialect, ...], is_admin: Callable[[web.BaseRequest], bool]) -> None:
         self._gateway = gateway
+        self._is_admin = is_admin
         self._dialects = dialects
         self._created = int(gateway.clock.time())
 
@@ -71,12 +72,13 @@ class Control:
     # ------------------------------------------------------------ health
 
     async def health(self, http: web.BaseRequest) -> web.Response:
-        return _json(self._health())
+        return _json(self._health(http))
 
     async def ready(self, http: web.BaseRequest) -> web.Response:
-        return _json(self._health(), status=200 if self._gateway.ready else 503)
+        return _json(self._health(http), status=200 if self._gateway.ready else 503)
 
-    def _health(self) -> dict[str, Any]:
+    def _health(self, http: web.BaseRequest) -> dict[str, Any]:
+        """Numbers for everybody, and what is wrong by name for those who may see inside."""
         standings = self._gateway.fleet.standings.values()
         health = [s.pulse.health for s in standings]
         healthy = health.count(Health.HEALTHY)
@@ -92,9 +94,16 @@ class Control:
                 "unhealthy": health.count(Health.UNHEALTHY),
                 "unknown": health.count(Health.UNKNOWN),
             },
-            "models": len(self._entries(None)),
-            "problems": dict(self._gateway.problems),
+            "models": self._served(),
+            "problems": dict(self._gateway.problems) if self._is_admin(http) else {},
         }
+
+    def _served(self) -> int:
+        """How many names `models` lists to whom every model is open, without looking at each."""
+        fleet, names = self._gateway.fleet, self._gateway.runtime.names
+        hidden = sum(alias in fleet.served for alias in names.aliases)
+        legs = (names.legs(alias, strict=True, flexible=False)[0] for alias in names.aliases)
+        return len(fleet.served) - hidden + sum(any(map(fleet.serves, leg.ids)) for leg in legs)
 
     # ------------------------------------------------------------ models
 

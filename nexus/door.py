@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import ipaddress
+import json
+import socket
 from collections.abc import Mapping
 from typing import Protocol
 from urllib.parse import urlsplit
 
 from nexus.config import KeyConfig, ServerConfig
 from nexus.errors import Problem
+from nexus.hosts import host_in, is_address, is_own
 from nexus.keys import Keyring, key_in
 
 KNOWN_HOSTS = 256
-NOT_IN_A_HOST = frozenset("/\\?#@<>\"' \t")
+LONGEST_SHOWN = 100
 CORS_METHODS = "GET, POST, OPTIONS"
 CORS_SECONDS = "600"
 
@@ -25,26 +27,45 @@ class Head(Protocol):
 
 
 class Door:
-    """The checks of one configuration."""
+    """The checks of one configuration.  `hosts` says whether `Host` is judged; an application that embeds Nexus has its own names."""
 
-    def __init__(self, server: ServerConfig, keyring: Keyring) -> None:
+    def __init__(self, server: ServerConfig, keyring: Keyring, *, hosts: bool = True) -> None:
         self._origins = frozenset(origin.rstrip("/").lower() for origin in server.origins)
-        self._hosts = frozenset(host.lower() for host in (*server.hosts, "localhost", server.host))
+        self._listed = server.hosts
+        own = (server.host, "localhost", socket.gethostname())
+        self._hosts = frozenset(host.lower().removesuffix(".") for host in (*server.hosts, *own))
+        self._judges = hosts
         self._keyring = keyring
         self._judged: dict[str, bool] = {}
 
     def check(self, http: Head) -> Mapping[str, str]:
-        """The CORS headers for the answer.  Raises Problem (403) for a page or a host that nobody listed: no web page may spend
-        somebody's budget, and no foreign name may be made to point here."""
-        host = http.headers.get("host", "")
-        if host and not self._knows(host):
-            raise Problem(403, "host_not_allowed", "this Host is neither an IP address nor localhost: list it in [server] hosts")
+        """The CORS headers for the answer.  Raises Problem (403) for a page of an origin that nobody listed: no web page may spend
+        somebody's budget."""
         origin = http.headers.get("origin")
         if origin is None:
             return {}
-        if origin.lower() not in self._origins and not _same(origin, host):
+        if origin.lower() not in self._origins and not _same(origin, http.headers.get("host", "")):
             raise Problem(403, "origin_not_allowed", "pages of this Origin may not call: list it in [server] origins")
         return {"Access-Control-Allow-Origin": origin, "Access-Control-Expose-Headers": "*", "Vary": "Origin"}
+
+    def host(self, http: Head) -> None:
+        """Raises Problem (403) for a name that may be somebody else's.
+
+        A page can have its own name made to point here, and is then of our origin to its browser (DNS rebinding).  Where a key is needed
+        it has none, and is no danger.
+        """
+        host = http.headers.get("host", "")
+        if host and self._judges and not self._knows(host):
+            raise self._foreign(host)
+
+    def _foreign(self, host: str) -> Problem:
+        name = host_in(host)
+        if name is None:
+            return Problem(403, "host_not_allowed", f"the Host {host[:LONGEST_SHOWN]!r} is no host name")
+        line = json.dumps([*self._listed, name])
+        return Problem(
+            403, "host_not_allowed", f"{name} may be a name of somebody else: to accept it, write `hosts = {line}` under [server]"
+        )
 
     def preflight(self, http: Head) -> Mapping[str, str]:
         """What a browser wants to know before it calls."""
@@ -56,8 +77,10 @@ class Door:
         }
 
     def key(self, http: Head) -> KeyConfig | None:
-        """Whose key came with the request; None where no keys are configured.  Raises Problem (401)."""
+        """Whose key came with the request; None where no keys are configured.  Raises Problem: 401, or 403 where no key is needed and
+        the `Host` may be somebody else's."""
         if not self._keyring:
+            self.host(http)
             return None
         text = key_in(http.headers)
         key = self._keyring.find(text)
@@ -65,7 +88,7 @@ class Door:
             said = (
                 "this key is not known"
                 if text
-                else "a key is needed: send it as Authorization: Bearer, x-api-key or x-goog-api-key"
+                else "a key is needed: send it as Authorization: Bearer, x-api-key, api-key or x-goog-api-key"
             )
             raise Problem(401, "invalid_key", f"{said}; `nexus keys new` makes one")
         return key
@@ -76,6 +99,14 @@ class Door:
         if key is not None and not key.admin:
             raise Problem(403, "admin_only", f"the key {key.name!r} is no admin key")
 
+    def is_admin(self, http: Head) -> bool:
+        """Whether `admin` lets it in."""
+        try:
+            self.admin(http)
+        except Problem:
+            return False
+        return True
+
     def _knows(self, host: str) -> bool:
         known = self._judged.get(host)
         if known is None:
@@ -85,20 +116,8 @@ class Door:
         return known
 
     def _judge(self, host: str) -> bool:
-        if not NOT_IN_A_HOST.isdisjoint(host):  # `urlsplit` would cut there, and others elsewhere
-            return False
-        try:
-            parts = urlsplit(f"//{host}")
-            name, _ = parts.hostname or "", parts.port
-        except ValueError:
-            return False
-        if name in self._hosts:
-            return True
-        try:
-            ipaddress.ip_address(name)
-        except ValueError:
-            return False
-        return True
+        name = host_in(host)
+        return name is not None and (name in self._hosts or is_address(name) or is_own(name))
 
 
 def _same(origin: str, host: str) -> bool:

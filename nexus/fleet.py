@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
 import attrs
@@ -131,6 +132,8 @@ class Fleet:
         self._by_name: dict[str, list[tuple[Standing, Pair]]] = {}
         self._missed: dict[str, tuple[str, float]] = {}
         self.claims = 0
+        self.served: Counter[str] = Counter()  # public names that healthy backends serve now, and how many do
+        self._counted: dict[str, frozenset[str]] = {}
 
     # ------------------------------------------------------------ reading
 
@@ -154,6 +157,10 @@ class Fleet:
 
     def knows(self, name: str) -> bool:
         return name in self._by_name
+
+    def serves(self, name: str) -> bool:
+        """Whether a healthy backend serves a model that it or the operator calls so."""
+        return any(standing.pulse.health is Health.HEALTHY for standing, _ in self._by_name.get(name, ()))
 
     def missed(self, name: str) -> str | None:
         """The backend that served the name until it left, a short while ago; None where nobody did."""
@@ -188,6 +195,7 @@ class Fleet:
         if standing is not None:
             self._miss(standing)
             self._forget(standing)
+            self._tally(name, ())
             self._strike(standing)
             if standing.in_flight:
                 self._departed[name] = standing
@@ -217,6 +225,8 @@ class Fleet:
         health = standing.pulse.health
         if standing.missing:
             self._relent(standing, changed=changed or health is not before)
+        if changed or health is not before:
+            self._tally(name, standing.pairs.values() if health is Health.HEALTHY else ())
         self._told(standing, before)
         self.tell(
             Probed(
@@ -234,6 +244,17 @@ class Fleet:
         else:
             self.freed(name)
         return changed
+
+    def _tally(self, name: str, pairs: Iterable[Pair]) -> None:
+        """What the backend serves now, where it is healthy."""
+        before, after = self._counted.pop(name, frozenset()), frozenset(pair.name for pair in pairs)
+        self.served.update(after - before)
+        for gone in before - after:
+            self.served[gone] -= 1
+            if not self.served[gone]:
+                del self.served[gone]
+        if after:
+            self._counted[name] = after
 
     def _told(self, standing: Standing, before: Health) -> None:
         """A line in the log for each change between well and unwell."""

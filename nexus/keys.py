@@ -14,7 +14,7 @@ from nexus.config.tables import KeyConfig
 
 PREFIX = "nx-"
 # Where clients of the usual APIs put their key, in the order in which they are looked at.  None of them goes to a backend.
-CREDENTIAL_HEADERS = ("authorization", "x-api-key", "x-goog-api-key")
+CREDENTIAL_HEADERS = ("authorization", "x-api-key", "api-key", "x-goog-api-key")
 
 
 def new_key() -> tuple[str, str]:
@@ -44,7 +44,7 @@ class Keyring:
 
 
 def key_in(headers: Mapping[str, str]) -> str | None:
-    """The client's key: `Authorization: Bearer`, else `x-api-key`, else `x-goog-api-key`.
+    """The client's key: `Authorization: Bearer`, else `x-api-key`, else `api-key` (Azure's), else `x-goog-api-key`.
 
     `headers` must find names in lower case (aiohttp's do in any case).
     """

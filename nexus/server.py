@@ -44,21 +44,24 @@ Source = Config | Path | str | Mapping[str, Any] | None
 def create_app(config: Source = None, *, plugins: Sequence[object] = ()) -> web.Application:
     """An aiohttp application that is nothing but Nexus.  See `attach`."""
     app = web.Application()
-    attach(app, "", config, plugins=plugins)
+    attach(app, "", config, plugins=plugins, hosts=True)
     return app
 
 
-def attach(app: web.Application, prefix: str = "", config: Source = None, *, plugins: Sequence[object] = ()) -> web.AppKey[Gateway]:
+def attach(
+    app: web.Application, prefix: str = "", config: Source = None, *, plugins: Sequence[object] = (), hosts: bool | None = None
+) -> web.AppKey[Gateway]:
     """Serve Nexus under `prefix` of an existing application; it opens and closes with the application.
 
     `config` is a Config, TOML text, a file, a mapping of tables, or None for the defaults.  `plugins` are modules or objects
-    with hookimpls beside those installed.  The running gateway is `app[GATEWAY]`; of several in one application that is the
+    with hookimpls beside those installed.  `hosts` says whether requests by names that may be somebody else's are refused, as on a
+    server of Nexus' own; by default they are where `[server] hosts` lists some, for the application knows its names.  The running gateway is `app[GATEWAY]`; of several in one application that is the
     first, and each is under the key that `attach` returns.  What it learns is kept beyond this process only where `[server] state_dir`
     is set; several may share one.  Raises ConfigError
     at once; a gateway that cannot start raises StartupError when the application starts.
     """
     loaded, catalog = _loaded(config, plugins)
-    front = Front(prefix.rstrip("/"))
+    front = Front(prefix.rstrip("/"), hosts=bool(loaded.server.hosts) if hosts is None else hosts)
     key = web.AppKey(f"nexus.gateway {prefix}", Gateway)
 
     async def running(app: web.Application) -> AsyncIterator[None]:

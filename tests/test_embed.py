@@ -197,3 +197,21 @@ class Unopenable:
     @hookimpl
     def nexus_observers(self):
         yield ObserverKind(name="unopenable", open=self.open)
+
+
+@pytest.mark.parametrize(
+    ("hosts", "listed", "status"), [(None, [], 200), (None, ["mine.example"], 403), (True, [], 403), (False, ["mine.example"], 200)]
+)
+async def test_an_application_knows_its_own_names(tmp_path, hosts, listed, status):
+    async with openai_server() as server:
+        app = web.Application()
+        tables = config(tmp_path, server)
+        tables["server"]["hosts"] = listed
+        key = attach(app, "/llm", tables, hosts=hosts)
+        async with serving(app) as client:
+            await known(app[key])
+            for host, expected in (("app.example.org", status), ("mine.example", 200 if listed else status), ("localhost", 200)):
+                async with client.get("/llm/v1/models", headers={"Host": host}) as answer:
+                    assert answer.status == expected, host
+                async with client.post("/llm" + CHAT, data=b'{"model":"tiny","messages":[]}', headers={"Host": host}) as answer:
+                    assert answer.status == expected, host

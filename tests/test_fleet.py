@@ -237,3 +237,24 @@ def test_the_zone_may_be_known_later():
     house.join("a", "m")
     house.fleet.place("a", Zone.RESTRICTED, "10.0.0.1 is private")
     assert house.one("m").zone == "restricted"
+
+
+def test_what_healthy_backends_serve_is_counted_as_it_changes():
+    house = House()
+    assert not house.fleet.served
+    house.join("a", "x", "y")
+    house.join("b", Model(id="y:latest", aliases=("y",)), "y")
+    assert house.fleet.served == {"x": 1, "y": 2, "y:latest": 1}
+    house.report("b", "z")
+    assert house.fleet.served == {"x": 1, "y": 1, "z": 1}
+    assert [name for name in ("x", "y", "y:latest", "z", "n") if house.fleet.serves(name)] == ["x", "y", "z"]
+    for _ in range(3):
+        house.report("a", ok=False, models=None)
+    assert house.fleet.served == {"z": 1}
+    assert not house.fleet.serves("x")
+    house.fleet.leave("b")
+    house.report("a", "x", "y")
+    house.report("a", "x", "y")
+    assert house.fleet.served == {"x": 1, "y": 1}
+    house.fleet.leave("a")
+    assert not house.fleet.served

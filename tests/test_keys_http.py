@@ -1,11 +1,17 @@
 """Who may come in, over the wire: keys, origins and hosts, before a body is read; and what of a key goes on to a backend."""
 
 import asyncio
+import ipaddress
 import json
+import string
+from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from nexus.hosts import host_in, is_address
 from nexus.keys import new_key
 from nexus.testing import Held, Respond, openai_server
 
@@ -48,7 +54,7 @@ async def raw(url: str, head: str, body: bytes = b"") -> tuple[int, bytes]:
         {"Authorization": f"Basic {LAPTOP}"},
         {"x-api-key": LAPTOP_HASH},
         {"Authorization": "Bearer"},
-        {"api-key": LAPTOP},
+        {"ocp-apim-subscription-key": LAPTOP},
         {"Authorization": "Bearer wrong", "x-api-key": LAPTOP},
     ],
 )
@@ -66,8 +72,8 @@ async def test_no_key_or_a_wrong_one_is_a_401_everywhere(nexus_gateway, headers)
         assert not chats(server)
 
 
-@pytest.mark.parametrize("name", ["Authorization", "x-api-key", "x-goog-api-key"])
-async def test_the_key_may_stand_in_any_of_three_headers_and_goes_no_further(nexus_gateway, name, monkeypatch):
+@pytest.mark.parametrize("name", ["Authorization", "x-api-key", "api-key", "x-goog-api-key"])
+async def test_the_key_may_stand_in_any_of_four_headers_and_goes_no_further(nexus_gateway, name, monkeypatch):
     monkeypatch.setenv("ONE_KEY", "sk-own-key")
     async with openai_server(api_key="sk-own-key") as server:
         gateway = await settled(await nexus_gateway(fleet(a_backend("one", server, api_key_env="ONE_KEY"), keys=KEYS)))
@@ -76,7 +82,7 @@ async def test_the_key_may_stand_in_any_of_three_headers_and_goes_no_further(nex
         (received,) = [r for r in server.requests if r.path == CHAT]
         assert received.header("authorization") == "Bearer sk-own-key"
         seen = {header for header, _ in received.headers}
-        assert not seen & {"x-api-key", "x-goog-api-key", "cookie", "x-other", "x-nexus-session"}
+        assert not seen & {"x-api-key", "api-key", "x-goog-api-key", "cookie", "x-other", "x-nexus-session"}
         assert LAPTOP not in repr(server.requests)
         admin = await page(gateway, "/nexus/requests?limit=5", headers=bearer(ADMIN))
         assert LAPTOP not in admin.body.decode()
@@ -171,24 +177,117 @@ async def test_a_key_sets_the_highest_lane(nexus_gateway):
         ("127.0.0.1:6398", 200),
         ("[::1]:6398", 200),
         ("192.168.1.7", 200),
+        ("chat.example.org", 200),
+        ("CHAT.example.org.:443", 200),
+        ("gpubox", 200),
+        ("gpubox.local:6398", 200),
         ("nexus.lan", 200),
+        ("box.home.arpa", 200),
+        ("host.docker.internal", 200),
+        ("litellm_1", 200),
+        ("localhost:", 200),
         ("evil.example", 403),
         ("evil.example:6398", 403),
         ("localhost.evil.example", 403),
         ("127.0.0.1.evil.example", 403),
+        ("local", 200),
+        ("evil.local.example", 403),
+        ("evillocal.example", 403),
         ("user@localhost@evil.example", 403),
         ("[::1", 403),
+        ("[::1].evil.com", 403),
+        ("evil.com[::1]", 403),
+        ("[::1]evil.com:80", 403),
+        ("[::1%25evil.com]", 403),
+        ("[::1%lo]", 403),
+        ("[::1]:80:80", 403),
+        ("::1", 403),
+        ("[127.0.0.1]", 403),
+        ("evil.com:80@127.0.0.1", 403),
+        ("127.0.0.1:evil.com", 403),
+        ("127.0.0.1:99999", 403),
+        ("127.1", 403),
+        ("0x7f.1", 403),
+        ("evil.com/.local", 403),
+        ("evil..local", 403),
+        (".local", 403),
+        ("evil%2ecom.local", 403),
+        ("localhost, evil.com", 403),
     ],
 )
 async def test_only_hosts_that_are_known_are_answered(nexus_gateway, host, status):
     """A page whose name was made to point here (DNS rebinding) calls with its own name as Host."""
-    gateway = await nexus_gateway({"server": {"hosts": ["nexus.lan"]}})
-    for path in ("/v1/models", "/health", "/nexus/backends"):
-        assert (await page(gateway, path, headers={"Host": host})).status == status
+    gateway = await nexus_gateway({"server": {"hosts": ["chat.example.org"]}})
+    for path in ("/v1/models", "/", "/nexus/backends", "/metrics"):
+        assert (await page(gateway, path, headers={"Host": host})).status == status, path
+    for path in ("/health", "/health/ready"):
+        assert (await page(gateway, path, headers={"Host": host})).status in (200, 503)
     said = await ask(gateway, headers={"Host": host})
     assert said.status == (503 if status == 200 else 403)
     if status == 403:
         assert said.error["code"] == "host_not_allowed"
+
+
+async def test_the_refusal_of_a_host_says_what_to_write(nexus_gateway):
+    gateway = await nexus_gateway({"server": {"hosts": ["chat.example.org"]}})
+    said = await ask(gateway, headers={"Host": "Gateway.Example.com:443"})
+    assert said.error["message"].startswith("gateway.example.com ")
+    assert '`hosts = ["chat.example.org", "gateway.example.com"]` under [server]' in said.error["message"]
+    gateway = await nexus_gateway({"server": {"hosts": ["chat.example.org", "gateway.example.com"]}})
+    assert (await page(gateway, "/v1/models", headers={"Host": "gateway.example.com"})).status == 200
+
+
+@pytest.mark.parametrize("host", ["evil.example", "[::1].evil.com", "gateway.example.com:443"])
+async def test_where_keys_are_needed_a_name_is_no_danger(nexus_gateway, host):
+    async with openai_server() as server:
+        gateway = await settled(await nexus_gateway(fleet(a_backend("one", server), keys=KEYS)))
+        for key, status in ((LAPTOP, 200), ("wrong", 401), (None, 401)):
+            headers = {"Host": host} | (bearer(key) if key else {})
+            assert (await ask(gateway, headers=headers)).status == status
+            assert (await page(gateway, "/v1/models", headers=headers)).status == status
+        assert (await page(gateway, "/nexus/backends", headers={"Host": host, **bearer(ADMIN)})).status == 200
+        assert (await page(gateway, "/health", headers={"Host": host})).status == 200
+        assert (await page(gateway, "/", headers={"Host": host})).status == 403  # nobody needs a key for it
+
+
+def hosts_of_a_page(text: str) -> str | None:
+    """What a careless reader may take for the host: each of these has been somebody's way around such a check."""
+    return urlsplit(f"//{text}").hostname
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.text(st.sampled_from(list("ab.:[]%@/\\?#-_0179xlocalhost \t,\u00e9\u3002")), max_size=30))
+def test_a_host_is_read_in_one_way_or_not_at_all(text):
+    host = host_in(text)
+    if host is None:
+        return
+    assert set(text) <= set(string.ascii_letters + string.digits + ".-_:[]")
+    assert hosts_of_a_page(text).removesuffix(".") == (host if not is_address(host) else hosts_of_a_page(text))
+    if is_address(host):
+        ipaddress.ip_address(hosts_of_a_page(text))
+    assert host_in(host if ":" not in host else f"[{host}]") == host
+
+
+@pytest.mark.parametrize("keys", [[], KEYS])
+@pytest.mark.parametrize("public", [False, True])
+async def test_counts_that_name_models_are_an_admins(nexus_gateway, keys, public):
+    gateway = await nexus_gateway({"keys": keys, "metrics": {"public": public}})
+    for headers, status in (({}, 401), (bearer("wrong"), 401), (bearer(LAPTOP), 403), (bearer(ADMIN), 200)):
+        said = await page(gateway, "/metrics", headers=headers)
+        assert said.status == (status if keys and not public else 200)
+        assert (b"nexus_backends" in said.body) == (said.status == 200)
+
+
+async def test_what_is_wrong_is_told_by_name_to_those_who_may_see_inside(nexus_gateway):
+    gateway = await nexus_gateway({"keys": KEYS})
+    gateway.gateway.problems["probe secret-box"] = "crashed"
+    for path in ("/health", "/health/ready"):
+        for headers in ({}, bearer("wrong"), bearer(LAPTOP)):
+            assert (await page(gateway, path, headers=headers)).json["problems"] == {}
+        assert (await page(gateway, path, headers=bearer(ADMIN))).json["problems"] == {"probe secret-box": "crashed"}
+    gateway = await nexus_gateway()
+    gateway.gateway.problems["probe box"] = "crashed"
+    assert (await page(gateway, "/health")).json["problems"] == {"probe box": "crashed"}
 
 
 @pytest.mark.parametrize(

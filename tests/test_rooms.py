@@ -28,6 +28,7 @@ ROOMS = {
     "tasks": "",
     "holder": "",
     "outbox": "",
+    "hosts": "",
     "nearest": "",
     "sentences": "model",
     # deciding: pure, or with state of their own
@@ -84,7 +85,7 @@ ROOMS = {
     "hosted": "errors visit",
     "downstream": "outbox visit",
     "body": "errors model visit",
-    "door": "config errors keys",
+    "door": "config errors hosts keys",
     "relay": "api dialects errors journey model outcome plain redaction reply verdict visit",
     "answer": "api body config errors gateway journey keys model names relay visit watch wishes",
     "explaining": "answer api config dispatch errors gateway journey model observers plain routing",

@@ -78,7 +78,7 @@ async def test_values_that_are_not_ascii_pass_as_they_are(tmp_path):
 @pytest.mark.parametrize("way", WAYS)
 async def test_only_listed_pages_and_hosts_may_call(tmp_path, way):
     page = "http://page.example"
-    async with tiny() as up, open_house(tmp_path, up, way=way, server={"origins": [page]}) as house:
+    async with tiny() as up, open_house(tmp_path, up, way=way, server={"origins": [page], "hosts": ["own.example"]}) as house:
         got = await house.post(Origin="http://evil.example")
         assert (got.status, got.error["code"]) == (403, "origin_not_allowed")
         assert "access-control-allow-origin" not in got.headers

@@ -63,7 +63,9 @@ class ServerConfig:
     shutdown_grace_seconds: float = setting(30.0, "how long requests may still run after SIGTERM", at_least(0))
     stream_keepalive_seconds: float = setting(10.0, "when a stream without a first event begins to be kept alive", above(0))
     origins: tuple[str, ...] = setting((), "browsers' origins that may call, such as `https://chat.example.org`", each(origin))
-    hosts: tuple[str, ...] = setting((), "host names accepted in `Host` beside IP addresses and localhost", each(host_name))
+    hosts: tuple[str, ...] = setting(
+        (), "public names in `Host` that are accepted where no key is needed; see [errors](errors.md)", each(host_name)
+    )
     insecure: bool = setting(False, "listen beyond loopback without keys: anybody who reaches the port may spend and read")
     state_dir: Path | None = setting(
         None, "where state is kept; default: the platform's state directory, and none in an application that embeds Nexus"

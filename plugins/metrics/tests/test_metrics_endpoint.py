@@ -26,7 +26,6 @@ from nexus.api import (
     Joined,
     Lane,
     Leg,
-    NoOptions,
     Objection,
     Plan,
     Probed,
@@ -198,10 +197,12 @@ async def test_what_it_counts_is_what_it_serves():
     (observer,), (routes,) = nexus_metrics.nexus_observers(), nexus_metrics.nexus_routes()
     assert observer.name == routes.name == "metrics"
     assert observer.open is routes.open
-    async with observer.open(NoOptions(), cast(Scope, None)) as component:
-        assert isinstance(component, Metrics)
-        (route,) = component.routes()
-    assert (route.method, route.path, route.admin) == ("GET", "/metrics", False)
+    assert observer.options is routes.options
+    for public in (False, True):
+        async with observer.open(nexus_metrics.MetricsOptions(public=public), cast(Scope, None)) as component:
+            assert isinstance(component, Metrics)
+            (route,) = component.routes()
+        assert (route.method, route.path, route.admin) == ("GET", "/metrics", not public)
 
 
 def test_installing_it_costs_a_gateway_that_does_not_open_it_nothing():

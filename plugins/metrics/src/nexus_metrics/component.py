@@ -15,10 +15,14 @@ from nexus_metrics.counts import Counts
 
 
 class Metrics(Observer, Routes):
-    """Counts what it sees and answers `GET /metrics`, in the text format or as OpenMetrics, whichever is asked for."""
+    """Counts what it sees and answers `GET /metrics`, in the text format or as OpenMetrics, whichever is asked for.
 
-    def __init__(self) -> None:
+    An admin's key is needed where keys are configured, unless it is `public`.
+    """
+
+    def __init__(self, *, public: bool = False) -> None:
         self.counts = Counts()
+        self._public = public
 
     def see(self, event: Event) -> None:
         self.counts.see(event)
@@ -27,7 +31,7 @@ class Metrics(Observer, Routes):
         return self.counts.seer(kind)
 
     def routes(self) -> Iterable[Route]:
-        yield Route(path="/metrics", handler=self._scrape, admin=False)
+        yield Route(path="/metrics", handler=self._scrape, admin=not self._public)
 
     async def _scrape(self, request: web.BaseRequest) -> web.Response:
         from nexus_metrics.exposition import exposition
