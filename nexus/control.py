@@ -17,13 +17,14 @@ from nexus.dialects.jsontext import dumps
 from nexus.errors import Problem
 from nexus.explaining import explained
 from nexus.gateway import Gateway
+from nexus.health import Record
 from nexus.hosted import HostedVisit, headers_of
 from nexus.model import Candidate, Health, Lane, State
 from nexus.names import matcher
 from nexus.observers.feed import Feed
 from nexus.observers.history import History
 from nexus.observers.stats import Stats
-from nexus.pairs import Standing
+from nexus.pairs import Pair, Standing
 
 MAX_EXPLAIN_BYTES = 8 * 1024 * 1024
 LIMIT = re.compile(r"[0-9]{1,4}")
@@ -173,7 +174,7 @@ class Control:
             "priority": member.priority,
             "health": standing.pulse.health.value,
             "problem": standing.problem or None,
-            "ejected_seconds": max(0.0, round(standing.pulse.ejected_until - now, 1)) if standing.pulse.ejected_until else None,
+            **_ejection(standing.record, now),
             "version": report.version if report else "",
             "last_probe_seconds_ago": None if standing.last_probe is None else round(now - standing.last_probe, 1),
             "in_flight": standing.in_flight,
@@ -183,11 +184,12 @@ class Control:
         }
 
     async def all_models(self, http: web.BaseRequest) -> web.Response:
-        pairs = [self._pair(c) for s in self._gateway.fleet.standings.values() for c in s.candidates()]
+        pairs = [self._pair(s, pair) for s in self._gateway.fleet.standings.values() for pair in s.pairs.values()]
         aliases = {alias: list(ids) for alias, ids in self._gateway.runtime.names.aliases.items()}
         return _json({"models": pairs, "aliases": aliases})
 
-    def _pair(self, c: Candidate) -> dict[str, Any]:
+    def _pair(self, standing: Standing, pair: Pair) -> dict[str, Any]:
+        c = standing.photo(pair)
         return {
             "name": c.name,
             "id": c.model,
@@ -205,6 +207,7 @@ class Control:
             "first_byte_ms": None if c.first_byte is None else round(c.first_byte * 1000, 1),
             "tokens_per_second": None if c.speed is None else round(c.speed, 1),
             "failures": round(c.failures, 3),
+            **_ejection(pair.record, self._gateway.clock.now()),
         }
 
     # ------------------------------------------------------------ requests
@@ -273,6 +276,13 @@ class Control:
                 async for event in subscription:
                     await response.send(json.dumps(event), event=event["type"])
         return response
+
+
+def _ejection(record: Record | None, now: float) -> dict[str, Any]:
+    """How long what keeps failing is left out yet, and why; both null where it is not."""
+    if record is None or not record.ejected_until:
+        return {"ejected_seconds": None, "ejected_reason": None}
+    return {"ejected_seconds": max(0.0, round(record.ejected_until - now, 1)), "ejected_reason": record.reason}
 
 
 def _json(value: Any, status: int = 200) -> web.Response:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 import attrs
 
 from nexus.crossing import models_of, report_of
-from nexus.health import Limits
+from nexus.health import Limits, Record, is_of_the_server
 from nexus.model import (
     NO_USAGE,
     Candidate,
@@ -372,6 +372,7 @@ class Fleet:
         if event.outcome == "ok" and claim.asked not in standing.served:
             standing.served.add(claim.asked)
         if event.request.takes_slot:
+            self._recorded(standing, pair, event)
             self._judge(standing, pair, event, retry_after)
         if standing is not self._standings.get(standing.member.name):
             self._outlived(standing)
@@ -386,12 +387,25 @@ class Fleet:
         elif not standing.in_flight:
             self._departed.pop(name, None)
 
+    def _recorded(self, standing: Standing, pair: Pair, event: Finished) -> None:
+        """A server is well that answers, whatever it says; a pair whose answers are good.  A timeout says nothing of the server."""
+        failed = event.outcome in ("failed", "timeout")
+        if failed and is_of_the_server(event.code, sent=event.sent):
+            standing.record.served(False, event.at, event.code)
+            return
+        if event.status is not None or event.outcome in ("ok", "failed"):
+            standing.record.served(True, event.at)
+        if failed or event.outcome == "ok":
+            if pair.record is None:
+                pair.record = Record(self._limits)
+            why = f"it answered {event.status}" if event.code == "status" else event.code
+            pair.record.served(not failed, event.at, why)
+
     def _judge(self, standing: Standing, pair: Pair, event: Finished, retry_after: float | None) -> None:
         """What the end of an exchange says of how well the pair serves."""
         if event.outcome in ("ok", "failed", "timeout"):
             ok = event.outcome == "ok"
             pair.failures += FAILURE_SMOOTHING * ((0.0 if ok else 1.0) - pair.failures)
-            standing.pulse.served(ok, event.at)
             if ok:
                 standing.blame = ""
                 if standing.suspension is not None or pair.suspension is not None:

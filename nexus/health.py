@@ -1,4 +1,5 @@
-"""Is one backend well?  Probes decide by streaks, traffic by a share of recent failures.  No clock, no I/O, no routing lives here."""
+"""Is a backend well, and each of its models?  Probes decide by streaks, traffic by a share of recent failures.  No clock, no I/O, no
+routing lives here."""
 
 from __future__ import annotations
 
@@ -9,6 +10,8 @@ import attrs
 from nexus.model import Health
 
 MOST_SAMPLES = 1000
+# codes of a BackendError
+NO_CONNECTION = frozenset({"address_moved", "connect_refused", "connect_timeout", "connect_failed", "tls_failed", "reset"})
 
 
 @attrs.frozen(kw_only=True)
@@ -24,22 +27,14 @@ class Limits:
 
 
 class Pulse:
-    """The health of one backend: the probes' verdict, and whether its traffic keeps failing.
+    """The probes' verdict on one backend."""
 
-    `ejected_until` is when traffic may try again after too many failures (0: not ejected); one exchange at a time is let
-    through from then on, and the first that succeeds ends the ejection.
-    """
-
-    __slots__ = ("_bad", "_ejections", "_fine", "_good", "_limits", "_times", "ejected_until", "health")
+    __slots__ = ("_bad", "_good", "_limits", "health")
 
     def __init__(self, limits: Limits) -> None:
         self.health = Health.UNKNOWN
-        self.ejected_until = 0.0
         self._limits = limits
         self._good = self._bad = 0
-        self._ejections = 0
-        self._times: deque[float] = deque(maxlen=MOST_SAMPLES)  # of the last exchanges, and which of them were fine
-        self._fine: deque[bool] = deque(maxlen=MOST_SAMPLES)
 
     def probed(self, ok: bool) -> None:
         """One probe ended."""
@@ -51,16 +46,35 @@ class Pulse:
         elif not ok and self._bad >= self._limits.failure_threshold:
             self.health = Health.UNHEALTHY
 
-    def served(self, ok: bool, now: float) -> None:
-        """One exchange of live traffic ended.  Rejections by the backend and clients that left are not told here."""
+
+class Record:
+    """What live traffic shows of one domain of health: of a server by its connections, of a pair by what it answers.
+
+    `ejected_until` is when traffic may try again after too many failures (0: not ejected), `reason` says after which, for people; one
+    exchange at a time is let through from then on, and the first that succeeds ends the ejection.
+    """
+
+    __slots__ = ("_ejections", "_fine", "_limits", "_times", "ejected_until", "reason")
+
+    def __init__(self, limits: Limits) -> None:
+        self.ejected_until = 0.0
+        self.reason = ""
+        self._limits = limits
+        self._ejections = 0
+        self._times: deque[float] = deque(maxlen=MOST_SAMPLES)  # of the last exchanges, and which of them were fine
+        self._fine: deque[bool] = deque(maxlen=MOST_SAMPLES)
+
+    def served(self, ok: bool, now: float, why: str = "") -> None:
+        """One exchange ended, well or by this domain's fault; `why` is how."""
         if ok and self.ejected_until:
             self.ejected_until = 0.0
+            self.reason = ""
             self._ejections = 0
             self._times.clear()
             self._fine.clear()
         if self.ejected_until:
             if now >= self.ejected_until:  # the half-open trial failed
-                self._eject(now)
+                self._eject(now, f"the request that tried it again failed, too: {why}")
             return
         times, fine = self._times, self._fine
         times.append(now)
@@ -68,9 +82,19 @@ class Pulse:
         while times[0] < now - self._limits.window_seconds:
             times.popleft()
             fine.popleft()
-        if not ok and len(fine) >= self._limits.min_samples and fine.count(False) >= self._limits.failure_ratio * len(fine):
-            self._eject(now)
+        if ok or len(fine) < self._limits.min_samples:
+            return
+        failed = fine.count(False)
+        if failed >= self._limits.failure_ratio * len(fine):
+            self._eject(now, f"{failed} of its last {len(fine)} requests failed, the last of them so: {why}")
 
-    def _eject(self, now: float) -> None:
+    def _eject(self, now: float, reason: str) -> None:
         self.ejected_until = now + self._limits.eject_seconds * 2 ** min(self._ejections, 4)
         self._ejections += 1
+        self.reason = reason
+
+
+def is_of_the_server(code: str, *, sent: bool) -> bool:
+    """Whether a failure is the server's and not the model's: no connection came about, or it broke before anything was answered.  A
+    connection that stands and an answer that does not come, or is broken, speak of the model: others may be served well."""
+    return code in NO_CONNECTION or (not sent and code.endswith("_timeout"))

@@ -5,13 +5,13 @@ Only the fleet writes here; what it writes when is its business.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from fnmatch import fnmatchcase
 
 import attrs
 
 from nexus.api import Backend
-from nexus.health import Limits, Pulse
+from nexus.health import Limits, Pulse, Record
 from nexus.model import (
     CHAT,
     COMPLETION,
@@ -46,6 +46,7 @@ _retaken = changer(
     "paused_until",
     "paused_status",
     "ejected_until",
+    "ejected_backend",
     "suspended_until",
 )  # what traffic changes
 SERVER, RESIDENT = "server", "resident"  # words of `BackendKind.slots`
@@ -95,7 +96,7 @@ class Member:
 
 class Pair:
     """One model on one backend, and what its traffic has shown.  `slots` are those of its domain, which it may share with others;
-    `claimed` is how many of them it holds itself."""
+    `claimed` is how many of them it holds itself.  `record` is of its answers, from the first on."""
 
     __slots__ = (
         "claimed",
@@ -108,6 +109,7 @@ class Pair:
         "photo",
         "photo_drawn",
         "photo_of",
+        "record",
         "seconds",
         "slots",
         "speed",
@@ -128,6 +130,7 @@ class Pair:
         self.paused_until = 0.0
         self.paused_status = 429
         self.suspension: Suspension | None = None
+        self.record: Record | None = None
         self.photo: Candidate | None = None
         self.photo_of = self.photo_drawn = -1
 
@@ -136,8 +139,8 @@ class Standing:
     """One backend in the fleet.  Read it; only the fleet writes it.
 
     `slots` are the server's own, which every claim on any of its models takes one of; `domains` are those of models that have slots
-    of their own, by digest or id.  `memory` is there where its models go side by side only while they are resident.  `departed` are
-    the pairs that are not listed any more and still have claims.
+    of their own, by id.  `memory` is there where its models go side by side only while they are resident.  `departed` are
+    the pairs that are not listed any more and still have claims.  `record` is of its connections, with any of its models.
     `version` counts its changes, `redrawn` those that are more than traffic's.  `report` is the last probe's.  `blame` is what
     traffic has shown to be wrong with it though its probes are fine (a key it refuses), until an exchange is good.  `calmed_at` is
     when the failures of its pairs were last made to weigh less.  `suspension` holds for all its models.  `served` are the (dialect, task)
@@ -156,6 +159,7 @@ class Standing:
         "missing",
         "pairs",
         "pulse",
+        "record",
         "redrawn",
         "report",
         "resident",
@@ -169,6 +173,7 @@ class Standing:
         """`before` is the backend of this name that has left while claims on it last: they take slots still."""
         self.member = member
         self.pulse = Pulse(limits)
+        self.record = Record(limits)
         self.pairs: dict[str, Pair] = {}
         self.departed: dict[str, Pair] = before.held() if before else {}
         self.slots: Slots = before.slots if before else Slots(member.name)
@@ -208,33 +213,35 @@ class Standing:
         """The models' own slots that claims hold some of."""
         return {key: slots for key, slots in self.domains.items() if slots.in_flight}
 
-    def relist(self, models: Iterable[tuple[Model, str, Override | None]]) -> None:
+    def relist(self, models: Collection[tuple[Model, str, Override | None]]) -> None:
         """These are its models now.  A pair that claims are held of is kept for as long, listed or not."""
         known = self.departed | self.pairs
         self.departed = self.held()
-        domains, self.pairs = self.taken(), {}
+        self.domains, before = self.taken(), self.domains
+        self.pairs = {}
+        first: dict[str, str] = {}  # of the copies of one model: their slots are its
+        for model, _, _ in models:
+            first[model.digest] = min(model.id, first.get(model.digest, model.id))
         for model, name, written in models:
-            slots = self.slots_of(model, written)
-            if slots is not self.slots:
-                domains[model.digest or model.id] = slots
-                self.domains[model.digest or model.id] = slots
+            slots = self.slots
+            if self.member.slots != SERVER or (written and written.capacity):
+                domain = first[model.digest] if model.digest else model.id
+                slots = self.domains.get(domain) or before.get(domain) or Slots(f"{self.member.name}/{domain}")
+                self.domains[domain] = slots
+                slots.capacity = self._capacity_of(model, written)
             pair = known.get(model.id) or Pair(model, name, written, slots)
             pair.model, pair.name, pair.written, pair.slots = model, name, written, slots
             self.pairs[model.id] = pair
             self.departed.pop(model.id, None)
-        self.domains = domains
 
-    def slots_of(self, model: Model, written: Override | None) -> Slots:
-        """The slots of the domain that a model belongs to: the server's, or those that it shares with nobody but its copies."""
-        own = written.capacity if written else None
-        if own is None and self.member.slots == SERVER:
-            return self.slots
-        key = model.digest or model.id
-        slots = self.domains.get(key) or Slots(f"{self.member.name}/{model.id}")
-        bounded = model.remote or self.member.capacity is not None  # the operator's word for the server goes before a guess
-        guessed = None if bounded else self.member.default_capacity
-        slots.capacity = own or (model.capacity if model.capacity and model.capacity > 0 else guessed)
-        return slots
+    def _capacity_of(self, model: Model, written: Override | None) -> int | None:
+        """How many requests for the model the server takes at once: the operator's word, else the server's, else the kind's guess,
+        which does not hold where the operator bounds the server as a whole."""
+        if written and written.capacity:
+            return written.capacity
+        if model.capacity and model.capacity > 0:
+            return model.capacity
+        return None if model.remote or self.member.capacity else self.member.default_capacity
 
     def widest(self, pair: Pair) -> str:
         """The domain in which a slot of this pair that becomes free may help somebody."""
@@ -301,6 +308,12 @@ def _zone(standing: Standing, pair: Pair) -> Zone:
     return Zone.OPEN if pair.model.remote else standing.member.zone
 
 
+def _ejected_until(standing: Standing, pair: Pair) -> float:
+    """When both its server and itself may be tried again."""
+    server = standing.record.ejected_until
+    return server if pair.record is None else max(server, pair.record.ejected_until)
+
+
 def _waits_for(standing: Standing, pair: Pair) -> str:
     """What the server must be done with first.  A model that it forwards needs none of its memory."""
     if standing.memory is None or pair.model.remote:
@@ -342,9 +355,10 @@ def _photograph(standing: Standing, pair: Pair) -> Candidate:
         failures=pair.failures,
         paused_until=pair.paused_until,
         paused_status=pair.paused_status,
-        ejected_until=pulse.ejected_until,
         suspended_until=_suspended_until(standing, pair),
         missing=frozenset(standing.missing),
+        ejected_until=_ejected_until(standing, pair),
+        ejected_backend=standing.record.ejected_until > 0,
         speaks=model.speaks,
         takes_usage=model.takes_usage,
         aliases=model.aliases,
@@ -370,6 +384,7 @@ def _photographed_again(standing: Standing, pair: Pair, before: Candidate) -> Ca
         failures=pair.failures,
         paused_until=pair.paused_until,
         paused_status=pair.paused_status,
-        ejected_until=standing.pulse.ejected_until,
         suspended_until=_suspended_until(standing, pair),
+        ejected_until=_ejected_until(standing, pair),
+        ejected_backend=standing.record.ejected_until > 0,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import attrs
@@ -46,6 +46,8 @@ _TRIED = Refusal(kind=RefusalKind.POLICY, code="tried")
 _ask, _choice, _plan = maker(Ask), maker(Choice), maker(Plan)
 
 Verb = Callable[..., Any]
+Refusals = list[tuple[str, Refusal]]
+Judged = tuple[Ask, Candidate, Refusals]
 
 
 class Pipeline:
@@ -141,9 +143,13 @@ def route(
 
 def waitable(plan: Plan) -> tuple[Candidate, ...]:
     """The pairs that are held back by nothing but what passes with time."""
+    return _held(plan.objections)
+
+
+def _held(objections: Iterable[Objection]) -> tuple[Candidate, ...]:
     held: dict[tuple[int, str, str], Candidate] = {}
     lost = set()
-    for objection in plan.objections:
+    for objection in objections:
         candidate = objection.candidate
         place = (objection.leg, candidate.backend, candidate.model)
         if objection.refusal.kind in WAITABLE:
@@ -193,19 +199,48 @@ def _described(pipeline: Pipeline, request: Request, leg: Leg, payload: Payload,
 def _leg(
     pipeline: Pipeline, ask: Ask, known: tuple[Candidate, ...], at: Circumstances, objections: list[Objection]
 ) -> list[Choice]:
-    choices = []
+    choices: list[Choice] = []
+    resting: list[Judged] = []
+    before = len(objections)
     for candidate in known:
         own = _own(ask, candidate, at.policy) if ask.leg.any_model and at.policy is not None else ask
-        refusals = _refusals(pipeline, own, candidate, known, at)
-        if refusals:
-            objections.extend(
-                [Objection(stage=stage, candidate=candidate, leg=ask.leg.index, refusal=refusal) for stage, refusal in refusals]
-            )
+        refusals = _refusals(pipeline, own, candidate, at)
+        if candidate.ejected_until:
+            resting.append((own, candidate, refusals))
+        elif refusals:
+            objections.extend(_objections(own, candidate, refusals))
         else:
             choices.append(_scored(pipeline, own, candidate))
+    if resting:
+        spared = bool(choices or _held(objections[before:]))
+        for own, candidate, refusals in _rested(resting, at.now, spared=spared):
+            if refusals:
+                objections.extend(_objections(own, candidate, refusals))
+            else:
+                choices.append(_scored(pipeline, own, candidate))
     if len(choices) > 1:
         choices.sort(key=_surest if at.tried else _order)
     return choices
+
+
+def _objections(ask: Ask, candidate: Candidate, refusals: Refusals) -> list[Objection]:
+    return [Objection(stage=stage, candidate=candidate, leg=ask.leg.index, refusal=refusal) for stage, refusal in refusals]
+
+
+def _rested(resting: Iterable[Judged], now: float, *, spared: bool) -> Iterator[Judged]:
+    """Those whose traffic kept failing are `spared` where another can serve the request, now or soon: never the last that can."""
+    for own, candidate, refusals in resting:
+        if spared and _rests(candidate, now):
+            ejected = Refusal(kind=RefusalKind.WAIT, code="ejected", retry_at=candidate.ejected_until)
+            yield own, candidate, [*refusals, (CORE, ejected)]
+        else:
+            yield own, candidate, refusals
+
+
+def _rests(candidate: Candidate, now: float) -> bool:
+    """Whether its time is not over, or the one exchange that tries it again is under way: with the server, or with this model."""
+    trying = candidate.backend_in_flight if candidate.ejected_backend else candidate.in_flight
+    return now < candidate.ejected_until or trying > 0
 
 
 def _order(choice: Choice) -> tuple[bool, bool, float]:
@@ -238,10 +273,8 @@ def _own(ask: Ask, candidate: Candidate, policy: Callable[[tuple[str, ...]], Dem
     return ask if both == ask.demand else _ask(request=ask.request, leg=ask.leg, demand=both)
 
 
-def _refusals(
-    pipeline: Pipeline, ask: Ask, candidate: Candidate, known: tuple[Candidate, ...], at: Circumstances
-) -> list[tuple[str, Refusal]]:
-    refusals = [] if _free(ask, candidate, at) else [(CORE, refusal) for refusal in _core(ask, candidate, known, at)]
+def _refusals(pipeline: Pipeline, ask: Ask, candidate: Candidate, at: Circumstances) -> Refusals:
+    refusals = [] if _free(ask, candidate, at) else [(CORE, refusal) for refusal in _core(ask, candidate, at)]
     name = ""
     try:
         for name, refuse in pipeline.refuse:
@@ -268,7 +301,6 @@ def _free(ask: Ask, candidate: Candidate, at: Circumstances) -> bool:
         )
         and not candidate.waits_for
         and candidate.paused_until <= at.now
-        and not candidate.ejected_until
         and (candidate.suspended_until <= at.now or at.desperate)
         and not at.tried
         and (at.allowed is None or not ask.leg.index)
@@ -289,7 +321,7 @@ def _understands(candidate: Candidate, request: Request, at: Circumstances) -> b
     return not speaks or (request.dialect, request.task) in speaks or not at.reach.isdisjoint(speaks)
 
 
-def _core(ask: Ask, candidate: Candidate, known: tuple[Candidate, ...], at: Circumstances) -> list[Refusal]:
+def _core(ask: Ask, candidate: Candidate, at: Circumstances) -> list[Refusal]:
     """What nobody may switch off: keys, health, dialect, pauses, free slots."""
     refusals = []
     request = ask.request
@@ -314,17 +346,15 @@ def _core(ask: Ask, candidate: Candidate, known: tuple[Candidate, ...], at: Circ
         refusals.append(
             Refusal(kind=RefusalKind.POLICY, code="suspended", data={"for_seconds": math.ceil(candidate.suspended_until - at.now)})
         )
-    if candidate.ejected_until and _ejected(candidate, known, at.now):
-        refusals.append(Refusal(kind=RefusalKind.WAIT, code="ejected", retry_at=candidate.ejected_until))
     if request.takes_slot and candidate.full:
-        refusals.append(Refusal(kind=RefusalKind.WAIT, code="busy", data=_held(candidate)))
+        refusals.append(Refusal(kind=RefusalKind.WAIT, code="busy", data=_taken(candidate)))
     elif request.takes_slot and candidate.waits_for:
         data = {"for": candidate.waits_for, "in_flight": candidate.backend_in_flight, "seconds": candidate.seconds}
         refusals.append(Refusal(kind=RefusalKind.WAIT, code="swap", data=data))
     return refusals
 
 
-def _held(candidate: Candidate) -> Mapping[str, Any]:
+def _taken(candidate: Candidate) -> Mapping[str, Any]:
     """The slots that are all taken: the server's, else its domain's."""
     held, capacity = candidate.backend_in_flight, candidate.capacity
     if capacity is None or held < capacity:
@@ -334,13 +364,6 @@ def _held(candidate: Candidate) -> Mapping[str, Any]:
 
 def _eta(candidate: Candidate) -> Mapping[str, Any]:
     return {"eta_seconds": candidate.eta} if candidate.eta is not None else {}
-
-
-def _ejected(candidate: Candidate, known: tuple[Candidate, ...], now: float) -> bool:
-    """Ejected by its traffic, unless it is the last one; after that time one exchange at a time may try it again."""
-    if not any(c.health is not Health.UNHEALTHY and not c.ejected_until for c in known if c.backend != candidate.backend):
-        return False
-    return now < candidate.ejected_until or candidate.backend_in_flight > 0
 
 
 def _scored(pipeline: Pipeline, ask: Ask, candidate: Candidate) -> Choice:

@@ -5,10 +5,11 @@ import logging
 
 import pytest
 
+from nexus.errors import BackendError
 from nexus.fleet import Fleet, Member
-from nexus.health import Limits, Pulse
+from nexus.health import NO_CONNECTION, Limits, Pulse, Record, is_of_the_server
 from nexus.model import Finished, Health, Model, Report
-from nexus.testing import FakeClock, Hang, Respond, a_leg, a_request, openai_server
+from nexus.testing import FakeClock, FakeModel, Hang, Respond, a_leg, a_request, openai_server
 
 from .asking import CHAT, a_backend, ask, chats, fleet, page, settled
 
@@ -47,11 +48,11 @@ def test_the_states_that_probes_lead_to(probes, states):
 # ---------------------------------------------------------------- traffic
 
 
-def served(pulse: Pulse, outcomes: str, now: float = 0.0) -> bool:
+def served(record: Record, outcomes: str, now: float = 0.0) -> bool:
     """Whether it is ejected after these exchanges."""
     for outcome in outcomes:
-        pulse.served(outcome == "+", now)
-    return pulse.ejected_until > 0
+        record.served(outcome == "+", now)
+    return record.ejected_until > 0
 
 
 @pytest.mark.parametrize(
@@ -59,40 +60,40 @@ def served(pulse: Pulse, outcomes: str, now: float = 0.0) -> bool:
     [("---", False), ("----", True), ("+++-", False), ("++--", True), ("+++--", False), ("+++---", True), ("++++++", False)],
 )
 def test_traffic_ejects_by_a_share_of_at_least_so_many(outcomes, ejected):
-    assert served(Pulse(LIMITS), outcomes) is ejected
+    assert served(Record(LIMITS), outcomes) is ejected
 
 
 def test_old_failures_are_forgotten():
-    pulse = Pulse(LIMITS)
-    assert not served(pulse, "---", 0)
-    assert not served(pulse, "-", 31)
-    assert served(pulse, "---", 32)
+    record = Record(LIMITS)
+    assert not served(record, "---", 0)
+    assert not served(record, "-", 31)
+    assert served(record, "---", 32)
 
 
 def test_one_success_ends_the_ejection_and_failed_trials_make_it_longer():
-    pulse = Pulse(LIMITS)
-    served(pulse, "----", 100)
-    assert pulse.ejected_until == 115
-    served(pulse, "-", 110)  # began before it: no trial
-    assert pulse.ejected_until == 115
-    served(pulse, "-", 120)
-    assert pulse.ejected_until == 150
-    served(pulse, "-", 151)
-    assert pulse.ejected_until == 151 + 60
-    served(pulse, "+", 212)
-    assert pulse.ejected_until == 0
-    assert not served(pulse, "--", 213)
-    served(pulse, "-", 213)
-    assert pulse.ejected_until == 228
+    record = Record(LIMITS)
+    served(record, "----", 100)
+    assert record.ejected_until == 115
+    served(record, "-", 110)  # began before it: no trial
+    assert record.ejected_until == 115
+    served(record, "-", 120)
+    assert record.ejected_until == 150
+    served(record, "-", 151)
+    assert record.ejected_until == 151 + 60
+    served(record, "+", 212)
+    assert record.ejected_until == 0
+    assert not served(record, "--", 213)
+    served(record, "-", 213)
+    assert record.ejected_until == 228
 
 
 def test_the_rest_after_an_ejection_grows_to_sixteen_times_and_no_further():
-    pulse, now, rests = Pulse(LIMITS), 0.0, []
-    served(pulse, "----", now)
+    record, now, rests = Record(LIMITS), 0.0, []
+    served(record, "----", now)
     for _ in range(7):
-        rests.append(pulse.ejected_until - now)
-        now = pulse.ejected_until
-        served(pulse, "-", now)
+        rests.append(record.ejected_until - now)
+        now = record.ejected_until
+        served(record, "-", now)
     assert rests == [15, 30, 60, 120, 240, 240, 240]
 
 
@@ -138,6 +139,104 @@ def test_a_failure_counts_and_asks_for_a_probe(outcome):
         bench.serve("a", outcome)
     assert bench.one("a").ejected_until > bench.clock.now()
     assert bench.one("a").health is H
+
+
+# how an exchange can end, and whom its failure speaks of
+OF_THE_SERVER = [*({"code": code} for code in sorted(NO_CONNECTION)), {"code": "first_byte_timeout"}, {"code": "answer_timeout"}]
+OF_THE_PAIR = [
+    {"code": "status", "status": 500},
+    {"code": "status", "status": 503},
+    *({"code": code} for code in ("malformed", "error_event", "no_answer", "too_large")),
+    {"code": "cut", "status": 200},
+    {"code": "idle_timeout", "status": 200},
+    {"code": "first_byte_timeout"},
+    {"code": "answer_timeout"},
+]
+
+
+def test_every_code_of_a_failure_is_the_servers_or_the_pairs():
+    codes = {code for code in BackendError.CODES if is_of_the_server(code, sent=True)}
+    assert codes == {end["code"] for end in OF_THE_SERVER if not end["code"].endswith("_timeout")} | {"connect_timeout"}
+    assert {end["code"] for end in OF_THE_PAIR} | codes == set(BackendError.CODES)
+
+
+def several() -> Bench:
+    """Two servers, each with a good and a bad model."""
+    bench = Bench("a", "b")
+    for name in "ab":
+        bench.fleet.report(name, Report(ok=True, models=(Model(id="m"), Model(id="bad"))), 0.01)
+    return bench
+
+
+def ejected(bench: Bench) -> set[str]:
+    pairs = (bench.fleet.candidates(a_leg("x", any_model=True)), bench.clock.now())
+    return {f"{c.backend}/{c.model}" for c in pairs[0] if c.ejected_until > pairs[1]}
+
+
+def end(bench: Bench, backend: str, model: str, outcome: str, **how) -> None:
+    (candidate,) = (c for c in bench.fleet.candidates(a_leg(model)) if c.backend == backend)
+    bench.fleet.claim(candidate, a_request(model=model)).finish(outcome, **how)
+
+
+@pytest.mark.parametrize("how", OF_THE_PAIR, ids=str)
+def test_what_is_answered_speaks_of_the_pair_alone(how):
+    bench = several()
+    for _ in range(10):
+        end(bench, "a", "bad", "timeout" if how["code"].endswith("timeout") else "failed", sent=True, **how)
+    assert ejected(bench) == {"a/bad"}
+    assert not bench.fleet.standings["a"].record.ejected_until
+
+
+@pytest.mark.parametrize("how", OF_THE_SERVER, ids=str)
+def test_connections_speak_of_the_server_and_all_its_models(how):
+    bench = several()
+    for _ in range(4):
+        end(bench, "a", "bad", "timeout" if how["code"].endswith("timeout") else "failed", sent=how["code"] == "reset", **how)
+    assert ejected(bench) == {"a/m", "a/bad"}
+    assert bench.fleet.standings["a"].pairs["bad"].record is None
+    assert how["code"] in bench.fleet.standings["a"].record.reason
+
+
+@pytest.mark.parametrize(("outcome", "status"), [("ok", 200), ("failed", 500), ("rejected", 404), ("rate", 429), ("left", 200)])
+def test_any_answer_shows_that_the_server_can_be_reached(outcome, status):
+    """The trial of a server ends its ejection, however bad what it answers is for the pair."""
+    bench = several()
+    for _ in range(4):
+        end(bench, "a", "m", "failed", code="connect_refused")
+    bench.clock.advance(15)
+    end(bench, "a", "bad", outcome, sent=True, status=status, code="status")
+    assert not bench.fleet.standings["a"].record.ejected_until
+    assert ejected(bench) == set()
+
+
+@pytest.mark.parametrize(
+    ("outcome", "how"), [("left", {}), ("refused", {}), ("timeout", {"code": "first_byte_timeout", "sent": True})]
+)
+def test_what_says_nothing_of_the_server_leaves_it_ejected(outcome, how):
+    bench = several()
+    for _ in range(4):
+        end(bench, "a", "m", "failed", code="reset", sent=True)
+    until = bench.fleet.standings["a"].record.ejected_until
+    bench.clock.advance(16)
+    end(bench, "a", "bad", outcome, **how)
+    assert bench.fleet.standings["a"].record.ejected_until == until
+
+
+def test_server_and_pair_have_a_trial_each():
+    bench = several()
+    for _ in range(4):
+        end(bench, "a", "bad", "failed", code="status", status=500, sent=True)
+    bench.clock.advance(20)
+    for _ in range(5):  # an answer is among the last four, and half of them is enough
+        end(bench, "a", "m", "failed", code="connect_refused")
+    server, pair = bench.fleet.standings["a"].record, bench.fleet.standings["a"].pairs["bad"].record
+    assert server.ejected_until > pair.ejected_until > 0
+    bench.clock.advance(16)
+    end(bench, "a", "bad", "failed", code="status", status=500, sent=True)
+    assert (server.ejected_until, pair.ejected_until) == (0, bench.clock.now() + 30)
+    bench.clock.advance(31)
+    end(bench, "a", "bad", "ok", sent=True, status=200)
+    assert pair.ejected_until == 0
 
 
 def test_failures_fade_so_that_an_avoided_pair_is_tried_again():
@@ -203,17 +302,54 @@ async def test_ejection_spares_the_last_one_and_a_trial_ends_it(nexus_gateway):
         said = await ask(gateway)
         assert (said.nexus("Backend"), said.nexus("Attempts")) == ("b", "1")
         shown = {s["name"]: s for s in (await page(gateway, "/nexus/backends")).json["backends"]}
-        assert shown["a"]["ejected_seconds"] is not None
-        assert shown["a"]["health"] == "healthy"
+        assert (shown["a"]["ejected_seconds"], shown["a"]["health"]) == (None, "healthy")
+        pairs = {s["backend"]: s for s in (await page(gateway, "/nexus/models")).json["models"]}
+        assert pairs["a"]["ejected_seconds"] is not None
+        assert pairs["a"]["ejected_reason"] == "2 of its last 2 requests failed, the last of them so: it answered 500"
+        assert (pairs["b"]["ejected_seconds"], pairs["b"]["ejected_reason"]) == (None, None)
         b.next(*[Respond(500, json={})] * 2, path=CHAT)
         # `a` is ejected, so `b` is the last one: whatever it does it is asked, and then both are
         answers = [await ask(gateway) for _ in range(3)]
         assert answers[-1].status == 200
-        pulse = gateway.gateway.fleet.standings["a"].pulse
+        record = gateway.gateway.fleet.standings["a"].pairs["tiny"].record
         now = gateway.gateway.clock.now
-        await gateway.until(lambda: not pulse.ejected_until or now() > pulse.ejected_until)
+        await gateway.until(lambda: not record.ejected_until or now() > record.ejected_until)
         assert (await ask(gateway)).nexus("Backend") == "a"
-        assert pulse.ejected_until == 0
+        assert (record.ejected_until, record.reason) == (0, "")
+
+
+async def test_a_model_that_cannot_be_served_ejects_no_other(nexus_gateway):
+    """A stub of a cloud that is out of reach, a model that cannot start: the rest of the home server goes on at home."""
+    async with openai_server(["good", "bad"]) as home, openai_server(["good", "bad"]) as cloud:
+        gateway = await settled(await nexus_gateway(fleet(a_backend("home", home), a_backend("cloud", cloud, type="openai"))))
+        fails = lambda received: home.chat(received) if received.json["model"] == "good" else Respond(500, json={"error": "no"})  # noqa: E731
+        home.on(CHAT, fails, method="POST")
+        bad = [await ask(gateway, "bad") for _ in range(14)]
+        assert {said.nexus("Backend") for said in bad} == {"cloud"}
+        assert bad[-1].nexus("Attempts") == "1"  # left out by then
+        assert {(await ask(gateway, "good")).nexus("Backend") for _ in range(10)} == {"home"}
+        shown = {s["name"]: s for s in (await page(gateway, "/nexus/models")).json["models"] if s["backend"] == "home"}
+        assert (shown["bad"]["ejected_seconds"] > 0, shown["good"]["ejected_seconds"]) == (True, None)
+
+
+@pytest.mark.parametrize("other", ["may not", "cannot", "is tried already"])
+async def test_the_last_that_can_serve_the_request_is_never_left_out(nexus_gateway, other):
+    """Another one counts only where the request may go there, can be served there and was not already tried there."""
+    async with openai_server([FakeModel("tiny")]) as home, openai_server([FakeModel("tiny")]) as far:
+        tables = {"zone": "restricted"}
+        elsewhere = {"models": [{"id": "tiny", "capabilities": ["embedding"]}]} if other == "cannot" else {}
+        config = fleet(a_backend("home", home, **tables), a_backend("far", far, **elsewhere), health={"min_samples": 2})
+        gateway = await settled(await nexus_gateway(config))
+        standing = gateway.gateway.fleet.standings["home"]
+        for _ in range(2):
+            (candidate,) = standing.candidates()
+            gateway.gateway.fleet.claim(candidate, a_request()).finish("failed", code="status", status=500, sent=True)
+        assert standing.candidates()[0].ejected_until > gateway.gateway.clock.now()
+        headers = {"X-Nexus-Zone": "restricted"} if other == "may not" else {}
+        if other == "is tried already":
+            far.next(Respond(500, json={}), path=CHAT)
+        said = await ask(gateway, headers=headers)
+        assert (said.status, said.nexus("Backend")) == (200, "home")
 
 
 async def test_the_trial_is_one_request_at_a_time(nexus_gateway):
@@ -223,15 +359,15 @@ async def test_the_trial_is_one_request_at_a_time(nexus_gateway):
         a.next(*[Respond(500, json={})] * 2, path=CHAT)
         for _ in range(2):
             await ask(gateway)
-        pulse, before = gateway.gateway.fleet.standings["a"].pulse, len(chats(a))
-        await gateway.until(lambda: gateway.gateway.clock.now() > pulse.ejected_until)
+        record, before = gateway.gateway.fleet.standings["a"].pairs["tiny"].record, len(chats(a))
+        await gateway.until(lambda: gateway.gateway.clock.now() > record.ejected_until)
         a.stop_listening()
         a.cut_connections()
         (candidate,) = gateway.gateway.fleet.standings["a"].candidates()
         claim = gateway.gateway.fleet.claim(candidate, a_request())
         assert (await ask(gateway)).nexus("Attempts") == "1"  # `a` has its trial: nobody else goes there
         claim.finish("failed")
-        assert pulse.ejected_until > gateway.gateway.clock.now()
+        assert record.ejected_until > gateway.gateway.clock.now()
         assert len(chats(a)) == before
 
 

@@ -64,7 +64,7 @@ async def test_what_a_server_says_it_cannot_do_is_learnt_and_no_failure(llamacpp
     async with real(nexus_gateway, config) as at:
         answers = [await at.client.embeddings.with_raw_response.create(model=MODEL, input="hello") for _ in range(4)]
         chat = await at.client.chat.completions.with_raw_response.create(model=MODEL, messages=HI)
-        pulse = at.gateway.gateway.fleet.standings["chats"].pulse
+        (pair,) = at.gateway.gateway.fleet.standings["chats"].candidates()
         (story,) = [s for s in await at.stories() if len(s["attempts"]) > 1]
     assert [answer.headers["X-Nexus-Backend"] for answer in answers] == ["embeds"] * 4
     assert [answer.headers["X-Nexus-Attempts"] for answer in answers] == ["2", "1", "1", "1"]
@@ -73,4 +73,4 @@ async def test_what_a_server_says_it_cannot_do_is_learnt_and_no_failure(llamacpp
         ("embeds", "ok", ""),
     ]
     assert chat.headers["X-Nexus-Backend"] == "chats"
-    assert not pulse.ejected_until
+    assert not pair.ejected_until

@@ -65,5 +65,5 @@ def _health(b: Mapping[str, Any]) -> str:
         return "not probed yet"
     version = f", version {b['version']}" if b["version"] else ""
     said = b["problem"] or f"answered{version}"
-    resting = f"; left out for {b['ejected_seconds']:g} s, since its last requests failed" if b["ejected_seconds"] else ""
+    resting = f"; left out for {b['ejected_seconds']:g} s: {b['ejected_reason']}" if b["ejected_seconds"] else ""
     return f"{said}; probed {b['last_probe_seconds_ago']:g} s ago; found by {b['source']}{resting}"

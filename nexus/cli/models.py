@@ -33,6 +33,11 @@ def command(remote: Remote, as_json: bool) -> None:
         show_table(COLUMNS, [row(pair) for pair in pairs], ids=2)
     else:
         click.echo("No model is known: `nexus backends` says which servers are connected, and how they are.")
+    for pair in pairs:
+        if pair["ejected_seconds"]:
+            click.echo(
+                plain(f"{pair['backend']} ({pair['name']}) is left out for {pair['ejected_seconds']:g} s: {pair['ejected_reason']}")
+            )
     if answer["aliases"]:
         click.echo()
     for alias, ids in answer["aliases"].items():

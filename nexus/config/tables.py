@@ -96,10 +96,10 @@ class HealthConfig:
     recovery_threshold: int = setting(2, "good probes in a row until it is healthy again", at_least(1))
     min_samples: int = setting(10, "exchanges in the window before live failures count", at_least(1))
     failure_ratio: float = setting(
-        0.5, "share of failed exchanges that ejects a backend, above 0 and up to 1", above(0), between(0, 1)
+        0.5, "share of failed exchanges that ejects a backend or its model, above 0 and up to 1", above(0), between(0, 1)
     )
     window_seconds: float = setting(30.0, "how far back live exchanges count", above(0))
-    eject_seconds: float = setting(15.0, "how long an ejected backend rests before one request tries it again", above(0))
+    eject_seconds: float = setting(15.0, "how long what is ejected rests before one request tries it again", above(0))
 
 
 @attrs.frozen(kw_only=True)

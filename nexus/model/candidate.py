@@ -28,8 +28,8 @@ class Candidate:
     others answer), or nothing ("").
     `speed` is measured output tokens per second, `first_byte` the measured seconds to the first byte of real requests.
     `failures` is the share of recent exchanges that failed.  `paused_until` (it is busy, and answered `paused_status`), `ejected_until`
-    (its traffic kept failing) and `suspended_until` (its account or key was refused) are in seconds of the gateway's clock, 0 where they
-    do not hold.
+    (its traffic kept failing, or with `ejected_backend` connections with its server did) and `suspended_until` (its account or key was
+    refused) are in seconds of the gateway's clock, 0 where they do not hold.
     `speaks` are the (dialect, task) pairs the server takes, `missing` those that it has shown not to take, whatever it says;
     `takes_usage` whether it takes `stream_options`.
     """
@@ -66,6 +66,7 @@ class Candidate:
     paused_until: float = 0.0
     paused_status: int = 429
     ejected_until: float = 0.0
+    ejected_backend: bool = False
     suspended_until: float = 0.0
     speaks: frozenset[tuple[str, str]] = frozenset()
     missing: frozenset[tuple[str, str]] = frozenset()
