@@ -19,7 +19,7 @@ from nexus.errors import BackendError, Problem, Refused, StageError
 from nexus.fleet import Claim, Fleet
 from nexus.journey import Journey
 from nexus.judging import judged
-from nexus.model import Attempt, Call, Choice, Fault, Objection, Refusal
+from nexus.model import UNANSWERED, Attempt, Call, Choice, Fault, Objection, Refusal
 from nexus.model.quick import maker, quick
 from nexus.outcome import BY_STATUS, REJECTED_BY_STATUS, FailureTable, Judged, Verdict, of_error
 from nexus.patience import Patience
@@ -94,7 +94,7 @@ class Attempts:
             claim.finish("refused", code=problem.code)
             raise
         except asyncio.CancelledError:
-            self._tried(journey, turn, "left", code="left", message="the client left before the answer began")
+            self._tried(journey, turn, "left", code=UNANSWERED, message="the client left before the answer began")
             claim.finish("left", sent=True)
             raise
         except BaseException as error:  # a fault of ours or of a stage: the backend is not to blame

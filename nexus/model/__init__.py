@@ -5,7 +5,7 @@ plugin without anybody being able to change it.  Only `Payload` and `Call` reach
 """
 
 from nexus.model.accepts import ANYTHING, Accepts, SchemaRules
-from nexus.model.attempt import Attempt, Call
+from nexus.model.attempt import UNANSWERED, Attempt, Call
 from nexus.model.candidate import Candidate
 from nexus.model.events import Answered, Claimed, Event, Finished, Joined, Left, Listener, Probed, Queued
 from nexus.model.failure import WILDCARD, FailureRule, Fault
@@ -45,6 +45,7 @@ __all__ = [
     "NO_USAGE",
     "THINKING",
     "TOOLS",
+    "UNANSWERED",
     "VISION",
     "WILDCARD",
     "Accepts",

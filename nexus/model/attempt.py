@@ -33,6 +33,9 @@ class Call:
     method: str = "POST"
 
 
+UNANSWERED = "unanswered"  # the code of an attempt that was left because its client went before the answer began
+
+
 @quick
 @attrs.frozen(kw_only=True, weakref_slot=False)
 class Attempt:

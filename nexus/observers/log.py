@@ -8,11 +8,14 @@ from __future__ import annotations
 import logging
 
 from nexus.api import Clock, Observer
-from nexus.model import Answered, Attempt, Event
+from nexus.model import UNANSWERED, Answered, Attempt, Event
 from nexus.observers.format import REQUESTS, lines_of
 from nexus.observers.line import Line, clip, line_of
 
-NO_FAILURE = ("ok", "left")  # an attempt that was left because the client went has met nothing
+NO_FAILURE = (
+    "ok",
+    "left",
+)  # an attempt that was left because the client went has met nothing, but for one that had not begun to answer
 _log = logging.getLogger(REQUESTS)
 _new_record = logging.LogRecord.__new__
 
@@ -37,7 +40,7 @@ class RequestLog(Observer):
         level = logging.WARNING if event.status >= 500 or event.outcome == "broken" else logging.INFO
         if _log.isEnabledFor(level):
             line, now = line_of(event), self._clock.time()
-            met = [_met(attempt) for attempt in event.attempts if attempt.outcome not in NO_FAILURE]
+            met = [_met(attempt) for attempt in event.attempts if attempt.outcome not in NO_FAILURE or attempt.code == UNANSWERED]
             if met:
                 line.met = met
             if (alone := lines_of(_log)) is not None:
@@ -54,6 +57,9 @@ class RequestLog(Observer):
 
 
 def _met(attempt: Attempt) -> str:
-    """What one attempt that failed ran into: a code, or the status that the backend answered."""
+    """What one attempt that failed ran into: a code, or the status that the backend answered; of one that a client did not wait for, how
+    long it was waited for."""
+    if attempt.code == UNANSWERED:
+        return f"{clip(attempt.backend)} ({clip(attempt.model)}): silent for {attempt.seconds:.1f} s"
     said = attempt.code if attempt.code not in ("", "status") else attempt.status or attempt.outcome
     return f"{clip(attempt.backend)}: {said}"
