@@ -23,6 +23,8 @@ from nexus.api import (
     DialectKind,
     Endpoint,
     Facts,
+    FailureRule,
+    Fault,
     Fingerprint,
     Model,
     Observer,
@@ -359,6 +361,16 @@ async def test_a_key_that_is_repeated_is_caught(component, caplog):
         ("test_the_fingerprint_matches_no_other_server", {"generic": False}),
         ("test_kind_default_url_has_no_trailing_slash", {"kind": backend_kind(Sound, default_url="http://127.0.0.1:1/")}),
         ("test_kind_can_be_configured_without_options", {"kind": backend_kind(Sound, options=dict)}),
+        *(
+            ("test_failures_are_written_as_they_are_compared", {"kind": backend_kind(Sound, failures=(rule,))})
+            for rule in (
+                FailureRule(fault=Fault.BUSY, words="Server busy", source="x"),
+                FailureRule(fault=Fault.BUSY, words="server  busy", source="x"),
+                FailureRule(fault=Fault.BUSY, words="…", source="x"),
+                FailureRule(fault=Fault.BUSY, words="server busy"),
+                FailureRule(fault=Fault.BUSY, status=503, source="x"),
+            )
+        ),
     ],
 )
 async def test_a_broken_descriptor_is_caught(promise, words):

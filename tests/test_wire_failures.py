@@ -270,15 +270,14 @@ async def test_a_path_that_has_been_served_is_there_whatever_is_said_later(tmp_p
 
 
 async def test_a_server_without_anthropics_path_is_asked_in_openais_words(tmp_path):
-    async with vllm_server(["tiny"]) as up, open_house(tmp_path, up, a={"type": "vllm"}) as house:
-        pair = next(iter(standing(house).pairs.values()))
-        if ("anthropic", "chat") not in pair.model.speaks:
-            pytest.skip("the double does not say that it speaks Anthropic's API")
-        up.on(MESSAGES, NOWHERE["FastAPI"], method="POST")
+    up = vllm_server(["tiny"]).on(MESSAGES, Respond(405), method="GET").on(MESSAGES, NOWHERE["FastAPI"], method="POST")
+    async with up, open_house(tmp_path, up, a={"type": "vllm"}) as house:
+        (pair,) = standing(house).pairs.values()
+        assert ("anthropic", "chat") in pair.model.speaks
         for attempts in ("2", "1"):
             got = await house.post(ASKED, MESSAGES)
             assert (got.status, got.json["type"], got.headers["x-nexus-attempts"]) == (200, "message", attempts)
-        assert (len(up.calls(MESSAGES)), len(up.calls(CHAT))) == (1, 2)
+        assert ([call.method for call in up.calls(MESSAGES)].count("POST"), len(up.calls(CHAT))) == (1, 2)
         assert (await house.post()).status == 200
 
 

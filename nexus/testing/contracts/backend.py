@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
@@ -11,7 +12,8 @@ from typing import Any
 import attrs
 import pytest
 
-from nexus.api import Backend, BackendError, BackendKind, Model, Report, Secret, Server
+from nexus.api import Backend, BackendError, BackendKind, FailureRule, Model, Report, Secret, Server
+from nexus.model import WILDCARD
 from nexus.testing.acts import Act, CutAfter, Hang, Malformed, Respond, Stream
 from nexus.testing.builders import a_call
 from nexus.testing.contracts.opening import FastLoop
@@ -99,6 +101,16 @@ class BackendContract:
 
     def test_kind_default_url_has_no_trailing_slash(self) -> None:
         assert self.kind.default_url is None or not self.kind.default_url.endswith("/")
+
+    def test_failures_are_written_as_they_are_compared(self) -> None:
+        """Codes and words in small letters with single blanks, each rule with who says so."""
+        for rule in self.kind.failures:
+            assert isinstance(rule, FailureRule), rule
+            assert rule.codes or rule.words, f"{rule}: what a status alone means is the core's to say"
+            assert rule.source, f"{rule}: who answers so?"
+            for words in (*rule.codes, *rule.words):
+                assert words == re.sub(r"\s+", " ", words.lower()), f"{words!r} would never fit"
+                assert words.strip(f"{WILDCARD} "), f"{words!r} would fit everything"
 
     # ---- probe
 

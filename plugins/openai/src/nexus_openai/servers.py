@@ -40,10 +40,11 @@ class Compatible(HTTPBackend):
     async def alive(self, path: str) -> Report | None:
         """None where `path` says that the server is well or does not exist there (an older version), else what is wrong."""
         async with self.get(path) as (status, raw):
-            if status == 503:
+            wrong = WrongStatus(status, f"GET {path}", raw)
+            if status == 503 and not self.is_busy(wrong):
                 return Report(ok=False, code="loading", problem="is not ready yet", eta=_eta(raw))
             if status // 100 != 2 and status != 404:
-                raise WrongStatus(status, f"GET {path}", raw)
+                raise wrong
         return None
 
 
