@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import json
 import os
 import re
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
 from typing import Any
 
 import aiohttp
 
+from nexus import largejson
 from nexus.api import Backend, BackendError, Call, Exchange, Reply, Report, Scope, Secret, Server, Zone
 
 MAX_PROBE_BYTES = 8 * 1024 * 1024
+SMALL_BYTES = 64 * 1024  # what is read at once
 OPTIONAL_TIMEOUT = 2.0  # seconds; what a probe can do without must not hold up what it needs
 
 
@@ -62,18 +65,39 @@ def words_of(value: Any) -> frozenset[str] | None:
     return frozenset(item.lower() for item in value if isinstance(item, str)) if isinstance(value, list) else None
 
 
+_NUMBER = frozenset("0123456789.eE+-")
+
+
 def metric_sum(text: str, *names: str) -> int | None:
     """The sum of all samples of these Prometheus metrics, whatever their labels; None where no sample is there."""
-    named = "|".join(map(re.escape, names))
-    samples = [_number(found) for found in re.findall(rf"^(?:{named})(?:{{[^\n]*}})?[ \t]+([0-9.eE+-]+)", text, re.MULTILINE)]
+    samples = [sample for name in names for line in _lines(text, name) if (sample := _sample(line[len(name) :])) is not None]
     return round(sum(samples)) if samples else None
 
 
-def _number(text: str) -> float:
+def _lines(text: str, name: str) -> Iterator[str]:
+    """Those that begin with a name."""
+    at = 0 if text.startswith(name) else text.find("\n" + name) + 1
+    while at or text.startswith(name):
+        end = text.find("\n", at)
+        yield text[at : end if end >= 0 else None]
+        at = text.find("\n" + name, at) + 1
+        if not at:
+            return
+
+
+def _sample(rest: str) -> float | None:
+    """The value in what follows a metric's name, labels or not; None where the name goes on, or no number is there."""
+    if rest.startswith("{"):
+        _, closed, rest = rest.rpartition("}")
+        if not closed:
+            return None
+    elif not rest.startswith((" ", "\t")):
+        return None
+    words = rest.split(None, 1)
     try:
-        return min(max(float(text), 0.0), 1e9)
+        return min(max(float(words[0]), 0.0), 1e9) if words and set(words[0]) <= _NUMBER else None
     except ValueError:
-        return 0.0
+        return None
 
 
 class HTTPBackend(Backend):
@@ -169,8 +193,17 @@ class HTTPBackend(Backend):
             )
         )
 
-    async def get_json(self, path: str, *, method: str = "GET", body: Any = None, timeout: float = 5.0) -> Any:
-        """The JSON that the server answers, for probes.  Redirects are not followed.
+    async def get_json(
+        self,
+        path: str,
+        *,
+        method: str = "GET",
+        body: Any = None,
+        timeout: float = 5.0,
+        read: Callable[[Any], Any] = lambda answer: answer,
+    ) -> Any:
+        """What `read` makes of the JSON that the server answers, for probes.  Redirects are not followed.  What is large is decoded and
+        read in a thread: nobody waits for a long list.
 
         Raises WrongStatus for another answer than 2xx, BackendError with code `malformed` for what is no JSON,
         `connect_refused`, `connect_failed`, `tls_failed` and `answer_timeout` as they say.
@@ -179,9 +212,10 @@ class HTTPBackend(Backend):
             if status // 100 != 2:
                 raise WrongStatus(status, f"{method} {path}", raw)
             try:
-                return json.loads(raw)
+                answer = json.loads(raw) if len(raw) <= SMALL_BYTES else await asyncio.to_thread(largejson.decode, raw)
             except (ValueError, RecursionError):
                 raise BackendError("malformed", f"{method} {path} did not answer JSON") from None
+            return read(answer) if len(raw) <= SMALL_BYTES else await asyncio.to_thread(read, answer)
 
     async def maybe_json(self, path: str, *, method: str = "GET", body: Any = None) -> Any:
         """As `get_json`, for what a probe can do without: None where the server does not answer it."""

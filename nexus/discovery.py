@@ -6,6 +6,7 @@ Watching for servers belongs to the sources, and what follows from a finding to 
 from __future__ import annotations
 
 import asyncio
+import functools
 import ipaddress
 import json
 import socket
@@ -87,11 +88,16 @@ class _Answer:
             and (check.header is None or check.header.lower() in self.headers)
         )
 
-    def _has(self, dotted: str) -> bool:
+    @functools.cached_property
+    def json(self) -> Any:
+        """What it is as JSON; None where it is none.  Several fingerprints look at it."""
         try:
-            value: Any = json.loads(self.text)
+            return json.loads(self.text)
         except (ValueError, RecursionError):
-            return False
+            return None
+
+    def _has(self, dotted: str) -> bool:
+        value = self.json
         for key in dotted.split("."):
             value = _member(value, key)
         return value is not None

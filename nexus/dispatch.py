@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable, Iterable
 from time import perf_counter
 
 import attrs
@@ -24,6 +25,14 @@ from nexus.waiting import QueueFull, WaitedTooLong, Waiter, Waiting
 MOST_ATTEMPTS = 32  # of one request, those counted to which a busy server answered
 
 _turn, _circumstances = maker(Turn), maker(Circumstances)
+
+
+Learn = Callable[[Iterable[str]], Awaitable[None]]
+"""Asks the backends anew that may serve one of the names by now."""
+
+
+async def _nothing_new(names: Iterable[str]) -> None:
+    """Where nobody probes."""
 
 
 @attrs.frozen(kw_only=True)
@@ -51,7 +60,7 @@ class Outlook:
 
 
 class Dispatcher:
-    """Chooses, claims, tries, and tries elsewhere."""
+    """Chooses, claims, tries, and tries elsewhere.  `learn` looks for names that nobody is known to serve."""
 
     def __init__(
         self,
@@ -72,6 +81,7 @@ class Dispatcher:
         self.attempts = attempts
         self.clock = clock
         self.limits = limits
+        self.learn: Learn = _nothing_new
         self._policy = names.demand if names.policies else None
 
     def plan(self, journey: Journey, *, whole: bool = False) -> Plan:
@@ -136,12 +146,36 @@ class Dispatcher:
         if len(self.waiting):
             self.waiting.pump_due()
         while True:
-            turn = self._choose(journey, patient=journey.request.takes_slot) or await self._wait(journey)
+            turn = await self._turn(journey)
             opened = await self.attempts.make(journey, turn)
             if opened is not None:
                 return opened
             if self._enough(journey) or self._out_of_time(journey):
                 raise self._all_failed(journey, journey.plan)
+
+    async def _turn(self, journey: Journey) -> Turn:
+        """The best pair, claimed.  A name that nobody is known to serve is looked for once before that is said; who is down is asked
+        soon.  Raises Problem."""
+        try:
+            return self._choose(journey, patient=journey.request.takes_slot) or await self._wait(journey)
+        except Problem:
+            if journey.attempts or journey.plan is None or journey.plan.objections or journey.plan.choices:
+                self._doubt(journey)
+                raise
+        await self.learn(name for leg in journey.legs for name in leg.ids)
+        return self._choose(journey, patient=journey.request.takes_slot) or await self._wait(journey)
+
+    def _doubt(self, journey: Journey) -> None:
+        """Ask those soon that are down and could have served it."""
+        down = {
+            c.backend
+            for leg in journey.legs
+            if not leg.any_model
+            for c in self.fleet.candidates(leg)
+            if c.health is Health.UNHEALTHY
+        }
+        for backend in down:
+            self.fleet.doubted(backend)
 
     def _all_failed(self, journey: Journey, plan: Plan | None) -> Problem:
         needs = (*journey.request.needs, journey.request.task)

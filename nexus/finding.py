@@ -20,10 +20,11 @@ from nexus.catalog import Catalog
 from nexus.components import Ground, open_backend
 from nexus.config import BackendConfig, Config, ModelConfig
 from nexus.crossing import sighting_of, without_secrets
-from nexus.discovery import addresses_of, folded, identity, is_address, is_private, recognise
+from nexus.discovery import Recognised, addresses_of, folded, identity, is_address, is_private, recognise
 from nexus.errors import StartupError
-from nexus.fleet import Fleet, Member, Override
-from nexus.probing import Prober
+from nexus.fleet import Fleet, Member
+from nexus.listing import Override, declared
+from nexus.probing import Prober, Turns
 from nexus.state import Store
 from nexus.tasks import Tasks
 from nexus.trust import Proof, Trusted, Watched
@@ -92,29 +93,42 @@ class Finder:
 
     async def _recognised_later(self, backend: BackendConfig, place: Identity, stack: AsyncExitStack) -> None:
         """Until it says what it is, it is a member like any other: of type `auto`, without models, unhealthy."""
-        server = Server(name=backend.name, url=(backend.url or "").rstrip("/"), key=backend.key)
+        server = _configured(backend, backend.url)
         unknown = Unrecognised(server, self._ground.scope(server.name, self._tasks.spawn))
         zone, why = _written(backend.zone) or (Zone.OPEN, "it has not said yet what it is")
         self._fleet.leave(server.name)  # where this begins again after a crash
-        self._fleet.join(Member(name=server.name, kind=AUTO, url=server.url, backend=unknown, zone=zone, zone_evidence=why))
-        while True:
-            began = self._ground.clock.now()
-            seen = await recognise(server.url, self._fingerprints, self._ground.session(), key=server.key)
-            if seen is not None:
-                break
-            self._fleet.report(
-                server.name, without_secrets(await unknown.probe(), unknown.secrets()), self._ground.clock.now() - began
-            )
-            await asyncio.sleep(AGAIN_SECONDS)
+        member = Member(
+            name=server.name,
+            kind=AUTO,
+            url=server.url,
+            backend=unknown,
+            zone=zone,
+            zone_evidence=why,
+            models=backend.models,
+            overrides=tuple(_override(m) for m in backend.overrides),
+        )
+        self._fleet.join(member)
+        with self._prober.turns(server.name) as turns:
+            while (seen := await self._recognised(server, unknown, turns)) is None:
+                await turns.rest(turns.pause())
         self._log.info("%s is of type %s: %s", server.name, seen.kind, seen.evidence)
         try:
             await self._admit(backend, self._catalog.backends[seen.kind], place, stack)
         except StartupError as error:
             self._fleet.report(server.name, Report(ok=False, code="unrecognised", problem=str(error)), 0.0)
 
+    async def _recognised(self, server: Server, unknown: Unrecognised, turns: Turns) -> Recognised | None:
+        began = self._ground.clock.now()
+        with turns.question():
+            seen = await recognise(server.url, self._fingerprints, self._ground.session(), key=server.key)
+            if seen is None:
+                report = without_secrets(await unknown.probe(), unknown.secrets())
+                self._fleet.report(server.name, report, self._ground.clock.now() - began)
+        return seen
+
     async def _admit(self, backend: BackendConfig, kind: BackendKind, place: Identity, stack: AsyncExitStack) -> None:
         url = backend.url or kind.default_url or ""
-        server = Server(name=backend.name, url=url.rstrip("/"), key=backend.key)
+        server = _configured(backend, url)
         if backend.without_key:
             component: Backend = Keyless(f"{backend.without_key} (api_key_env): start Nexus again with it")
             self._log.error("%s cannot be used: %s", backend.name, backend.without_key)
@@ -137,6 +151,7 @@ class Finder:
             slots=kind.slots,
             models=backend.models,
             overrides=tuple(_override(m) for m in backend.overrides),
+            speaks=kind.speaks,
         )
         self._join(member, self._tasks)
         if backend.zone is None:
@@ -273,6 +288,11 @@ class Finder:
         """Let go of all that was found.  It is the gateway that goes, so nothing is said of them."""
         while self._found:
             await self._let_go(self._found.popitem()[1])
+
+
+def _configured(backend: BackendConfig, url: str | None) -> Server:
+    ids = declared(backend.models, (model.id for model in backend.overrides))
+    return Server(name=backend.name, url=(url or "").rstrip("/"), key=backend.key, declared=ids)
 
 
 def _written(zone: Zone | None) -> tuple[Zone, str] | None:

@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterable, Mapping
 
 import attrs
 
-from nexus.crossing import models_of, report_of
+from nexus.crossing import MOST_MODELS, models_of, report_of
 from nexus.health import Limits, Record, is_of_the_server
+from nexus.index import Index
+from nexus.listing import Override
 from nexus.model import (
     NO_USAGE,
     Candidate,
@@ -29,7 +31,7 @@ from nexus.model import (
     Zone,
 )
 from nexus.model.quick import maker
-from nexus.pairs import SERVER, Member, Override, Pair, Standing, allowed, overridden
+from nexus.pairs import SERVER, Member, Pair, Standing
 from nexus.plain import plain
 from nexus.slots import Slots
 from nexus.suspension import Suspension
@@ -42,8 +44,6 @@ FAILURE_SMOOTHING = 0.3
 FAILURE_HALF_LIFE_SECONDS = 30.0
 DEFAULT_PAUSE_SECONDS = 5.0
 BELIEVED_SECONDS = 600.0  # that a server lacks a path
-MISSED_SECONDS = 600.0  # somebody who restarts a server, or loses a laptop's network, is back by then
-MAX_MISSED = 4096  # names
 MOST_SHOWN, LONGEST_SHOWN = 4, 100  # names in a line of the log, and letters of each
 
 _claimed, _finished = maker(Claimed), maker(Finished)
@@ -129,8 +129,7 @@ class Fleet:
         self._standings: dict[str, Standing] = {}
         self._departed: dict[str, Standing] = {}
         self._domains: dict[str, Slots] = {}
-        self._by_name: dict[str, list[tuple[Standing, Pair]]] = {}
-        self._missed: dict[str, tuple[str, float]] = {}
+        self._index = Index()
         self.claims = 0
         self.served: Counter[str] = Counter()  # public names that healthy backends serve now, and how many do
         self._counted: dict[str, frozenset[str]] = {}
@@ -146,8 +145,8 @@ class Fleet:
         if leg.any_model:
             return tuple(c for standing in self._standings.values() for c in standing.candidates())
         if len(leg.ids) == 1:
-            return tuple([standing.photo(pair) for standing, pair in self._by_name.get(leg.ids[0], ())])
-        found = {id(pair): standing.photo(pair) for name in leg.ids for standing, pair in self._by_name.get(name, ())}
+            return tuple([standing.photo(pair) for pair, standing in self._index.find(leg.ids[0])])
+        found = {pair: standing.photo(pair) for name in leg.ids for pair, standing in self._index.find(name)}
         return tuple(found.values())
 
     def names(self) -> tuple[str, ...]:
@@ -156,16 +155,15 @@ class Fleet:
         return tuple(dict.fromkeys(pair.name for standing in up for pair in standing.pairs.values()))
 
     def knows(self, name: str) -> bool:
-        return name in self._by_name
+        return name in self._index
 
     def serves(self, name: str) -> bool:
         """Whether a healthy backend serves a model that it or the operator calls so."""
-        return any(standing.pulse.health is Health.HEALTHY for standing, _ in self._by_name.get(name, ()))
+        return any(standing.pulse.health is Health.HEALTHY for _, standing in self._index.find(name))
 
     def missed(self, name: str) -> str | None:
         """The backend that served the name until it left, a short while ago; None where nobody did."""
-        backend, since = self._missed.get(name, ("", 0.0))
-        return backend if backend and self.now() - since < MISSED_SECONDS else None
+        return self._index.missed(name, self.now())
 
     def has_room(self, domain: str) -> bool:
         """Whether a slot of the domain is free."""
@@ -193,8 +191,8 @@ class Fleet:
         """A backend is gone.  Claims on it stay valid until they finish, and take slots of it should it come again meanwhile."""
         standing = self._standings.pop(name, None)
         if standing is not None:
-            self._miss(standing)
-            self._forget(standing)
+            self._index.miss(standing, self.now())
+            self._index.remove(standing)
             self._tally(name, ())
             self._strike(standing)
             if standing.in_flight:
@@ -208,6 +206,7 @@ class Fleet:
         if standing is None:
             return False
         before = standing.pulse.health
+        beyond = max(len(report.models or ()) - MOST_MODELS, 0)
         report, left_out = report_of(report)
         self._calmed(standing)
         first, standing.last_probe = standing.last_probe is None, self.now()
@@ -221,7 +220,7 @@ class Fleet:
         if changed and served != {pair.name for pair in standing.pairs.values()}:
             LOG.info("%s serves %s", name, _listed([pair.name for pair in standing.pairs.values()]))
         if left_out and (changed or first):
-            LOG.warning("%s: %d models are left out, since no request can ask for their ids", name, left_out)
+            self._left_out(name, left_out, beyond)
         health = standing.pulse.health
         if standing.missing:
             self._relent(standing, changed=changed or health is not before)
@@ -255,6 +254,12 @@ class Fleet:
                 del self.served[gone]
         if after:
             self._counted[name] = after
+
+    def _left_out(self, name: str, left_out: int, beyond: int) -> None:
+        if left_out > beyond:
+            LOG.warning("%s: %d models are left out, since no request can ask for their ids", name, left_out - beyond)
+        if beyond:
+            LOG.warning("%s: %d models are left out, since only the first %d of a server are used", name, beyond, MOST_MODELS)
 
     def _told(self, standing: Standing, before: Health) -> None:
         """A line in the log for each change between well and unwell."""
@@ -327,7 +332,7 @@ class Fleet:
     def claim(self, candidate: Candidate, request: Request) -> Claim:
         """Take a slot of the pair, in the same tick as it was chosen."""
         standing = self._standings[candidate.backend]
-        pair = standing.pairs[candidate.model]
+        pair = standing.pair(candidate.model)
         self.claims += 1
         now = self.now()
         claim = Claim(self, self.claims, standing, pair, candidate, request, now)
@@ -440,28 +445,24 @@ class Fleet:
     # ------------------------------------------------------------ models
 
     def _set_models(self, standing: Standing, models: Iterable[Model]) -> bool:
-        kept = [m for m in models if allowed(m, standing.member.models)]
-        before = {pair.model.id: pair.model for pair in standing.pairs.values()}
-        effective = {m.id: overridden(m, standing.member) for m in kept}
-        standing.resident = frozenset(m.id for m, _, _ in effective.values() if m.state is State.READY)
+        entries = standing.listing.entries(models)
+        before = {id: pair.model for id, pair in (standing.pairs | standing.patterns).items()}
+        standing.resident = frozenset([m.id for m, _, _ in entries if m.state is State.READY])
         if standing.memory is not None:
             standing.memory.listed(standing.resident)
         standing.redraw()
-        after = {id: model for id, (model, _, _) in effective.items()}
-        if after == before:
+        if {model.id: model for model, _, _ in entries} == before:
             return False
-        self._forget(standing)
+        self._index.remove(standing)
         self._strike(standing)
-        standing.relist(effective.values())
+        standing.relist(entries)
         self._enrol(standing)
+        self._index.add(standing)
         for pair in standing.pairs.values():
             if pair.model.failed and not getattr(before.get(pair.model.id), "failed", False):
                 pair.failures = 1.0
-            aliases = pair.model.aliases if pair.name == pair.model.id else ()
             if pair.model.aliases or pair.name != pair.model.id:
                 self.named((pair.name, pair.model.id, *pair.model.aliases))
-            for known in dict.fromkeys((pair.name, *aliases)):
-                self._by_name.setdefault(known, []).append((standing, pair))
         return True
 
     def _enrol(self, standing: Standing) -> None:
@@ -470,22 +471,6 @@ class Fleet:
     def _strike(self, standing: Standing) -> None:
         for slots in (standing.slots, *standing.domains.values()):
             self._domains.pop(slots.domain, None)
-
-    def _miss(self, standing: Standing) -> None:
-        now = self.now()
-        for name in [n for n, pairs in self._by_name.items() if any(s is standing for s, _ in pairs)]:
-            self._missed.pop(name, None)  # the newest stands last
-            self._missed[name] = (standing.member.name, now)
-        for name in list(self._missed)[:-MAX_MISSED]:
-            del self._missed[name]
-
-    def _forget(self, standing: Standing) -> None:
-        for name in [n for n, pairs in self._by_name.items() if any(s is standing for s, _ in pairs)]:
-            left = [entry for entry in self._by_name[name] if entry[0] is not standing]
-            if left:
-                self._by_name[name] = left
-            else:
-                del self._by_name[name]
 
 
 def _capacity(member: Member, report: Report | None = None) -> int | None:

@@ -78,6 +78,7 @@ class Gateway:
         self.upstream = Pool(clock=self.clock.now, connect_timeout=config.upstream.connect_timeout_seconds)
         self.runtime: Runtime
         self.store: Store
+        self.prober: Prober
         self.draining = False
 
     def tell(self, event: Event) -> None:
@@ -134,8 +135,9 @@ async def open_gateway(config: Config, catalog: Catalog, state_dir: Path | None)
         gateway.runtime = await _runtime(gateway, store)
         gateway.fleet.named = gateway.runtime.names.policies.same
         _remember(gateway.runtime.names.policies, config, store)
-        prober = Prober(gateway.fleet, _pace(config), gateway.clock, store, LOG)
+        prober = gateway.prober = Prober(gateway.fleet, _pace(config), gateway.clock, store, LOG)
         gateway.fleet.doubted = prober.doubt
+        gateway.runtime.dispatcher.learn = prober.learn
         finder = Finder(config, catalog, ground, gateway.fleet, prober, store, tasks)
         await finder.open(stack)
         stack.push_async_callback(finder.close)

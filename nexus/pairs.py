@@ -5,25 +5,17 @@ Only the fleet writes here; what it writes when is its business.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from fnmatch import fnmatchcase
+from collections.abc import Iterable, Sequence
 
 import attrs
 
 from nexus.api import Backend
 from nexus.health import Limits, Pulse, Record
+from nexus.listing import Entry, Listing, Override, Speaks, is_pattern
 from nexus.model import (
-    CHAT,
-    COMPLETION,
-    EMBEDDING,
-    JSON_SCHEMA,
-    THINKING,
-    TOOLS,
-    VISION,
     Candidate,
     Health,
     Model,
-    Price,
     Report,
     State,
     Zone,
@@ -50,23 +42,7 @@ _retaken = changer(
     "suspended_until",
 )  # what traffic changes
 SERVER, RESIDENT = "server", "resident"  # words of `BackendKind.slots`
-ABILITIES = (CHAT, COMPLETION, EMBEDDING, VISION, TOOLS, JSON_SCHEMA, THINKING)
-
-
-@attrs.frozen(kw_only=True)
-class Override:
-    """What the operator says of one model because the server does not, or says it wrongly.  `offers` is all that it can do, of
-    ABILITIES; what else its kind cannot holds on unless it is among them.  `capacity` is how many requests it may have at once."""
-
-    id: str
-    name: str | None = None
-    offers: Mapping[str, bool] | None = None
-    context: int | None = None
-    max_output_tokens: int | None = None
-    tier: int | None = None
-    zone: Zone | None = None
-    price: Price | None = None
-    capacity: int | None = None
+MOST_MEANT = 256  # models of one backend that stand behind patterns; the least asked for go
 
 
 @attrs.frozen(kw_only=True)
@@ -74,7 +50,8 @@ class Member:
     """A backend as wiring knows it.  `zone` is already decided, `zone_evidence` says by what.
 
     `capacity` is the operator's word: at most so many requests at once, of all models together.  `default_capacity` is the kind's,
-    and `slots` says of what: as in `BackendKind`.  `models` are globs of the ids that may be used.
+    and `slots` says of what: as in `BackendKind`.  `models` are globs of the ids that may be used,
+    `speaks` is what its kind's servers speak.
     """
 
     name: str
@@ -92,6 +69,7 @@ class Member:
     slots: str = "server"
     models: tuple[str, ...] | None = None
     overrides: tuple[Override, ...] = ()
+    speaks: Speaks = frozenset()
 
 
 class Pair:
@@ -134,13 +112,19 @@ class Pair:
         self.photo: Candidate | None = None
         self.photo_of = self.photo_drawn = -1
 
+    @property
+    def known(self) -> Iterable[str]:
+        """The names by which a client may ask for it."""
+        return dict.fromkeys((self.name, *(self.model.aliases if self.name == self.model.id else ())))
+
 
 class Standing:
     """One backend in the fleet.  Read it; only the fleet writes it.
 
     `slots` are the server's own, which every claim on any of its models takes one of; `domains` are those of models that have slots
     of their own, by id.  `memory` is there where its models go side by side only while they are resident.  `departed` are
-    the pairs that are not listed any more and still have claims.  `record` is of its connections, with any of its models.
+    the pairs that are not listed any more and still have claims.  `patterns` are the pairs that stand for many names, and serve nobody
+    by themselves; `behind` are those that were made of them, by their ids.  `record` is of its connections, with any of its models.
     `version` counts its changes, `redrawn` those that are more than traffic's.  `report` is the last probe's.  `blame` is what
     traffic has shown to be wrong with it though its probes are fine (a key it refuses), until an exchange is good.  `calmed_at` is
     when the failures of its pairs were last made to weigh less.  `suspension` holds for all its models.  `served` are the (dialect, task)
@@ -148,16 +132,19 @@ class Standing:
     """
 
     __slots__ = (
+        "behind",
         "blame",
         "calmed_at",
         "departed",
         "domains",
         "last_probe",
+        "listing",
         "load",
         "member",
         "memory",
         "missing",
         "pairs",
+        "patterns",
         "pulse",
         "record",
         "redrawn",
@@ -174,7 +161,10 @@ class Standing:
         self.member = member
         self.pulse = Pulse(limits)
         self.record = Record(limits)
+        self.listing = Listing(member.models, member.overrides, member.speaks)
         self.pairs: dict[str, Pair] = {}
+        self.patterns: dict[str, Pair] = {}
+        self.behind: dict[str, Pair] = {}
         self.departed: dict[str, Pair] = before.held() if before else {}
         self.slots: Slots = before.slots if before else Slots(member.name)
         self.domains: dict[str, Slots] = before.taken() if before else {}
@@ -203,7 +193,7 @@ class Standing:
 
     def held(self) -> dict[str, Pair]:
         """The pairs that claims hold slots of, by their ids."""
-        return {id: pair for id, pair in (self.departed | self.pairs).items() if pair.claimed}
+        return {id: pair for id, pair in (self.departed | self.behind | self.pairs).items() if pair.claimed}
 
     def at_home(self, pair: Pair) -> bool:
         """Whether its model is loaded, or is being loaded for claims that it has."""
@@ -213,12 +203,33 @@ class Standing:
         """The models' own slots that claims hold some of."""
         return {key: slots for key, slots in self.domains.items() if slots.in_flight}
 
-    def relist(self, models: Collection[tuple[Model, str, Override | None]]) -> None:
+    def pair(self, model: str) -> Pair:
+        """The pair of a model that was to be seen a moment ago.  Raises KeyError where there is none."""
+        return self.pairs.get(model) or self.behind[model]
+
+    def meant(self, name: str, pattern: Pair) -> Pair | None:
+        """The pair that a name means which fits a pattern; None where the operator leaves it out."""
+        pair = self.behind.pop(name, None) or self._behind(name, pattern)
+        if pair is not None:
+            self.behind[name] = pair  # the newest stands last
+        if len(self.behind) > MOST_MEANT:
+            idle = next((id for id, other in self.behind.items() if not other.claimed and other is not pair), None)
+            self.behind.pop(idle or "", None)
+        return pair
+
+    def _behind(self, name: str, pattern: Pair) -> Pair | None:
+        entry = self.listing.meant(name, pattern.model, pattern.written)
+        if entry is None:
+            return None
+        model, public, written = entry
+        return self.departed.pop(name, None) or Pair(model, public, written, pattern.slots)
+
+    def relist(self, models: Sequence[Entry]) -> None:
         """These are its models now.  A pair that claims are held of is kept for as long, listed or not."""
-        known = self.departed | self.pairs
+        known = self.departed | self.behind | self.patterns | self.pairs
         self.departed = self.held()
         self.domains, before = self.taken(), self.domains
-        self.pairs = {}
+        self.pairs, self.behind, self.patterns = {}, {}, {}
         first: dict[str, str] = {}  # of the copies of one model: their slots are its
         for model, _, _ in models:
             first[model.digest] = min(model.id, first.get(model.digest, model.id))
@@ -231,7 +242,7 @@ class Standing:
                 slots.capacity = self._capacity_of(model, written)
             pair = known.get(model.id) or Pair(model, name, written, slots)
             pair.model, pair.name, pair.written, pair.slots = model, name, written, slots
-            self.pairs[model.id] = pair
+            (self.patterns if is_pattern(model.id) else self.pairs)[model.id] = pair
             self.departed.pop(model.id, None)
 
     def _capacity_of(self, model: Model, written: Override | None) -> int | None:
@@ -276,29 +287,6 @@ class Standing:
 
     def candidates(self) -> tuple[Candidate, ...]:
         return tuple(self.photo(pair) for pair in self.pairs.values())
-
-
-def allowed(model: Model, globs: tuple[str, ...] | None) -> bool:
-    return globs is None or any(fnmatchcase(id, glob) for glob in globs for id in (model.id, *model.aliases))
-
-
-def overridden(model: Model, member: Member) -> tuple[Model, str, Override | None]:
-    """The model and its public name, with what the operator wrote put over what the server said."""
-    override = next((o for o in member.overrides if o.id == model.id or o.id in model.aliases), None)
-    if override is None:
-        return model, model.id, None
-    changed = attrs.evolve(
-        model,
-        offers=model.offers if override.offers is None else {**_not_offered(model), **override.offers},
-        context=override.context or model.context,
-        max_output_tokens=override.max_output_tokens or model.max_output_tokens,
-        price=override.price or model.price,
-    )
-    return changed, override.name or model.id, override
-
-
-def _not_offered(model: Model) -> dict[str, bool]:
-    return dict.fromkeys((*ABILITIES, *(need for need, offered in model.offers.items() if not offered)), False)
 
 
 def _zone(standing: Standing, pair: Pair) -> Zone:

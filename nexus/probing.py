@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 
 import attrs
 
@@ -15,7 +17,12 @@ from nexus.model import Health, Report
 from nexus.state import Store
 
 LEAST_SECONDS = 0.5  # between two probes of one backend, however often somebody doubts it
-UNWELL_SECONDS = 2.0  # a backend that is down is asked more often, so that it is back soon
+UNWELL_SECONDS = 2.0  # until a backend that is down is asked again; doubled each time that it is down still
+LONGEST_SECONDS = 30.0
+NEWS_SECONDS = 5.0  # what was asked so short a while ago has said what it serves
+ROUND_SECONDS = 1.0  # between two rounds for names that nobody knows
+MOST_ASKED = 16  # backends in one such round, those first that were asked longest ago
+PATIENCE_SECONDS = 2.0  # that somebody waits for it
 
 
 @attrs.frozen(kw_only=True)
@@ -24,6 +31,57 @@ class Pace:
 
     interval: float = 30.0
     timeout: float = 5.0
+
+
+class Turns:
+    """When one backend is asked: `rest` ends early where somebody doubts it.  `misses` counts how often in a row it was found down."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._doubt = asyncio.Event()
+        self._answers: list[asyncio.Future[None]] = []
+        self.began = float("-inf")
+        self.asking = False
+        self.misses = 0
+
+    def doubt(self) -> None:
+        self._doubt.set()
+
+    def answer(self) -> asyncio.Future[None]:
+        """Done as soon as the backend has been asked once more, or is asked no more."""
+        future = asyncio.get_running_loop().create_future()
+        self._answers.append(future)
+        return future
+
+    @contextmanager
+    def question(self) -> Iterator[None]:
+        """Now it is asked."""
+        self.began, self.asking = self._clock.now(), True
+        try:
+            yield
+        finally:
+            self.asking = False
+            self._doubt.clear()
+            self.close()
+
+    def close(self) -> None:
+        answers, self._answers = self._answers, []
+        for future in answers:
+            if not future.done():
+                future.set_result(None)
+
+    def pause(self) -> float:
+        """Seconds until one that is down is asked again: 2, 4, 8 … at most 30."""
+        self.misses += 1
+        return float(min(UNWELL_SECONDS * 2 ** min(self.misses - 1, 10), LONGEST_SECONDS))
+
+    async def rest(self, seconds: float) -> None:
+        """Wait so long, or until somebody doubts it, but at least LEAST_SECONDS, and UNWELL_SECONDS where it was down before."""
+        least = min(UNWELL_SECONDS if self.misses > 1 else LEAST_SECONDS, seconds)
+        await asyncio.sleep(least)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds - least):
+                await self._doubt.wait()
 
 
 class Prober:
@@ -35,34 +93,67 @@ class Prober:
         self._clock = clock
         self._store = store
         self._log = log
-        self._doubts: dict[str, asyncio.Event] = {}
+        self._turns: dict[str, Turns] = {}
+        self._last_round = float("-inf")
 
     def doubt(self, name: str) -> None:
         """Something happened that a probe should look into."""
-        if name in self._doubts:
-            self._doubts[name].set()
+        if name in self._turns:
+            self._turns[name].doubt()
+
+    @contextmanager
+    def turns(self, name: str) -> Iterator[Turns]:
+        """Whoever asks the backend of this name does so by these."""
+        turns = self._turns[name] = Turns(self._clock)
+        try:
+            yield turns
+        finally:
+            turns.close()
+            if self._turns.get(name) is turns:
+                del self._turns[name]
 
     async def run(self, member: Member) -> None:
         """Probe until cancelled."""
-        doubt = self._doubts[member.name] = asyncio.Event()
-        try:
+        with self.turns(member.name) as turns:
             while True:
-                report = await self._probe(member)
-                doubt.clear()
-                await asyncio.sleep(LEAST_SECONDS)
-                try:
-                    async with asyncio.timeout(self._delay(member.name, report) - LEAST_SECONDS):
-                        await doubt.wait()
-                except TimeoutError:
-                    pass
-        finally:
-            self._doubts.pop(member.name, None)
+                with turns.question():
+                    report = await self._probe(member)
+                await turns.rest(self._delay(member.name, report, turns))
 
-    def _delay(self, name: str, report: Report) -> float:
+    async def learn(self, names: Iterable[str]) -> None:
+        """Nobody is known to serve any of these: ask those anew that may by now, and wait for what they say, a short while at most.
+
+        Who was asked a few seconds ago is believed, and there is one such round a second: mistyped names cost the servers little.
+        """
+        asked = [turns.answer() for turns in self._may_know(tuple(names))]
+        if asked:
+            await asyncio.wait(asked, timeout=PATIENCE_SECONDS)
+
+    def _may_know(self, names: tuple[str, ...]) -> list[Turns]:
+        now = self._clock.now()
+        begins = now - self._last_round >= ROUND_SECONDS
+        found = []
+        for name, turns in self._turns.items() if begins else ():
+            standing = self._fleet.standings.get(name)
+            well = standing is not None and standing.pulse.health is not Health.UNHEALTHY
+            if standing is not None and well and now - turns.began >= NEWS_SECONDS and any(map(standing.listing.may_have, names)):
+                found.append(turns)
+        found = sorted(found, key=lambda turns: turns.began)[:MOST_ASKED]
+        if found:
+            self._last_round = now
+        for turns in found:
+            turns.doubt()
+        return found or [turns for turns in self._turns.values() if turns.asking][:MOST_ASKED]
+
+    def _delay(self, name: str, report: Report, turns: Turns) -> float:
         standing = self._fleet.standings.get(name)
-        unwell = standing is not None and standing.pulse.health is not Health.HEALTHY
+        health = standing.pulse.health if standing is not None else Health.UNHEALTHY
         loading = report.eta is not None or report.code == "loading"
-        seconds = UNWELL_SECONDS if unwell or loading or not report.ok else self._pace.interval
+        if health is Health.UNHEALTHY and not report.ok and not loading:
+            seconds = turns.pause()
+        else:
+            turns.misses = 0
+            seconds = self._pace.interval if report.ok and health is Health.HEALTHY and not loading else UNWELL_SECONDS
         return max(min(seconds, self._pace.interval) * random.uniform(0.9, 1.1), LEAST_SECONDS)
 
     async def _probe(self, member: Member) -> Report:

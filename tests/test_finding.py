@@ -176,7 +176,7 @@ async def test_an_auto_backend_is_recognised_and_a_later_one_too(nexus_gateway):
 
 
 async def test_an_auto_backend_that_is_off_is_shown_like_any_other(nexus_gateway, monkeypatch):
-    monkeypatch.setattr("nexus.finding.AGAIN_SECONDS", 0.1)
+    monkeypatch.setattr("nexus.probing.UNWELL_SECONDS", 0.1)
     async with ollama_server(["llama3:latest"]) as server, ScriptedUpstream() as stranger:
         server.stop_listening()
         tables = [{"name": "off", "url": server.url + "/v1"}, {"name": "strange", "url": stranger.url}]

@@ -9,6 +9,7 @@ from nexus.errors import BackendError
 from nexus.fleet import Fleet, Member
 from nexus.health import NO_CONNECTION, Limits, Pulse, Record, is_of_the_server
 from nexus.model import Finished, Health, Model, Report
+from nexus.probing import Pace, Prober, Turns
 from nexus.testing import FakeClock, FakeModel, Hang, Respond, a_leg, a_request, openai_server
 
 from .asking import CHAT, a_backend, ask, chats, fleet, page, settled
@@ -492,3 +493,42 @@ def test_a_backend_is_healthy_so_far_while_too_few_probes_have_failed():
     for _ in range(2):
         bench.fleet.report("a", Report(ok=False, problem="refused the connection"), 0.01)
     assert (standing.pulse.health, standing.problem) == (D, "refused the connection")
+
+
+# ---------------------------------------------------------------- how often one that is down is asked
+
+
+def test_one_that_is_down_is_asked_less_and_less_often(monkeypatch):
+    clock = FakeClock()
+    house = Fleet(clock.now, lambda event: None, Limits(failure_threshold=2))
+    house.join(Member(name="one", kind="x", url="http://one", backend=None))
+    prober = Prober(house, Pace(interval=60.0), clock, None, logging.getLogger())
+    monkeypatch.setattr("nexus.probing.random.uniform", lambda low, high: 1.0)
+    turns = Turns(clock)
+
+    def after(**report) -> float:
+        report = Report(**{"ok": False, "code": "unreachable"} | report)
+        house.report("one", report, 0.01)
+        return prober._delay("one", report, turns)
+
+    assert [after() for _ in range(7)] == [2, 4, 8, 16, 30, 30, 30]
+    assert after(code="loading") == 2  # it will not be long
+    assert [after(), after()] == [2, 4]
+    assert after(ok=True, code="") == 2  # it is back: asked once more, to be sure
+    assert after(ok=True, code="") == 60
+    assert after() == 2  # one probe that fails is looked into at once
+    assert [after(), after(), after()] == [2, 4, 8]
+
+
+async def test_who_asks_for_what_is_down_brings_the_next_probe_forward(nexus_gateway):
+    async with openai_server(["tiny"]) as server:
+        tables = fleet(a_backend("one", server, models=["tiny"]), health={"recovery_threshold": 1})
+        server.stop_listening()
+        gateway = await settled(await nexus_gateway(tables))
+        turns = gateway.gateway.prober._turns["one"]
+        turns.misses = 20
+        gateway.gateway.fleet.doubted("one")
+        await gateway.until(lambda: turns.misses == 21)  # and now it rests for half a minute
+        await server.start_listening()
+        assert (await ask(gateway)).status == 503
+        await gateway.until(lambda: gateway.gateway.fleet.standings["one"].pulse.health == "healthy")

@@ -15,11 +15,16 @@ from nexus.model import Call, Report, Usage
 
 @attrs.frozen(kw_only=True)
 class Server:
-    """The server a backend component talks to.  `url` has no trailing slash and may carry a path."""
+    """The server a backend component talks to.  `url` has no trailing slash and may carry a path.
+
+    `declared` are the ids of models that the operator wrote: they are served whether the server lists them or not, so that one
+    without a list is none the worse for it.
+    """
 
     name: str
     url: str
     key: Secret | None = None
+    declared: tuple[str, ...] = ()
 
 
 @attrs.define(kw_only=True)

@@ -39,6 +39,9 @@ def opens(factory: Callable[[Any, Scope], T]) -> Open[T]:
     return open_
 
 
+OPENAI_API = frozenset({("openai", "chat"), ("openai", "completion"), ("openai", "embedding")})
+
+
 @attrs.frozen(kw_only=True)
 class BackendKind:
     """A kind of server.  `open(server, options, scope)` yields a Backend.
@@ -51,7 +54,8 @@ class BackendKind:
     itself and forwards nothing: only such a kind can be `restricted` without the operator's word.  `cloud` marks kinds
     that are somebody else's computer.  `default_url` is used where the operator gives none.  `accepts` is
     what such servers take in a request: one that is translated is made to fit.  `failures` are its servers' own lines of
-    the table of failures, which go before the core's.
+    the table of failures, which go before the core's.  `speaks` are the (dialect, task) pairs of a model that the operator declares
+    and no server lists.
     """
 
     name: str
@@ -66,6 +70,7 @@ class BackendKind:
     default_url: str | None = None
     accepts: Accepts = ANYTHING
     failures: tuple[FailureRule, ...] = ()
+    speaks: frozenset[tuple[str, str]] = OPENAI_API
 
 
 @attrs.frozen(kw_only=True)

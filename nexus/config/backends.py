@@ -96,6 +96,9 @@ def _models(own: dict[str, Any], place: str, mistakes: Mistakes) -> tuple[ModelC
     if not own["models"]:
         del own["models"]
     ids = [m.id for m in made if m]
+    for i, m in enumerate(made):
+        if m and m.name and "*" in m.id:
+            mistakes.add(f"{where}[{i}].name", f"the id {m.id!r} stands for many models, which cannot all have one name")
     for twice in sorted({i for i in ids if ids.count(i) > 1}):
         mistakes.add(where, f"the model {twice!r} has two tables")
     return tuple(m for m in made if m)

@@ -31,7 +31,14 @@ async def _backend(server: Server, options: NoOptions, scope: Scope) -> AsyncIte
 
 
 DIALECT = DialectKind(name="anthropic", open=_dialect)
-KIND = BackendKind(name="anthropic", open=_backend, cloud=True, default_url="https://api.anthropic.com", accepts=ANTHROPIC)
+KIND = BackendKind(
+    name="anthropic",
+    open=_backend,
+    cloud=True,
+    default_url="https://api.anthropic.com",
+    accepts=ANTHROPIC,
+    speaks=frozenset({("anthropic", "chat"), ("anthropic", "count")}),
+)
 
 
 @hookimpl

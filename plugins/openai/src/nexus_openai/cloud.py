@@ -122,7 +122,11 @@ class OpenAI(HTTPBackend):
         super().__init__(server, scope)
 
     async def look(self) -> Report:
-        return Report(ok=True, models=tuple(map(_known, parse(await self.get_json("/v1/models"), takes_usage=True))))
+        return Report(ok=True, models=await self.get_json("/v1/models", read=_listed))
+
+
+def _listed(answer: Any) -> tuple[Model, ...]:
+    return tuple(map(_known, parse(answer, takes_usage=True)))
 
 
 def _known(model: Model) -> Model:

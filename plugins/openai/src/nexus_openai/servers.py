@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import attrs
@@ -16,8 +17,9 @@ from nexus.api import BackendError, Model, Price, Report, Scope, Server, State
 from nexus.backends import HTTPBackend, WrongStatus, objects, within, words_of
 from nexus_openai import CompatibleOptions
 from nexus_openai.cloud import OpenAI
-from nexus_openai.models import offers_of, parse
+from nexus_openai.models import SPEAKS, offers_of, parse
 
+NO_LIST = (404, 405, 501)  # how a server says that it has no such path
 RUNNING = {"ready": State.READY, "starting": State.LOADING}  # llama-swap's words; what does not run is started on demand
 
 
@@ -35,7 +37,14 @@ class Compatible(HTTPBackend):
         return Report(ok=True, models=await self.listed())
 
     async def listed(self) -> tuple[Model, ...]:
-        return parse(await self.get_json("/v1/models"), takes_usage=self.takes_usage)
+        """The models of its list.  None are no mistake of a server that has no list, where the operator wrote what it serves."""
+        try:
+            models: tuple[Model, ...] = await self.get_json("/v1/models", read=partial(parse, takes_usage=self.takes_usage))
+            return models
+        except WrongStatus as wrong:
+            if wrong.status not in NO_LIST or not self.server.declared:
+                raise
+            return ()
 
     async def alive(self, path: str) -> Report | None:
         """None where `path` says that the server is well or does not exist there (an older version), else what is wrong."""
@@ -107,7 +116,12 @@ class LiteLLM(Compatible):
             return wrong
         models, info = await self.listed(), await self.maybe_json("/model/info")
         known = {e.get("model_name"): e["model_info"] for e in _entries(info, "data") if isinstance(e.get("model_info"), dict)}
-        return Report(ok=True, models=tuple(_informed(m, known[m.id]) if m.id in known else m for m in models))
+        listed = {model.id for model in models}
+        # a route of many names is in the list by some of them, and all that fit are served
+        routes = tuple(
+            Model(id=n, speaks=SPEAKS, takes_usage=True) for n in known if isinstance(n, str) and "*" in n and n not in listed
+        )
+        return Report(ok=True, models=tuple(_informed(m, known[m.id]) if m.id in known else m for m in models) + routes)
 
 
 def _informed(model: Model, info: Mapping[str, Any]) -> Model:

@@ -1,0 +1,156 @@
+"""Lists of many models, and fleets of many backends: work that grows with what changes, in turns of the loop that nobody notices."""
+
+import asyncio
+import json
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nexus import largejson
+from nexus.backends import metric_sum
+from nexus.crossing import MOST_MODELS
+from nexus.fleet import Fleet, Limits, Member
+from nexus.model import Model, Report
+from nexus.testing import FakeClock, Respond, openai_server
+
+from .asking import a_backend, ask, fleet, settled
+from .growing import LIMIT, growth
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@given(JSON, st.sampled_from([None, 1, "\t"]), st.booleans())
+def test_what_is_json_is_decoded_as_ever(value, indent, ascii):
+    text = json.dumps(value, indent=indent, ensure_ascii=ascii)
+    raw = f" \n{text}\r\n".encode("utf-8", "surrogatepass")
+    assert largejson.decode(raw) == json.loads(raw)
+
+
+@given(st.text(alphabet='{}[]":,0 a\\\n', max_size=12))
+def test_what_is_none_is_refused_as_ever(text):
+    for whole in (text, f'{{"data":[{text}]}}', f'{{"data":{text}'):
+        try:
+            expected = json.loads(whole)
+        except ValueError:
+            with pytest.raises(ValueError, match=r"."):
+                largejson.decode(whole.encode())
+        else:
+            assert largejson.decode(whole.encode()) == expected
+
+
+@pytest.mark.parametrize("raw", [b"", b"\xff", b"[" * 100_000, b'{"a":' * 100_000, b'{"a":[' + b"[" * 100_000])
+def test_what_is_broken_is_one_of_two_errors(raw):
+    with pytest.raises((ValueError, RecursionError)):
+        largejson.decode(raw)
+
+
+def test_the_metrics_of_one_name_are_added_and_of_longer_ones_not():
+    text = """# HELP vllm:waiting x
+vllm:waiting{engine="0",model="a} b"} 2.0
+vllm:waiting{engine="1"} 3 1700000000
+vllm:waiting_by_reason{reason="capacity"} 50
+vllm:waiting 1e0
+ vllm:waiting 7
+vllm:waiting{broken 9
+vllm:waiting NaN
+vllm:waiting -5
+vllm:running\t4"""
+    assert metric_sum(text, "vllm:waiting") == 6
+    assert metric_sum(text, "vllm:waiting", "vllm:running") == 10
+    assert metric_sum(text, "vllm:other") is None
+    assert metric_sum("", "x") is None
+    assert metric_sum("x 1", "x") == 1
+
+
+@given(st.lists(st.sampled_from(["a 1", "a{x} 2", "ab 3", "b 4", "", "a", "a{", " a 5", "a\t6.5", "a 1e99", "a x"]), max_size=8))
+def test_metrics_are_read_as_by_an_expression(lines):
+    text = "\n".join(lines)
+    samples = [float(found) for found in re.findall(r"^a(?:\{[^\n]*\})?[ \t]+([0-9.eE+-]+)", text, re.MULTILINE)]
+    assert metric_sum(text, "a") == (round(sum(min(max(s, 0.0), 1e9) for s in samples)) if samples else None)
+
+
+def a_fleet() -> Fleet:
+    return Fleet(FakeClock().now, lambda event: None, Limits())
+
+
+def joined(house: Fleet, count: int, *, shared: bool) -> None:
+    for n in range(count):
+        house.join(Member(name=f"b{n}", kind="x", url=f"http://b{n}", backend=None))
+        models = (Model(id="same" if shared else f"m{n}"), Model(id=f"own{n}"))
+        house.report(f"b{n}", Report(ok=True, models=models), 0.01)
+
+
+def left(house: Fleet, count: int) -> None:
+    for n in range(count):
+        house.report(f"b{n}", Report(ok=True, models=(Model(id="another"),)), 0.01)
+    for n in range(count):
+        house.leave(f"b{n}")
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_who_joins_and_leaves_costs_nothing_for_those_who_stay(shared):
+    def work(count: int) -> None:
+        house = a_fleet()
+        joined(house, count, shared=shared)
+        left(house, count)
+        assert not house.standings
+
+    assert growth(work, 50) < LIMIT
+
+
+def test_a_list_costs_what_it_holds():
+    def work(count: int) -> None:
+        house = a_fleet()
+        house.join(Member(name="one", kind="x", url="http://one", backend=None))
+        for turn in range(3):
+            house.report("one", Report(ok=True, models=tuple(Model(id=f"m{n}-{turn}") for n in range(count))), 0.01)
+        house.leave("one")
+
+    assert growth(work, 100) < LIMIT
+
+
+async def test_more_models_than_anybody_has_are_left_out_and_told(nexus_gateway, caplog):
+    ids = [f"model-{n}" for n in range(MOST_MODELS + 5)]
+    async with openai_server() as server:
+        server.any_model = True
+        server.on("/v1/models", Respond(json={"data": [{"id": id} for id in ids]}), method="GET")
+        gateway = await settled(await nexus_gateway(fleet(a_backend("one", server))))
+        assert len(gateway.gateway.fleet.standings["one"].pairs) == MOST_MODELS
+        assert f"5 models are left out, since only the first {MOST_MODELS} of a server are used" in caplog.text
+        assert (await ask(gateway, ids[MOST_MODELS - 1])).status == 200
+        assert (await ask(gateway, ids[-1])).status == 404
+
+
+async def test_the_loop_goes_on_while_a_long_list_is_read(nexus_gateway):
+    """Its decoding and reading take a good part of a second here; the loop has its turns in between."""
+    entries = [{"id": f"m{n}", "capabilities": ["chat"], "filler": "x" * 600} for n in range(9000)]
+    async with openai_server() as server:
+        server.any_model = True
+        gateway = await settled(await nexus_gateway(fleet(a_backend("one", server))))
+        body = json.dumps({"data": entries}).encode()
+        server.on("/v1/models", Respond(body=body), method="GET")
+        turns, seen = 0, largejson.decode
+
+        def decode(raw):
+            nonlocal turns
+            before = turns
+            answer = seen(raw)
+            counted.append(turns - before)
+            return answer
+
+        counted: list[int] = []
+        largejson.decode = decode
+        try:
+            gateway.gateway.fleet.doubted("one")
+            while len(gateway.gateway.fleet.standings["one"].pairs) < 9000:
+                await asyncio.sleep(0)
+                turns += 1
+        finally:
+            largejson.decode = seen
+        assert counted[0] > 3
