@@ -112,9 +112,8 @@ class HostedVisit(Visit):
         return transport is None or transport.is_closing()
 
     @property
-    def behind(self) -> bool:
-        transport = self._http.transport
-        return transport is not None and transport.get_write_buffer_size() > 0
+    def transport(self) -> asyncio.WriteTransport | None:
+        return self._http.transport
 
     def cancel(self) -> None:
         self._http.task.cancel()  # the connection's task, and with it the request's

@@ -26,6 +26,7 @@ from nexus.errors import StartupError
 from nexus.front import Front
 from nexus.gateway import Gateway, open_gateway
 from nexus.holder import holder_of
+from nexus.stall import Stall
 from nexus.state import default_dir, pid_at
 from nexus.tasks import Tasks
 from nexus.watch import LOOK_SECONDS, Watch
@@ -93,8 +94,8 @@ async def listen(config: Config, catalog: Catalog) -> AsyncIterator[tuple[Gatewa
     await _check_port(config, state_dir)
     front = Front()
     async with _open(front, config, catalog, state_dir) as gateway, Tasks(LOG, gateway.problems) as tasks:
-        aiohttp = _Server(front.handle, handler_cancellation=True)
-        listener = Listener(front.admit, aiohttp, gateway.clock.now)
+        aiohttp = _Server(front.handle, config.server.send_timeout_seconds)
+        listener = Listener(front.admit, aiohttp, gateway.clock.now, config.server.send_timeout_seconds)
         tasks.spawn(aiohttp.sweep, "close silent connections of aiohttp")
         tasks.spawn(listener.sweep, "close silent connections")
         try:
@@ -127,7 +128,7 @@ async def _quiet(front: Front, seconds: float) -> None:
 @asynccontextmanager
 async def _open(front: Front, config: Config, catalog: Catalog, state_dir: Path | None) -> AsyncIterator[Gateway]:
     async with open_gateway(config, catalog, state_dir) as gateway, Tasks(LOG, gateway.problems) as tasks:
-        watch = Watch(config.server.stream_keepalive_seconds, gateway.clock.now, tasks.once)
+        watch = Watch(config.server.stream_keepalive_seconds, gateway.clock.now, tasks.once, config.server.send_timeout_seconds)
         tasks.spawn(watch.run, "watch over open requests")
         front.open(gateway, watch)
         yield gateway
@@ -168,11 +169,29 @@ def _loaded(config: Source, plugins: Sequence[object]) -> tuple[Config, Catalog]
 class _Connection(web.RequestHandler):
     """One client connection.  What is not HTTP gets a JSON error, and a client that says nothing is not waited for."""
 
-    __slots__ = ("_since",)
+    __slots__ = ("_since", "_stall")
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self._since = asyncio.get_running_loop().time()
+        self._stall: Stall | None = None
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self.transport is not None:
+            self._stall = Stall(self.transport, asyncio.get_running_loop().time())
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._stall = None
+
+    def cut_if_stalled(self, now: float, patience: float) -> None:
+        """Cut a client off that takes nothing of a page; who takes nothing of an answer is the watch's."""
+        transport = self.transport
+        if self._stall is None or transport is None:
+            return
+        if self._stall.lasts(transport, now) >= patience:
+            transport.abort()
 
     def close_if_silent(self, now: float) -> None:
         """Close a connection on which no request has come in time."""
@@ -200,6 +219,10 @@ class _Connection(web.RequestHandler):
 class _Server(web.Server):
     """Makes our connections.  No access log: the request log says more."""
 
+    def __init__(self, handler: Any, send_timeout: float) -> None:
+        super().__init__(handler, handler_cancellation=True)
+        self._send_timeout = send_timeout
+
     async def sweep(self) -> None:
         """Look for silent clients until cancelled: one look over all, not a timer for each."""
         while True:
@@ -208,6 +231,7 @@ class _Server(web.Server):
             for connection in self.connections:
                 if isinstance(connection, _Connection):
                     connection.close_if_silent(now)
+                    connection.cut_if_stalled(now, self._send_timeout)
 
     def __call__(self) -> web.RequestHandler:
         return _Connection(

@@ -6,6 +6,7 @@ Whose connection it is, is for the two kinds of visit to know: `downstream` has 
 from __future__ import annotations
 
 import abc
+import asyncio
 import contextlib
 from collections.abc import Callable, Mapping
 
@@ -92,9 +93,20 @@ class Visit(abc.ABC):
         """Whether the client has left."""
 
     @property
-    @abc.abstractmethod
     def behind(self) -> bool:
         """Whether the client has not taken yet what was written."""
+        transport = self.transport
+        return transport is not None and transport.get_write_buffer_size() > 0
+
+    @property
+    def tells(self) -> bool:
+        """Whether its connection cancels it by itself once the client has gone or takes nothing."""
+        return False
+
+    @property
+    @abc.abstractmethod
+    def transport(self) -> asyncio.WriteTransport | None:
+        """Where it writes; None once that is closed."""
 
     @abc.abstractmethod
     def cancel(self) -> None:

@@ -83,10 +83,11 @@ ROOMS = {
     " tasks upstream waiting witnesses",
     # HTTP in, HTTP out
     "wishes": "errors model",
+    "stall": "",
     "visit": "",
-    "watch": "visit",
+    "watch": "stall visit",
     "hosted": "errors visit",
-    "downstream": "outbox visit",
+    "downstream": "outbox stall visit",
     "body": "errors model visit",
     "door": "config errors hosts keys",
     "relay": "api dialects errors journey model outcome plain redaction reply verdict visit",
@@ -94,7 +95,7 @@ ROOMS = {
     "explaining": "answer api config dispatch errors gateway journey model observers plain routing",
     "control": "api body config dialects errors explaining gateway health hosted model names observers pairs",
     "front": "answer api body config control door errors gateway hosted nearest relay visit watch",
-    "server": "answer catalog config downstream errors front gateway holder state tasks watch",
+    "server": "answer catalog config downstream errors front gateway holder stall state tasks watch",
     # for people and for authors
     "testing": "api backends catalog clock dialects discovery model server tasks upstream",
     "cli": "api catalog config errors gateway keys model nearest observers pairs plain server tasks testing upstream",

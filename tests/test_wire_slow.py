@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
+from urllib.parse import urlsplit
 
 import pytest
 
-from nexus.testing import Hang, Respond, Slow, Stream, sse
+from nexus.testing import Hang, Respond, Slow, Stream, sse, until
 from nexus.testing.acts import Act
 
 from .wire import WAYS, open_house, tiny
-from .wire_client import CHAT, STREAMED
+from .wire_client import CHAT, GOOD, STREAMED, post
 
+MESSAGES = "/v1/messages"
 EVENT = sse({"choices": [{"index": 0, "delta": {"content": "x"}}]})
 LAST = [sse({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})]
 
@@ -179,3 +183,70 @@ async def test_a_client_that_reads_slowly_gets_no_keep_alive_in_between(tmp_path
             got = await line.hear(20)
             assert got.whole
             assert got.body == torrent.event * 300 + LAST[0] + sse("[DONE]")
+
+
+# ---------------------------------------------------------------- a client that takes nothing
+
+
+@contextlib.asynccontextmanager
+async def deaf(house, request: bytes):
+    """A client that asks, and reads only where it is told to."""
+    parts = urlsplit(house.url)
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.setblocking(False)
+    loop = asyncio.get_running_loop()
+    try:
+        await loop.sock_connect(sock, (parts.hostname, parts.port))
+        await loop.sock_sendall(sock, request)
+        yield sock
+    finally:
+        sock.close()
+
+
+BIG = sse({"choices": [{"index": 0, "delta": {"content": "x" * 100_000}}]})
+LONG = Stream([BIG] * 300, done=False, end="hang")
+WHOLE = Respond(json={"choices": [{"message": {"role": "assistant", "content": "x" * 12_000_000}}]})
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    ("act", "body", "path"),
+    [(LONG, STREAMED, CHAT), (WHOLE, GOOD, CHAT), (LONG, STREAMED, MESSAGES), (WHOLE, GOOD, MESSAGES)],
+    ids=["stream", "whole", "translated stream", "translated whole"],
+)
+async def test_a_client_that_takes_nothing_gives_its_slot_back(tmp_path, way, act, body, path, monkeypatch):
+    monkeypatch.setattr("nexus.watch.LOOK_SECONDS", 0.01)
+    monkeypatch.setattr("nexus.downstream.listener.SWEEP_SECONDS", 0.1)
+    own = {"send_timeout_seconds": 0.5}
+    async with tiny() as up, open_house(tmp_path, up, way=way, server=own, a={"max_concurrent": 1}, quick=True) as house:
+        up.next(act, path=CHAT)
+        prefix = urlsplit(house.url).path
+        async with deaf(house, post(body[:-1] + b',"max_tokens":9}', prefix + path)):
+            await until(lambda: house.in_flight == 1)
+            await until(lambda: house.in_flight == 0, timeout=20)
+            await until(lambda: len(house.ledger.answered) == 1)
+            told = house.ledger.outcomes[0], house.ledger.answered[0].outcome
+            held = act is WHOLE and way == "embedded"  # by aiohttp, which takes a whole answer at once
+            assert told == (("ok", "ok") if held else ("left", "client_left"))
+        assert (await house.post()).status == 200
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_client_that_takes_a_little_now_and_then_is_served(tmp_path, way, monkeypatch):
+    monkeypatch.setattr("nexus.watch.LOOK_SECONDS", 0.01)
+    monkeypatch.setattr("nexus.downstream.listener.SWEEP_SECONDS", 0.1)
+    async with tiny() as up, open_house(tmp_path, up, way=way, server={"send_timeout_seconds": 0.8}) as house:
+        up.next(Stream([BIG] * 300), path=CHAT)
+        loop, heard, began = asyncio.get_running_loop(), 0, asyncio.get_running_loop().time()
+        async with deaf(house, post(STREAMED, urlsplit(house.url).path + CHAT)) as sock:
+            while loop.time() - began < 3:  # far longer than it may take nothing
+                heard += len(await loop.sock_recv(sock, 65536))
+                await asyncio.sleep(0.1)
+            assert house.in_flight == 1
+            while data := await asyncio.wait_for(loop.sock_recv(sock, 1 << 20), 10):
+                heard += len(data)
+                if data.endswith(b"0\r\n\r\n"):
+                    break
+        assert heard > 300 * len(BIG)
+        await until(lambda: house.ledger.outcomes == ["ok"])

@@ -35,6 +35,8 @@ class Host(Protocol):
     def ordinary(self) -> asyncio.Protocol: ...
     def opened(self, connection: Connection) -> None: ...
     def closed(self, connection: Connection) -> None: ...
+    def stalled(self, connection: Connection) -> None: ...
+    def flowing(self, connection: Connection) -> None: ...
     def failed(self, error: BaseException) -> None: ...
 
 
@@ -153,6 +155,11 @@ class Connection(asyncio.BufferedProtocol):
         elif data := visit.received(data):
             self._ahead(data)
 
+    def eof_received(self) -> None:
+        """Who has no more to say has gone; what it did not take yet may keep the connection for a while."""
+        if self._visit is not None and not self._visit.complete:
+            self.cancel()
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._host.closed(self)
         self.cancel()
@@ -160,9 +167,11 @@ class Connection(asyncio.BufferedProtocol):
 
     def pause_writing(self) -> None:
         self.full = True
+        self._host.stalled(self)
 
     def resume_writing(self) -> None:
         self.full = False
+        self._host.flowing(self)
         drained, self._drained = self._drained, None
         if drained is not None and not drained.done():
             drained.set_result(None)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from nexus.downstream.connection import Answer, Connection
 from nexus.downstream.head import Head, Heads
 from nexus.outbox import Outbox
+from nexus.stall import Stall
 
 LOG = logging.getLogger("nexus")
 SCRATCH_BYTES = 128 * 1024
@@ -21,11 +22,17 @@ TAKEN_AT_ONCE = 128
 
 class Listener:
     """Takes connections while it is bound.  `admit` gives who answers a request, or None for one that is aiohttp's, `ordinary` makes
-    the protocol that such a connection is handed to."""
+    the protocol that such a connection is handed to.  A client that takes nothing of its answer for `send_timeout` seconds is cut off."""
 
     def __init__(
-        self, admit: Callable[[Head], Answer | None], ordinary: Callable[[], asyncio.Protocol], now: Callable[[], float]
+        self,
+        admit: Callable[[Head], Answer | None],
+        ordinary: Callable[[], asyncio.Protocol],
+        now: Callable[[], float],
+        send_timeout: float = 60.0,
     ) -> None:
+        self._send_timeout = send_timeout
+        self._stalled: dict[Connection, Stall] = {}  # whose clients are slow: nobody else is looked at
         self.admit = admit
         self.ordinary = ordinary
         self.now = now
@@ -62,6 +69,10 @@ class Listener:
     def _check(self, now: float) -> None:  # by itself, for a name in `sweep` would keep the last connection until the next look
         for connection in tuple(self._connections):
             connection.check(now)
+        for connection, stall in tuple(self._stalled.items()):
+            if stall.lasts(connection.transport, now) >= self._send_timeout:
+                LOG.info("a client took nothing of its answer for %g s and is cut off", self._send_timeout)
+                connection.transport.abort()
 
     async def close(self, seconds: float) -> None:
         """Take no more connections, and end those that are open; what is complete has `seconds` to leave."""
@@ -91,8 +102,15 @@ class Listener:
 
     def closed(self, connection: Connection) -> None:
         self._connections.discard(connection)
+        self._stalled.pop(connection, None)
         if not self._connections:
             self._none.set()
+
+    def stalled(self, connection: Connection) -> None:
+        self._stalled[connection] = Stall(connection.transport, self.now())
+
+    def flowing(self, connection: Connection) -> None:
+        self._stalled.pop(connection, None)
 
     def failed(self, error: BaseException) -> None:
         LOG.error("a request failed inside Nexus", exc_info=error)

@@ -115,8 +115,12 @@ class DirectVisit(Visit):
         return self._connection.transport.is_closing()
 
     @property
-    def behind(self) -> bool:
-        return self._connection.transport.get_write_buffer_size() > 0
+    def transport(self) -> asyncio.WriteTransport:
+        return self._connection.transport
+
+    @property
+    def tells(self) -> bool:
+        return True
 
     def cancel(self) -> None:
         self._connection.cancel()
