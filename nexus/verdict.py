@@ -151,9 +151,9 @@ def _never(plan: Plan, pairs: list[list[Objection]]) -> Problem:
     impossible = [[o for o in objections if o.refusal.kind is RefusalKind.NEVER] for objections in pairs]
     context = [next((o for o in objections if o.refusal.code == "context"), None) for objections in impossible]
     if all(context):
-        best = max((o for o in context if o), key=lambda o: o.candidate.context or 0)
+        best = max((o for o in context if o), key=_served)
         # these words are what Claude Code and others recognise, to compact the conversation
-        message = f"prompt is too long: at least {_tokens(best)} tokens > {best.candidate.context} maximum"
+        message = f"prompt is too long: at least {_tokens(best)} tokens > {_served(best)} maximum"
         return _problem(plan, 400, "context_length_exceeded", message, param="messages")
     lost = all(any(o.refusal.code == "translation_loss" for o in objections) for objections in impossible)
     missing = dict.fromkeys(_why(o) for objections in impossible for o in objections)
@@ -164,6 +164,12 @@ def _never(plan: Plan, pairs: list[list[Objection]]) -> Problem:
 def _why(objection: Objection) -> str:
     """The sentence, which names the pair, as a part of a longer one."""
     return sentence(objection.refusal, objection.candidate).rstrip(".")
+
+
+def _served(objection: Objection) -> int:
+    """The context that the pair turned out to serve, where it was not known before."""
+    served = objection.refusal.data.get("served", objection.candidate.context)
+    return served if isinstance(served, int) else 0
 
 
 def _tokens(objection: Objection) -> Any:

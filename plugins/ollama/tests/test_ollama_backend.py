@@ -149,10 +149,10 @@ async def test_a_show_that_fails_is_asked_again():
     async with ollama_server(["a:1"]) as server, opened(server) as backend:
         server.next(Respond(500), path="/api/show")
         (found,) = (await backend.probe()).models
-        assert found.context_max is None
-        assert found.offers["chat"] is True  # newer servers say it in the list, too
-        (found,) = (await backend.probe()).models
-        assert found.context_max == 131072
+        assert (found.context_max, found.offers["chat"]) == (131072, True)  # newer servers say it in the list, too
+        await backend.probe()
+        await backend.probe()
+        assert len(server.calls("/api/show")) == 2
 
 
 @pytest.mark.parametrize("act", [Respond(404), Malformed(b""), Respond(json=[]), Respond(json={"models": None})])

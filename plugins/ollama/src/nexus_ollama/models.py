@@ -66,18 +66,23 @@ def name_of(entry: Mapping[str, Any]) -> str:
 
 
 def model(
-    tag: Mapping[str, Any], facts: Shown, loaded: Mapping[str, Any] | None, speaks: frozenset[tuple[str, str]] = SPEAKS
+    tag: Mapping[str, Any],
+    facts: Shown,
+    loaded: Mapping[str, Any] | None,
+    speaks: frozenset[tuple[str, str]] = SPEAKS,
+    context: int | None = None,
 ) -> Model:
-    """One model.  `tag` is its entry in `/api/tags`, `loaded` its entry in `/api/ps`, if it has one."""
+    """One model.  `tag` is its entry in `/api/tags`, `loaded` its entry in `/api/ps`, if it has one, `context` what it is served with
+    where that does not say."""
     name = name_of(tag)
     evidence = _remote(tag) or facts.remote or ("its tag says cloud" if _CLOUD_TAG.search(name) else "")
     return Model(
         id=name,
         aliases=(name.removesuffix(":latest"),) if name.endswith(":latest") else (),
         offers=_offers(facts.capabilities if facts.capabilities is not None else words_of(tag.get("capabilities"))),
-        # Unset, the server takes a length by free VRAM when it loads the model: not to be known before.
-        context=count_of(within(loaded, "context_length")) or facts.num_ctx,
-        context_max=facts.context_max,
+        # Unset, the server takes a length by free VRAM: not to be known before it has loaded some model.
+        context=served_by(loaded) or context or facts.num_ctx,
+        context_max=facts.context_max or count_of(within(tag, "details", "context_length")),
         state=State.READY if loaded is not None or evidence else State.ASLEEP,
         remote=bool(evidence),
         evidence=evidence,
@@ -85,6 +90,11 @@ def model(
         takes_usage=True,
         digest=digest_of(tag),
     )
+
+
+def served_by(loaded: Mapping[str, Any] | None) -> int | None:
+    """The tokens that an entry of `/api/ps` is served with."""
+    return count_of(within(loaded, "context_length"))
 
 
 def digest_of(entry: Mapping[str, Any]) -> str:
