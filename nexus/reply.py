@@ -22,6 +22,7 @@ PASSED_BACK_PREFIXES = ("x-ratelimit-",)
 # clients give up on a head of 8 to 16 KB: no server needs so many, or so long a name
 MOST_PASSED_BACK, LONGEST_PASSED_BACK = 32, 64
 LINGER_SECONDS = 0.25  # between the last event and the end of the body
+LAST_EVENT_SECONDS = 5.0  # between the finish reason and the last event, which some servers never send
 
 
 class OpenReply:
@@ -32,6 +33,7 @@ class OpenReply:
     """
 
     __slots__ = (
+        "_ends_by",
         "_exchange",
         "_failure",
         "_lingers",
@@ -81,6 +83,7 @@ class OpenReply:
         self.usage = NO_USAGE
         self.cost: float | None = None
         self._exchange = exchange
+        self._ends_by: float | None = None
         self._lingers = False  # the last event came, the end of the body perhaps not
         self._over = whole
         self._failure: BackendError | None = None  # to be raised once the client has what it is told of it
@@ -91,7 +94,7 @@ class OpenReply:
         """The next bytes for the client; b"" at the proper end.  Raises BackendError on any other end."""
         reader = self.reader
         while not self._over:
-            data = await self._read()
+            data = await (self._soon() if reader is not None and reader.ending else self._read())
             if not data:
                 self._over = True
                 return reader.finish() if reader else b""
@@ -119,6 +122,17 @@ class OpenReply:
     def secrets(self) -> tuple[Secret, ...]:
         """What the backend must not be heard to say."""
         return tuple(self.claim.standing.member.backend.secrets())
+
+    async def _soon(self) -> bytes:
+        """More of a stream that seems to have said all; b"" where nothing comes of it, though the connection is kept alive."""
+        loop = asyncio.get_running_loop()
+        if self._ends_by is None:
+            self._ends_by = loop.time() + LAST_EVENT_SECONDS
+        try:
+            async with asyncio.timeout_at(self._ends_by):
+                return await self._read()
+        except TimeoutError:
+            return b""
 
     async def close(self, outcome: str, code: str = "") -> None:
         """End it: `outcome` as in `nexus.model.Finished`."""

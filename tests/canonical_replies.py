@@ -48,7 +48,7 @@ def usages(draw: st.DrawFn, least: int = 0) -> Usage:
 
 
 @st.composite
-def any_answers(draw: st.DrawFn, *, plain: bool = False, called_with: st.SearchStrategy[str] = objects, least: int = 0) -> Answer:
+def any_answers(draw: st.DrawFn, *, plain: bool = False, called_with: st.SearchStrategy[str] = objects, least: int = 1) -> Answer:
     """A whole reply, its parts in any order unless it is plain.  Arguments that were cut may be anything; a plain reply's never are.
 
     `least` is how many tokens are reported at the least."""
@@ -92,8 +92,8 @@ def any_streams(
             events += thought_events(part, draw(pieces_of(part.text)))
         late = draw(some_told(events, late))
     events += late
-    events.append(Finish(reason=answer.finish or FinishReason.STOP, stop_sequence=answer.stop_sequence))
     events.append(UsageSeen(usage=answer.usage))
+    events.append(Finish(reason=answer.finish or FinishReason.STOP, stop_sequence=answer.stop_sequence))
     return events
 
 

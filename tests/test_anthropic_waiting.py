@@ -7,9 +7,9 @@ from itertools import zip_longest
 
 import pytest
 from nexus_anthropic.stream_out import Encoder
-from nexus_anthropic.waiting import Arguments
 
 from nexus.api import BackendError
+from nexus.dialects.arguments import Arguments
 from nexus.dialects.canonical import (
     Begin,
     Finish,

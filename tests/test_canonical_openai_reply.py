@@ -88,8 +88,8 @@ GOLDEN_EVENTS = [
     *(ToolCallDelta(index=0, arguments=byte) for byte in '{"x":"é"}'),
     ToolCallStart(index=1, id="b", name="g"),
     ToolCallDelta(index=1, arguments="{}"),
-    Finish(reason=FinishReason.TOOL_CALLS),
     UsageSeen(usage=REPORTED),
+    Finish(reason=FinishReason.TOOL_CALLS),
 ]
 
 
@@ -104,7 +104,7 @@ def test_a_stream_is_the_same_wherever_it_is_cut():
 
 
 @settings(max_examples=200, deadline=None)
-@given(any_streams(plain=True, called_with=arguments, least=0), st.data())
+@given(any_streams(plain=True, called_with=arguments), st.data())
 def test_what_is_streamed_is_read_again_however_it_is_cut(events, data):
     wire = encoded(events)
     cuts = sorted(data.draw(st.sets(st.integers(0, len(wire)), max_size=10)))
@@ -117,7 +117,7 @@ def test_a_stream_without_its_end_is_cut():
         with pytest.raises(BackendError, match="cut"):
             decoded(GOLDEN[:end])
     for end in range(finished, finished + 3):  # its boundary may be missing, and usage is no answer's end
-        assert decoded(GOLDEN[:end]) == GOLDEN_EVENTS[:-1]
+        assert decoded(GOLDEN[:end]) == [*GOLDEN_EVENTS[:-2], GOLDEN_EVENTS[-1]]
 
 
 @pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])

@@ -227,7 +227,7 @@ async def test_who_sends_far_ahead_is_not_read_from(tmp_path, monkeypatch, kept)
     monkeypatch.setattr(nexus.downstream.listener, "SCRATCH_BYTES", 4096)
     count, most = 200, 0
     async with tiny() as up, open_house(tmp_path, up) as house, house.line() as line:
-        up.on(CHAT, Respond(json={"choices": []}), method="POST")
+        up.on(CHAT, Respond(json={"choices": [{"message": {}}]}), method="POST")
         saying = asyncio.get_running_loop().create_task(line.say(post() * count))
         for _ in range(count):
             assert (await line.hear()).status == 200
@@ -261,7 +261,7 @@ async def test_no_sign_of_life_follows_the_end(tmp_path, kept):
 
 @pytest.mark.parametrize("way", WAYS)
 async def test_a_stop_while_a_slow_client_takes_its_answer_gives_no_second_one(tmp_path, way):
-    huge = {"choices": [], "text": "x" * 8_000_000}
+    huge = {"choices": [{"message": {}}], "text": "x" * 8_000_000}
     async with tiny() as up, open_house(tmp_path, up, way=way) as house, house.line() as line:
         up.on(CHAT, Respond(json=huge), method="POST")
         await line.ask()
@@ -281,7 +281,7 @@ async def test_a_stop_while_a_slow_client_takes_its_answer_gives_no_second_one(t
 @pytest.mark.parametrize("way", WAYS)
 async def test_who_leaves_before_all_of_a_complete_answer_was_taken_has_left(tmp_path, way):
     async with tiny() as up, open_house(tmp_path, up, way=way) as house:
-        up.on(CHAT, Respond(json={"choices": [], "text": "x" * 8_000_000}), method="POST")
+        up.on(CHAT, Respond(json={"choices": [{"message": {}}], "text": "x" * 8_000_000}), method="POST")
         async with house.line() as line:
             await line.ask()
             await line.reader.readuntil(b"\r\n\r\n")
@@ -305,7 +305,7 @@ async def test_a_large_answer_leaves_behind_those_that_were_posted(tmp_path, kep
 
 async def test_a_request_behind_one_that_was_cut_is_not_forgotten(tmp_path, kept):
     async with tiny() as up, open_house(tmp_path, up) as house, house.line() as line:
-        up.on(CHAT, Respond(json={"choices": [], "text": "x" * 8_000_000}), method="POST")
+        up.on(CHAT, Respond(json={"choices": [{"message": {}}], "text": "x" * 8_000_000}), method="POST")
         await line.ask()
         await line.reader.readuntil(b"\r\n\r\n")
         await line.ask()
@@ -340,7 +340,7 @@ async def test_a_stop_lets_what_is_written_leave(tmp_path):
     async with tiny() as up, contextlib.AsyncExitStack() as stack:
         house = await stack.enter_async_context(open_house(tmp_path, up))
         line = await stack.enter_async_context(house.line())
-        up.on(CHAT, Respond(json={"choices": [], "text": text}), method="POST")
+        up.on(CHAT, Respond(json={"choices": [{"message": {}}], "text": text}), method="POST")
         await line.ask()
         await until(lambda: house.ledger.claimed and not house.in_flight)
         closing = [asyncio.get_running_loop().create_task(listener.close(5)) for listener in house.listeners]

@@ -161,7 +161,7 @@ async def test_the_end_of_the_application_lets_what_runs_finish_and_closes_all(t
             await web.TCPSite(runner, "127.0.0.1", 0).start()
             url = f"http://127.0.0.1:{runner.addresses[0][1]}/llm"
             await known(app[GATEWAY])
-            server.next(Held(gate, Respond(json={"choices": []})), path=CHAT)
+            server.next(Held(gate, Respond(json={"choices": [{"message": {}}]})), path=CHAT)
             asking = asyncio.get_running_loop().create_task(chat(client, url))
             await server.until(lambda: server.in_flight == 1)
             ending = asyncio.get_running_loop().create_task(runner.cleanup())

@@ -57,7 +57,7 @@ async def test_a_busy_pair_is_waited_for(nexus_gateway, tmp_path):
     async with openai_server() as server:
         queue = {"max_requests": 1, "max_wait_seconds": 25.0}
         gateway = await settled(await nexus_gateway(fleet(a_backend("one", server, max_concurrent=1), queue=queue)))
-        server.next(Held(gate, Respond(json={"choices": []})), path=CHAT)
+        server.next(Held(gate, Respond(json={"choices": [{"message": {}}]})), path=CHAT)
         first = asyncio.get_running_loop().create_task(ask(gateway))
         await server.until(lambda: server.in_flight == 1)
         foreseen = await explain(gateway)
@@ -84,7 +84,7 @@ async def test_home_is_waited_for_before_the_cloud(nexus_gateway, tmp_path, over
         cloud = {"name": "away", "type": "openai", "url": away.url, "models": ["gpt"]}
         tables = {"routing": {"aliases": {"both": ["tiny", "gpt"]}}, "queue": {"overflow_after_seconds": overflow_after}}
         gateway = await settled(await nexus_gateway(fleet(a_backend("one", home, max_concurrent=1), cloud, **tables)))
-        home.next(Held(gate, Respond(json={"choices": []})), path=CHAT)
+        home.next(Held(gate, Respond(json={"choices": [{"message": {}}]})), path=CHAT)
         first = asyncio.get_running_loop().create_task(ask(gateway))
         await home.until(lambda: home.in_flight == 1)
         foreseen = await explain(gateway, request=REQUEST["request"] | {"model": "both"})

@@ -341,7 +341,7 @@ async def test_one_that_is_lost_while_it_answers_finishes_its_answer(nexus_gatew
         source.queue.put_nowait(Sighting(url=server.url, kind="openai-compatible"))
         await gateway.until(lambda: gateway.gateway.fleet.knows("tiny"))
         gate = asyncio.Event()
-        server.next(Held(gate, Respond(json={"choices": []})), path="/v1/chat/completions")
+        server.next(Held(gate, Respond(json={"choices": [{"message": {}}]})), path="/v1/chat/completions")
         asking = asyncio.get_running_loop().create_task(ask(gateway))
         await server.until(lambda: server.in_flight == 1)
         source.queue.put_nowait(Sighting(url=server.url, found=False))

@@ -254,7 +254,9 @@ async def test_a_servers_headers_harm_nobody(tmp_path, way, lines):
             for body in (GOOD, STREAMED):
                 act = Stream([{"choices": [{"delta": {"content": "a"}, "finish_reason": "stop"}]}, "[DONE]"], headers=odd)
                 up.next(
-                    act if body is STREAMED and status == 200 else Respond(status, json={"a": 1, "choices": []}, headers=odd),
+                    act
+                    if body is STREAMED and status == 200
+                    else Respond(status, json={"a": 1, "choices": [{"message": {}}]}, headers=odd),
                     path=CHAT,
                 )
                 await line.ask(body)

@@ -51,7 +51,7 @@ STREAMS: dict[str, Work] = {
     "lines of one event": lambda n: pieces(Splitter().feed, b"data: x\r\n" * n + b"\r\n", 9),
     "one line in pieces": lambda n: pieces(Lines().feed, b"x" * (n * 64) + b"\n", 64),
     "events of one block": lambda n: list(events(b"data: x\n\n" * n)),
-    "a body in pieces": lambda n: pieces(WholeReader(1).feed, b"x" * (n * 512), 512),
+    "a body in pieces": lambda n: pieces(WholeReader(1, "chat").feed, b"x" * (n * 512), 512),
 }
 
 

@@ -195,7 +195,7 @@ TestBound.settings = settings(max_examples=60, stateful_step_count=25, deadline=
 
 # ---------------------------------------------------------------- through a gateway
 
-OK = Respond(json={"choices": []})
+OK = Respond(json={"choices": [{"message": {}}]})
 FLEXIBLE = {"X-Nexus-Flexible": "true"}
 
 

@@ -207,7 +207,9 @@ async def test_no_header_says_the_key(tmp_path, way, monkeypatch, caplog):
             for status, body in ((200, GOOD), (200, STREAMED), (400, GOOD)):
                 headers = [("content-type", "text/event-stream" if body is STREAMED else "application/json"), (name, value)]
                 done = b'data: {"choices":[{"delta":{"content":"a"},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
-                up.next(Respond(status, body=done if body is STREAMED else b'{"choices":[]}', headers=headers), path=CHAT)
+                up.next(
+                    Respond(status, body=done if body is STREAMED else b'{"choices":[{"message":{}}]}', headers=headers), path=CHAT
+                )
                 got = await house.post(body)
                 assert got.status == status
                 assert silent(repr(got.headers).encode()), got

@@ -272,7 +272,7 @@ async def test_when_the_queue_does_not_help_the_answer_says_when_to_return(nexus
     gate = asyncio.Event()
     async with openai_server() as server:
         gateway = await one(nexus_gateway, server, backend={"max_concurrent": 1}, queue=queue)
-        server.next(Held(gate, Respond(json={"choices": []})), path=CHAT)
+        server.next(Held(gate, Respond(json={"choices": [{"message": {}}]})), path=CHAT)
         first = begin(ask(gateway))
         await server.until(lambda: server.in_flight == 1)
         said = await ask(gateway)

@@ -8,7 +8,7 @@ from nexus.testing import FakeModel, Held, Respond, llamacpp_server, openai_serv
 
 from .asking import CHAT, a_backend, ask, chats, fleet, page, settled
 
-OK = Respond(json={"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}})
+OK = Respond(json={"choices": [{"message": {}}], "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}})
 
 
 def begin(coro):

@@ -26,7 +26,7 @@ FAILURES = {
     "503": Respond(503, json={"error": {"message": "full"}}),
     "401": Respond(401, json={"error": {"message": "key"}}),
     "404": Respond(404, json={"error": {"message": "no such model"}}),
-    "cut": CutAfter(40, Respond(json={"choices": []})),
+    "cut": CutAfter(40, Respond(json={"choices": [{"message": {}}]})),
     "reset": CutAfter(0, Respond(json={}), reset=True),
     "garbage": Malformed(b"SMTP ready\r\n\r\n"),
     "error event": ErrorEventFirst(),
@@ -103,7 +103,7 @@ async def test_a_restricted_request_waits_for_its_busy_backend_rather_than_go_ou
         config = fleet(a_backend("home", home, zone="restricted", max_concurrent=1), a_backend("far", far))
         gateway = await settled(await nexus_gateway(config))
         gate = asyncio.Event()
-        home.next(Held(gate, Respond(json={"choices": []})), path=CHAT)
+        home.next(Held(gate, Respond(json={"choices": [{"message": {}}]})), path=CHAT)
         tasks = [asyncio.get_running_loop().create_task(ask(gateway, headers=RESTRICTED)) for _ in range(2)]
         await gateway.until(lambda: len(gateway.gateway.waiting) == 1)
         gate.set()

@@ -25,7 +25,7 @@ from nexus.testing import FakeModel, Held, Respond, llamacpp_server, openai_serv
 
 from .asking import CHAT, a_backend, ask, chats, fleet, settled
 
-OK = Respond(json={"choices": []})
+OK = Respond(json={"choices": [{"message": {}}]})
 
 
 def begin(coro):

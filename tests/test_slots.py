@@ -15,7 +15,7 @@ from nexus.testing import FakeClock, FakeModel, Held, Pace, Respond, a_leg, a_re
 
 from .asking import CHAT, a_backend, ask, chats, fleet, page, settled
 
-OK = Respond(json={"choices": []})
+OK = Respond(json={"choices": [{"message": {}}]})
 READY, ASLEEP = State.READY, State.ASLEEP
 
 

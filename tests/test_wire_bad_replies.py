@@ -15,7 +15,7 @@ from .wire_client import CHAT, GOOD, STREAMED
 JSON = {"Content-Type": "application/json"}
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 SSE = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
-BODY = b'{"choices":[]}'
+BODY = b'{"choices":[{"message":{}}]}'
 EVENT = sse({"choices": [{"index": 0, "delta": {"content": "x"}}]})
 
 ANY = {
@@ -29,11 +29,11 @@ ANY = {
     "endless header": (Malformed(OK + b"X-A: " + b"x" * 200_000 + b"\r\n\r\n"), "malformed"),
     "endless headers": (Malformed(OK + b"X-A: x\r\n" * 20_000 + b"\r\n"), "malformed"),
     "endless early hints": (Malformed(b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" * 5000), "malformed"),
-    "folded header": (Malformed(OK + b"X-A: a\r\n b\r\nContent-Length: 14\r\n\r\n" + BODY), "malformed"),
-    "zero in a header": (Malformed(OK + b"X-A: a\0b\r\nContent-Length: 14\r\n\r\n" + BODY), "malformed"),
+    "folded header": (Malformed(OK + b"X-A: a\r\n b\r\nContent-Length: 28\r\n\r\n" + BODY), "malformed"),
+    "zero in a header": (Malformed(OK + b"X-A: a\0b\r\nContent-Length: 28\r\n\r\n" + BODY), "malformed"),
     "switched protocols": (Malformed(b"HTTP/1.1 101 Switching\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n"), "malformed"),
-    "length and chunked": (Malformed(OK + b"Content-Length: 14\r\nTransfer-Encoding: chunked\r\n\r\n" + BODY), "malformed"),
-    "two lengths": (Malformed(OK + b"Content-Length: 14\r\nContent-Length: 5\r\n\r\n" + BODY), "malformed"),
+    "length and chunked": (Malformed(OK + b"Content-Length: 28\r\nTransfer-Encoding: chunked\r\n\r\n" + BODY), "malformed"),
+    "two lengths": (Malformed(OK + b"Content-Length: 28\r\nContent-Length: 5\r\n\r\n" + BODY), "malformed"),
     "negative length": (Malformed(OK + b"Content-Length: -1\r\n\r\n" + BODY), "malformed"),
     "chunk size of letters": (Malformed(SSE + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n" + EVENT), "malformed"),
     "coding that nobody asked for": (Malformed(OK + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"), "malformed"),
@@ -53,7 +53,7 @@ WHOLE = {
 }
 
 STREAMS = {
-    "json": (Respond(json={"choices": []}), "malformed"),
+    "json": (Respond(json={"choices": [{"message": {}}]}), "malformed"),
     "no content type": (Malformed(b"HTTP/1.1 200 OK\r\n\r\n" + EVENT), "malformed"),
     "empty": (Stream([], done=False), "no_answer"),
     "comments only": (Stream([b": hello\n\n", b": still there\n\n"], done=False), "no_answer"),
@@ -87,7 +87,7 @@ async def test_one_backend_and_a_reply_that_cannot_be_used_is_a_502_that_says_so
 
 async def test_two_backends_and_the_other_one_answers(tmp_path):
     async with tiny() as a, tiny() as b, open_house(tmp_path, a, b) as house:
-        good = {GOOD: Respond(json={"choices": []}), STREAMED: Stream([EVENT])}
+        good = {GOOD: Respond(json={"choices": [{"message": {}}]}), STREAMED: Stream([EVENT])}
         for what, act, body, _ in cases():
             script = iter([act])
             for up in (a, b):
@@ -107,7 +107,7 @@ async def test_two_backends_and_the_other_one_answers(tmp_path):
 async def test_interim_answers_are_skipped(tmp_path):
     hints = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
     async with tiny() as up, open_house(tmp_path, up) as house:
-        up.next(Malformed(hints + OK + b"Content-Length: 14\r\n\r\n" + BODY), path=CHAT)
+        up.next(Malformed(hints + OK + b"Content-Length: 28\r\n\r\n" + BODY), path=CHAT)
         got = await house.post()
         assert (got.status, got.body) == (200, BODY)
         assert "link" not in got.headers
@@ -116,7 +116,7 @@ async def test_interim_answers_are_skipped(tmp_path):
 async def test_a_body_longer_than_it_says_ends_where_it_says(tmp_path):
     async with tiny() as up, open_house(tmp_path, up) as house:
         up.next(
-            Malformed(OK + b"Content-Length: 14\r\n\r\n" + BODY + b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nbad"), path=CHAT
+            Malformed(OK + b"Content-Length: 28\r\n\r\n" + BODY + b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nbad"), path=CHAT
         )
         assert (await house.post()).body == BODY
         assert "bad" not in str((await house.post()).json)
@@ -157,7 +157,7 @@ async def test_bytes_are_the_backends_own_however_they_come(tmp_path, size):
         b'data: {"a"\n:1}\r\n\r\n',
     ]
     events += [b"id: 7\nretry: 10\ndata:{}\n\n", b'data: {"choices":[{"finish_reason":"stop"}]}\r\n\r\n', b"data: [DONE]\n\n"]
-    whole = json.dumps({"choices": [], "odd": "\u00e4" * 50}, indent=3).encode() + b"\r\n"
+    whole = json.dumps({"choices": [{"message": {}}], "odd": "\u00e4" * 50}, indent=3).encode() + b"\r\n"
     async with tiny() as up, open_house(tmp_path, up) as house:
         up.next(Dribble(Stream(events, done=False), size), Dribble(Respond(body=whole, headers=JSON), size), path=CHAT)
         assert (await house.post(STREAMED)).body == b"".join(events)
@@ -165,7 +165,7 @@ async def test_bytes_are_the_backends_own_however_they_come(tmp_path, size):
 
 
 async def test_a_body_too_large_to_be_held_passes_through_and_breaks_off_visibly(tmp_path):
-    whole = b'{"choices":[],"text":"%b","usage":{"prompt_tokens":3,"completion_tokens":4}}' % (b"x" * 18 * 2**20)
+    whole = b'{"choices":[{"message":{}}],"text":"%b","usage":{"prompt_tokens":3,"completion_tokens":4}}' % (b"x" * 18 * 2**20)
     act = Respond(body=whole, headers=JSON)
     async with tiny() as up, open_house(tmp_path, up) as house:
         up.next(act, CutAfter(len(whole) - 1000, act), path=CHAT)

@@ -142,7 +142,7 @@ async def test_an_error_behind_a_stream_that_has_begun_is_an_error_event(tmp_pat
 async def test_signs_of_life_while_it_waits_in_the_queue(tmp_path, way):
     gate = asyncio.Event()
     async with tiny() as up, open_house(tmp_path, up, way=way, server=SOON, a={"max_concurrent": 1}) as house:
-        up.next(Held(gate, Respond(json={"choices": []})), path=CHAT)
+        up.next(Held(gate, Respond(json={"choices": [{"message": {}}]})), path=CHAT)
         async with house.line() as first, house.line() as line:
             await first.ask()
             await until(lambda: house.in_flight == 1)

@@ -88,7 +88,7 @@ async def test_between_the_head_and_the_end_of_a_whole_answer(tmp_path, way):
 async def test_while_it_waits_in_the_queue(tmp_path, way):
     gate = asyncio.Event()
     async with tiny() as up, open_house(tmp_path, up, way=way, a={"max_concurrent": 1}) as house:
-        up.next(Held(gate, Respond(json={"choices": []})), path=CHAT)
+        up.next(Held(gate, Respond(json={"choices": [{"message": {}}]})), path=CHAT)
         async with house.line() as first:
             await first.ask()
             await until(lambda: house.in_flight == 1)
@@ -108,7 +108,7 @@ async def test_in_the_very_moment_its_turn_comes(tmp_path, way):
     async with tiny() as up, open_house(tmp_path, up, way=way, a={"max_concurrent": 1}) as house:
         for _ in range(10):
             gate = asyncio.Event()
-            up.next(Held(gate, Respond(json={"choices": []})), path=CHAT)
+            up.next(Held(gate, Respond(json={"choices": [{"message": {}}]})), path=CHAT)
             async with house.line() as first:
                 await first.ask()
                 await until(lambda: house.in_flight == 1)

@@ -102,7 +102,7 @@ async def test_usage_that_nobody_reports_is_counted(tmp_path):
 )
 async def test_usage_that_makes_no_sense_is_passed_on_and_harms_nothing(tmp_path, odd):
     events = [*said(usage=False)[:-1], sse({"choices": [], "usage": odd}), DONE]
-    whole = json.dumps({"choices": [], "usage": odd}).encode()
+    whole = json.dumps({"choices": [{"message": {}}], "usage": odd}).encode()
     async with tiny() as up, open_house(tmp_path, up) as house:
         up.next(Stream(events, done=False), Respond(body=whole, headers={"Content-Type": "application/json"}), path=CHAT)
         assert (await house.post(STREAMED)).body == b"".join(events)

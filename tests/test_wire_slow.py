@@ -63,7 +63,7 @@ async def test_what_is_left_of_the_deadline_is_the_next_ones(tmp_path):
 async def test_a_whole_answer_has_its_own_deadline(tmp_path):
     limits = {"first_byte_timeout_seconds": 0.1, "answer_timeout_seconds": 1.0}
     async with tiny() as up, open_house(tmp_path, up, quick=True, upstream=limits) as house:
-        up.on(CHAT, Slow(0.2, Respond(json={"choices": []})), method="POST")
+        up.on(CHAT, Slow(0.2, Respond(json={"choices": [{"message": {}}]})), method="POST")
         assert (await house.post()).status == 200
         up.on(CHAT, Hang(), method="POST")
         got = await house.post()

@@ -27,7 +27,7 @@ REJECTED = (400, 405, 409, 413, 415, 418, 422, 426, 451, 499)
 def only_first(first, then=None):
     """A script for several servers: the first that is asked plays `first`."""
     acts = iter([first])
-    return lambda received: next(acts, then or Respond(json={"choices": []}))
+    return lambda received: next(acts, then or Respond(json={"choices": [{"message": {}}]}))
 
 
 @pytest.mark.parametrize("status", FAILS_OVER)

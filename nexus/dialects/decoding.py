@@ -13,19 +13,20 @@ from typing import Any
 from nexus.dialects.canonical import Begin, Failure, FailureKind, StreamDecoder, StreamEvent
 from nexus.dialects.failures import told_in, value_in
 from nexus.dialects.halves import Halves, torn
-from nexus.dialects.sse import ERROR, Splitter
+from nexus.dialects.sse import BOM, ERROR, Splitter
 from nexus.errors import BackendError
 
 
 class EventDecoder(StreamDecoder):
     """A stream of events.  It holds back half events, tells a cut from an end, and knows an event that is named an error for one.
 
-    A subclass puts what it reads into `out`, sets `ended` once the stream may end, and `over` where nothing that follows is
+    A subclass puts what it reads into `out`, sets `ended` once the stream may end, `ending` where nothing but its last event should
+    come, and `over` where nothing that follows is
     looked at any more; that is an end too.  `framing` says where events end: server-sent events, or
     `nexus.dialects.lines.Lines`.  `kinds` are the dialect's words for kinds of errors.
     """
 
-    __slots__ = ("_frames", "_halves", "begun", "ended", "out", "over")
+    __slots__ = ("_frames", "_halves", "begun", "ended", "ending", "out", "over")
 
     framing: type[Splitter] = Splitter
     kinds: Mapping[str, FailureKind] = {}
@@ -34,12 +35,16 @@ class EventDecoder(StreamDecoder):
         self.out: list[StreamEvent] = []
         self.begun = False
         self.ended = False
+        self.ending = False
         self.over = False
         self._frames = self.framing()
         self._halves: Halves | None = None
 
     def feed(self, data: bytes) -> list[StreamEvent]:
-        for event in self._frames.events(self._frames.feed(data)):
+        ready = self._frames.feed(data)
+        if not self.begun:
+            ready = ready.removeprefix(BOM)
+        for event in self._frames.events(ready):
             if self.over:
                 break
             self._read(event)
@@ -48,18 +53,25 @@ class EventDecoder(StreamDecoder):
 
     def finish(self) -> list[StreamEvent]:
         rest = self._frames.rest()
+        if not self.begun:
+            rest = rest.removeprefix(BOM)
         if rest.strip() and not self.over:
             self._read(rest)  # the last boundary may be missing; half an event cannot be read
             if any(isinstance(event, Failure) and event.code == "malformed" for event in self.out):
                 raise BackendError("cut", "the stream ended in the middle of an event")
         if not self.ended and not self.over:
             raise BackendError("cut", "the stream ended without its last event")
+        if self.ended:
+            self.end()
         out, self.out = self.out, []
         return out if self._halves is None else [*self._halves.joined(out), *self._halves.rest()]
 
     @abc.abstractmethod
     def take(self, event: bytes) -> None:
         """Read one event, which may carry no data at all."""
+
+    def end(self) -> None:
+        """Put out what is only known once the stream has ended properly."""
 
     def begin(self, model: str = "") -> None:
         """The first event that is put out; later calls do nothing."""
@@ -70,6 +82,7 @@ class EventDecoder(StreamDecoder):
     def fail(self, message: str, code: str = "error_event", kind: FailureKind = FailureKind.SERVER) -> None:
         """The server said that it failed, or (code "malformed") what cannot be read: nothing comes after it."""
         self.over = True
+        self.ended = False
         self.out.append(Failure(message=message, code=code, kind=kind))
 
     def fail_by(self, value: Any) -> None:

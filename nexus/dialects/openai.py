@@ -122,7 +122,9 @@ class OpenAI(Dialect):
 
     def reader(self, endpoint: Endpoint, facts: Facts, *, hide_usage: bool) -> Reader:
         estimate = likely_tokens(facts)
-        return StreamReader(estimate, hide_usage=hide_usage) if facts.stream else WholeReader(estimate)
+        if not facts.stream:
+            return WholeReader(estimate, endpoint.task)
+        return StreamReader(estimate, hide_usage=hide_usage, choices=facts.n if endpoint.task == CHAT else 0)
 
     def error(self, problem: Problem, request_id: str) -> bytes:
         return _encode({"error": _error(problem)})

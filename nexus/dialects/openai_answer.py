@@ -19,10 +19,11 @@ from nexus.dialects.canonical import (
 )
 from nexus.dialects.jsontext import dumps, loads
 from nexus.dialects.openai_content import arguments_text
-from nexus.dialects.openai_reader import error_in, usage_of
+from nexus.dialects.openai_reader import error_in
 from nexus.dialects.openai_turns import in_order
+from nexus.dialects.openai_usage import usage_object, usage_of
 from nexus.errors import BackendError
-from nexus.model import NO_USAGE, Usage
+from nexus.model import NO_USAGE
 
 _REASONS = {
     "stop": FinishReason.STOP,
@@ -34,8 +35,10 @@ _REASONS = {
 }
 # members of a message with a place in the canonical form
 _CARRIED = frozenset({"role", "content", "reasoning_content", "reasoning", "tool_calls", "refusal"})
+NO_ARGUMENTS = "{}"
 # vLLM and SGLang say "abort", some gateways "error": the answer is not complete, whatever else is there
 BROKEN_OFF = frozenset({"abort", "aborted", "error"})
+_TEXTS = frozenset({"text", "output_text", None})
 _SAID = {
     FinishReason.STOP: "stop",
     FinishReason.STOP_SEQUENCE: "stop",
@@ -61,7 +64,7 @@ def read_answer(body: bytes) -> tuple[Answer, Losses]:
         raise BackendError("malformed", "the answer holds no message")
     parts, lost = tuple(_parts(message)), _unread(choice, message)
     reason = choice.get("finish_reason")
-    if reason in BROKEN_OFF:
+    if isinstance(reason, str) and reason in BROKEN_OFF:
         raise BackendError("cut", f"the backend gave its answer up ({reason})")
     stop = choice.get("stop_reason")
     finish, stop = finish_of(reason, stop, called=any(isinstance(part, ToolCall) for part in parts))
@@ -90,7 +93,7 @@ def finish_of(reason: Any, stop: Any, *, called: bool) -> tuple[FinishReason | N
 
     Some servers say "stop" after tool calls; what nobody knows counts as "stop".
     """
-    if reason is None:
+    if not reason:
         return None, None
     known = _REASONS.get(reason, FinishReason.STOP) if isinstance(reason, str) else FinishReason.STOP
     if known is not FinishReason.STOP:
@@ -108,17 +111,27 @@ def finish_word(reason: FinishReason | None) -> str:
 
 
 def _parts(message: Mapping[str, Any]) -> Iterator[Part]:
-    if thought := text_of(message.get("reasoning_content")) or text_of(message.get("reasoning")):
+    content = message.get("content")
+    if thought := thought_in(content) or text_of(message.get("reasoning_content")) or text_of(message.get("reasoning")):
         yield Reasoning(text=thought)
-    if text := text_of(message.get("content")) or text_of(message.get("refusal")):
+    if text := text_of(content) or text_of(message.get("refusal")):
         yield Text(text=text)
     calls = message.get("tool_calls")
-    for call in calls if isinstance(calls, list) else ():
-        function = call.get("function") if isinstance(call, dict) else None
-        name = function.get("name") if isinstance(function, dict) else None
-        if not isinstance(function, dict) or not isinstance(name, str) or not name:
-            raise BackendError("malformed", "the answer holds a tool call without a name")
-        yield ToolCall(id=_word(call.get("id")) or made_call_id(), name=name, arguments=arguments_text(function.get("arguments")))
+    if calls is not None and not isinstance(calls, list):
+        raise BackendError("malformed", "the answer holds tool calls that are no list")
+    for call in calls or ():
+        if isinstance(call, dict):
+            yield _read_call(call)
+
+
+def _read_call(call: Mapping[str, Any]) -> ToolCall:
+    function = _dict(call.get("function"))
+    name = function.get("name")
+    if not isinstance(name, str) or not name:
+        raise BackendError("malformed", "the answer holds a tool call without a name")
+    id = call.get("id")
+    id = str(id) if type(id) is int else _word(id)  # some servers number their calls
+    return ToolCall(id=id or made_call_id(), name=name, arguments=arguments_text(function.get("arguments")))
 
 
 def text_of(content: Any) -> str:
@@ -130,14 +143,22 @@ def text_of(content: Any) -> str:
     return "".join(
         part["text"]
         for part in content
-        if isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)
+        if isinstance(part, dict) and part.get("type") in _TEXTS and isinstance(part.get("text"), str)
     )
+
+
+def thought_in(content: Any) -> str:
+    """The thinking in a list of parts, as Mistral's models say it; "" for any other content."""
+    if not isinstance(content, list):
+        return ""
+    return "".join(text_of(part.get("thinking")) for part in content if isinstance(part, dict) and part.get("type") == "thinking")
 
 
 def write_answer(answer: Answer, context: ReplyContext) -> tuple[bytes, Losses]:
     """A `chat.completion`, and what it cannot say."""
     text = "".join(part.text for part in answer.parts if isinstance(part, Text))
-    calls = [_call(part) for part in answer.parts if isinstance(part, ToolCall)]
+    none = "" if answer.finish is FinishReason.LENGTH else NO_ARGUMENTS  # as in a stream
+    calls = [_call(part, none) for part in answer.parts if isinstance(part, ToolCall)]
     message: dict[str, Any] = {"role": "assistant", "content": text or (None if calls else "")}
     if thought := "".join(part.text for part in answer.parts if isinstance(part, Reasoning)):
         message["reasoning_content"] = thought
@@ -169,19 +190,9 @@ def _unwritten(answer: Answer) -> Losses:
     return lost.all
 
 
-def usage_object(usage: Usage) -> dict[str, Any]:
-    """OpenAI's usage object."""
-    return {
-        "prompt_tokens": usage.input_tokens,
-        "completion_tokens": usage.output_tokens,
-        "total_tokens": usage.input_tokens + usage.output_tokens,
-        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
-        "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
-    }
-
-
-def _call(call: ToolCall) -> dict[str, Any]:
-    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+def _call(call: ToolCall, none: str) -> dict[str, Any]:
+    said = call.arguments if call.arguments.strip() else none
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": said}}
 
 
 def _dict(value: Any) -> dict[str, Any]:

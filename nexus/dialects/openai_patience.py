@@ -6,29 +6,44 @@ from typing import Any
 
 
 def patient(chunk: Any) -> Any:
-    """The chunk with ids as texts and places as numbers, where a server wrote the other, and without the calls that are none.
+    """The chunk with ids as texts and places as numbers, where a server wrote the other, and without choices, deltas and calls that
+    are none.
 
     It is changed in place.  What else is wrong with it stays so.
     """
     for choice in _dicts(chunk, "choices"):
         _place(choice)
-        delta = choice.get("delta")
-        calls = _dicts(delta, "tool_calls")
-        if isinstance(delta, dict) and isinstance(delta.get("tool_calls"), list):
-            delta["tool_calls"] = calls
-        for call in calls:
-            _place(call)
-            if type(call.get("id")) is int:
-                call["id"] = str(call["id"])
+        for name in ("delta", "message"):
+            delta = choice.get(name)
+            if not isinstance(delta, dict):
+                choice[name] = None
+            for call in _dicts(delta, "tool_calls"):
+                _place(call)
+                _id(call)
+                if not isinstance(call.get("function"), dict):
+                    call["function"] = None
     return chunk
 
 
 def _place(value: dict[str, Any]) -> None:
     index = value.get("index")
-    if isinstance(index, str) and index.isdecimal():
+    if isinstance(index, str) and index.isdecimal() and len(index) < 10:
         value["index"] = int(index)
+    elif type(index) is not int:
+        value["index"] = None
+
+
+def _id(call: dict[str, Any]) -> None:
+    id = call.get("id")
+    if not isinstance(id, str):
+        call["id"] = str(id) if type(id) is int else None
 
 
 def _dicts(value: Any, key: str) -> list[dict[str, Any]]:
+    """The objects in the list that a member is, which holds nothing else from now on."""
     inner = value.get(key) if isinstance(value, dict) else None
-    return [each for each in inner if isinstance(each, dict)] if isinstance(inner, list) else []
+    if not isinstance(inner, list):
+        return []
+    objects = [each for each in inner if isinstance(each, dict)]
+    value[key] = objects
+    return objects

@@ -6,24 +6,24 @@ On the pass-through path this is the only code that sees every chunk: byte searc
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Annotated, Any
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import msgspec
 
 from nexus.dialects.failures import told_in
 from nexus.dialects.jsontext import decoded, is_object, loads
+from nexus.dialects.openai_usage import Counts, usage_from, usage_in, usage_of
 from nexus.dialects.sse import ERROR, Splitter, data_of, events, name_of
 from nexus.dialects.watching import BodyReader, EventReader
 from nexus.errors import BackendError
-from nexus.model import Usage
-from nexus.model.quick import maker
+from nexus.model import CHAT, COMPLETION, Usage
 
 _USAGE = re.compile(rb'"usage"\s*:\s*\{')
-_MOST = 10**12  # tokens; more is no count
 _FINISHED = re.compile(rb'"finish_reason"\s*:\s*"[^"]')
 _NOT_YET = b'"finish_reason":null'  # as most servers write it: counting is quicker than a regular expression
-_SAYS = re.compile(rb'(?:content|arguments|text|reasoning|refusal)"\s*:\s*"[^"]')
+_SAYS = re.compile(rb'(?:content|arguments|text|reasoning|refusal)"\s*:\s*"[^"]|arguments"\s*:\s*\{')
+_CHOICE = re.compile(rb'"choices"\s*:\s*\[\s*\{')
 DONE = b"[DONE]"
 
 
@@ -45,75 +45,104 @@ class Chunks(Splitter):
         return ERROR if _bare(event) else name_of(event)
 
 
-_Count = Annotated[int, msgspec.Meta(ge=0, le=_MOST)]
+class _Frame(msgspec.Struct):
+    """One event, or a whole body, of which little is looked at."""
 
-
-class _Details(msgspec.Struct):
-    cached_tokens: _Count | None = None
-    reasoning_tokens: _Count | None = None
-
-
-class _Usage(msgspec.Struct):
-    prompt_tokens: _Count | None = None
-    completion_tokens: _Count | None = None
-    total_tokens: _Count | None = None
-    prompt_tokens_details: _Details | None = None
-    completion_tokens_details: _Details | None = None
-
-
-class _Answer(msgspec.Struct):
     usage: msgspec.Raw = msgspec.Raw(b"null")  # a union with None would make msgspec decode the value
-    choices: list[msgspec.Raw] | None = None
+    choices: msgspec.Raw = msgspec.Raw(b"null")
+    data: msgspec.Raw = msgspec.Raw(b"null")
+    error: Any = None
+
+
+class _Object(msgspec.Struct):
+    """Whatever is in it."""
+
+
+class _Choice(msgspec.Struct):
+    message: _Object | None = None
+    text: str | None = None
 
 
 class _Usual(msgspec.Struct):
     """A whole answer as nearly all servers write it."""
 
-    usage: _Usage | None = None
-    choices: list[msgspec.Raw] | None = None
+    usage: Counts | None = None
+    choices: list[_Choice] | None = None
+    data: msgspec.Raw = msgspec.Raw(b"null")
 
 
-_answer = msgspec.json.Decoder(_Answer)
+_frame = msgspec.json.Decoder(_Frame)
 _usual = msgspec.json.Decoder(_Usual)
-_usage = msgspec.json.Decoder(_Usage | None)
-_reported = maker(Usage)
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class StreamReader(EventReader):
     """A stream of chunks.  Where no usage is reported, output tokens are counted as one for each event with content.
 
     Only up to the first with content, and from the finish reason on, are events looked at for that: those between have some.
+    `choices` is how many answers are streamed at once, 0 for nobody knows: each of them has a finish reason of its own.
     """
 
-    __slots__ = ("_hide", "_midway")
+    __slots__ = ("_choices", "_fickle", "_finished", "_hide", "_midway", "_places")
 
     framing = Chunks
     end_mark = DONE
 
-    def __init__(self, estimate: int, *, hide_usage: bool) -> None:
+    def __init__(self, estimate: int, *, hide_usage: bool, choices: int = 1) -> None:
         super().__init__(estimate)
+        self._choices = choices
+        self._fickle = False  # content came after a finish reason: those of this server mean nothing
+        self._finished = False
         self._hide = hide_usage
         self._midway = False
+        self._places: set[int] = set()  # of those that have a finish reason, where several are streamed
 
     def watch(self, ready: bytes) -> bytes:
         if b'"usage"' in ready and _USAGE.search(ready):
             ready = self._take_usage(ready)
-        if not self.ended and ready.count(b"finish_reason") > ready.count(_NOT_YET):
-            self.ended = _FINISHED.search(ready) is not None
-        self.pieces += ready.count(b"data:") if self._midway and not self.ended else self._counted(ready)
+        if (
+            self._midway
+            and not self._finished
+            and not self.over
+            and (ready.count(b"finish_reason") <= ready.count(_NOT_YET) or not _FINISHED.search(ready))
+        ):
+            self.pieces += ready.count(b"data:")
+        else:
+            for event in events(ready):
+                self._look_at(event)
         return ready
 
-    def _counted(self, ready: bytes) -> int:
-        """The events with content in a block; from the first of them until the stream has ended all count."""
-        count = at = 0
-        for event in events(ready):
-            if self._midway and not self.ended:
-                return count + ready.count(b"data:", at)
-            at += len(event)
-            if _SAYS.search(event):
-                count += 1
-                self._midway = True
-        return count
+    def _look_at(self, event: bytes) -> None:
+        """A finish reason ends nothing while content still follows: some servers write one into every chunk."""
+        says, finishes = _SAYS.search(event) is not None, _FINISHED.search(event) is not None
+        if self._finished and says:
+            self._fickle, self._finished = True, False
+        if finishes:
+            self._finished = self._all_have(event)
+            # a role with a finish reason only begins: the model may not even have read its prompt
+            sure = self._choices > 0 and not self._fickle and (says or self._midway or b'"role"' not in event)
+            self.ending = self._finished and sure
+        elif self._midway and not self._finished and b"data:" in event and DONE not in event:
+            says = True
+        if says:
+            self.pieces += 1
+            self._midway = True
+        self.ending = self.ending and self._finished
+        self.ended = self._finished or self.over
+
+    def _all_have(self, event: bytes) -> bool:
+        """Whether every answer has its finish reason, the event's among them."""
+        if self._choices <= 1:
+            return True
+        self._places.update(_places_finished(data_of(event) or b""))
+        return len(self._places) >= self._choices
+
+    def opens(self, event: bytes) -> bytes | None:
+        """An event without a choice says nothing that a client reads; a stream of no others is no answer."""
+        data = self._frames.data_of(event)
+        if data is None or _CHOICE.search(data) or self.error_in(data) is not None:
+            return data
+        return data if ERROR in event and self._frames.name_of(event) == ERROR else None
 
     def error_in(self, data: bytes) -> str | None:
         return error_in(data)
@@ -126,95 +155,107 @@ class StreamReader(EventReader):
         return data.strip() == DONE
 
     def _take_usage(self, ready: bytes) -> bytes:
-        kept = []
+        kept, begun = [], self._midway or self._finished
         for event in events(ready):
-            if _USAGE.search(event) and self._is_usage_event(event) and self._hide:
-                continue
-            kept.append(event)
+            if not (_USAGE.search(event) and self._is_usage_event(event, begun=begun)):
+                kept.append(event)
+            begun = begun or _SAYS.search(event) is not None or _FINISHED.search(event) is not None
         return b"".join(kept)
 
-    def _is_usage_event(self, event: bytes) -> bool:
-        """Takes note of the event's usage; True where it carries nothing else."""
+    def _is_usage_event(self, event: bytes, *, begun: bool) -> bool:
+        """Takes note of the event's usage; True where it carries nothing else, and Nexus itself asked for it."""
         try:
-            answer = _answer.decode(data_of(event) or b"")
-            self.reported = _usage_in(answer.usage) or self.reported
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            frame = _frame.decode(data_of(event) or b"")
+            self.reported = usage_in(frame.usage) or self.reported
+            return self._hide and not frame.error and _says_nothing(msgspec.json.decode(frame.choices), begun=begun)
+        except _UNREADABLE:
             return False
-        return answer.choices == []
+
+
+def _says_nothing(choices: Any, *, begun: bool) -> bool:
+    """Whether a client learns nothing from these choices.  Who speaks is no news once the answer has begun."""
+    if not isinstance(choices, list):
+        return not choices
+    for choice in choices:
+        said = dict(choice) if isinstance(choice, dict) else {"": choice}
+        said.pop("index", None)
+        if begun and isinstance(said.get("delta"), dict):
+            said["delta"] = {name: value for name, value in said["delta"].items() if name != "role"}
+        if not _is_empty(said):
+            return False
+    return True
+
+
+def _is_empty(value: Any) -> bool:
+    if isinstance(value, dict | list):
+        return all(map(_is_empty, value.values() if isinstance(value, dict) else value))
+    return value is None or value == ""
+
+
+def _places_finished(data: bytes) -> Iterator[int]:
+    """The indices of the choices that have a finish reason."""
+    try:
+        value = loads(data)
+    except ValueError:
+        return
+    choices = value.get("choices") if isinstance(value, dict) else None
+    for choice in choices if isinstance(choices, list) else ():
+        if isinstance(choice, dict) and choice.get("finish_reason"):
+            index = choice.get("index")
+            yield index if isinstance(index, int) else 0
 
 
 class WholeReader(BodyReader):
-    """A whole JSON body."""
+    """A whole JSON body that answers a `task`."""
 
-    __slots__ = ()
+    __slots__ = ("_task",)
+
+    def __init__(self, estimate: int, task: str) -> None:
+        super().__init__(estimate)
+        self._task = task
 
     def read(self, body: bytes) -> Usage | None:
         try:
             usual = _usual.decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except _UNREADABLE:
             return self._read_patiently(body)
-        return self._read_patiently(body) if usual.choices is None else _usage_from(usual.usage)
+        if self._task == CHAT:
+            answered = bool(usual.choices) and all(choice.message is not None for choice in usual.choices or ())
+        elif self._task == COMPLETION:
+            answered = bool(usual.choices) and all(choice.text is not None for choice in usual.choices or ())
+        else:
+            answered = _is_list(usual.data)
+        return usage_from(usual.usage) if answered else self._read_patiently(body)
 
     def _read_patiently(self, body: bytes) -> Usage | None:
         try:
-            answer = decoded(_answer, body)
-            if b'"error"' in body and answer.choices is None and (said := error_in(body)):
+            frame = decoded(_frame, body)
+            if (said := error_in(body)) is not None:
                 raise BackendError("error_event", said, sent=True)
-            return _usage_in(answer.usage)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            usage = usage_in(frame.usage)
+        except _UNREADABLE:
             raise BackendError("malformed", "the answer is not a JSON object") from None
+        if self._task not in (CHAT, COMPLETION):
+            if not _is_list(frame.data):
+                raise BackendError("malformed", "the answer holds no data", sent=True)
+        elif not _answers(loads(body).get("choices"), self._task):
+            raise BackendError("malformed", "the answer holds no message", sent=True)
+        return usage
 
     def usage_of(self, said: Any) -> Usage | None:
         return usage_of(said)
 
 
-def _usage_in(raw: msgspec.Raw) -> Usage | None:
-    """The usage in its JSON: at one go where it is as OpenAI writes it, else with patience."""
-    try:
-        return _usage_from(_usage.decode(raw))
-    except msgspec.ValidationError:
-        return usage_of(msgspec.json.decode(raw))
+def _is_list(value: msgspec.Raw) -> bool:
+    return bytes(memoryview(value)[:1]) == b"["
 
 
-def _usage_from(usage: _Usage | None) -> Usage | None:
-    if usage is None:
-        return None
-    prompt, output = usage.prompt_tokens or 0, usage.completion_tokens
-    if output is None:
-        output = max((usage.total_tokens or 0) - prompt, 0)
-    told, spent = usage.prompt_tokens_details, usage.completion_tokens_details
-    return _reported(
-        input_tokens=prompt,
-        output_tokens=output,
-        cached_tokens=(told.cached_tokens or 0) if told else 0,
-        reasoning_tokens=(spent.reasoning_tokens or 0) if spent else 0,
-        source="reported",
-    )
-
-
-def usage_of(usage: Any) -> Usage | None:
-    """OpenAI's usage object.  Details are optional everywhere; what is no number counts as absent."""
-    if not isinstance(usage, dict):
-        return None
-    prompt = _count(usage.get("prompt_tokens"))
-    output = usage.get("completion_tokens")
-    if output is None:
-        output = max(_count(usage.get("total_tokens")) - prompt, 0)
-    return Usage(
-        input_tokens=prompt,
-        output_tokens=_count(output),
-        cached_tokens=_count(_dict(usage.get("prompt_tokens_details")).get("cached_tokens")),
-        reasoning_tokens=_count(_dict(usage.get("completion_tokens_details")).get("reasoning_tokens")),
-        source="reported",
-    )
-
-
-def _count(value: Any) -> int:
-    return int(value) if isinstance(value, int | float) and 0 < value <= _MOST else 0
-
-
-def _dict(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
+def _answers(choices: Any, task: str) -> bool:
+    """Whether each choice is an answer: clients go straight to it."""
+    if not isinstance(choices, list) or not choices:
+        return False
+    member, kind = ("message", dict) if task == CHAT else ("text", str)
+    return all(isinstance(choice, dict) and isinstance(choice.get(member), kind) for choice in choices)
 
 
 def error_in(data: bytes) -> str | None:

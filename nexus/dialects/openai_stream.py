@@ -22,15 +22,16 @@ from nexus.dialects.canonical import (
     ToolCallDelta,
     ToolCallStart,
     UsageSeen,
-    made_call_id,
 )
 from nexus.dialects.decoding import EventDecoder
 from nexus.dialects.jsontext import loads
-from nexus.dialects.openai_answer import BROKEN_OFF, finish_of, finish_word, text_of, usage_object
-from nexus.dialects.openai_content import arguments_text
+from nexus.dialects.openai_answer import BROKEN_OFF, NO_ARGUMENTS, finish_of, finish_word, text_of, thought_in
+from nexus.dialects.openai_calls import Piece, ToolCalls
 from nexus.dialects.openai_patience import patient
-from nexus.dialects.openai_reader import DONE, Chunks, is_error, usage_of
+from nexus.dialects.openai_reader import DONE, Chunks, is_error
+from nexus.dialects.openai_usage import usage_object, usage_of
 from nexus.dialects.sse import data_of
+from nexus.errors import BackendError
 from nexus.model import NO_USAGE, Usage
 
 # OpenAI's types and codes of errors, and those of its kin: vLLM's, llama.cpp's ("exceed_context_size_error", "unavailable_error")
@@ -58,28 +59,19 @@ KINDS = {
 _UNREADABLE = "the backend sent an event that cannot be read"
 
 
-class _Function(msgspec.Struct):
-    name: str | None = None
-    arguments: Any = None  # text; a few servers send the object
-
-
-class _Call(msgspec.Struct):
-    index: int | None = None
-    id: str | None = None
-    function: _Function | None = None
-
-
 class _Delta(msgspec.Struct):
     content: Any = None  # text, null, or a list of parts
     reasoning_content: Any = None
     reasoning: Any = None
     refusal: Any = None
-    tool_calls: list[_Call] | None = None
+    role: Any = None
+    tool_calls: list[Piece] | None = None
 
 
 class _Choice(msgspec.Struct):
     index: int | None = 0
     delta: _Delta | None = None
+    message: _Delta | None = None  # where the delta belongs
     finish_reason: Any = None
     stop_reason: Any = None
 
@@ -98,16 +90,18 @@ _encode = msgspec.json.Encoder().encode
 class Decoder(EventDecoder):
     """One stream of chunks.  What follows `[DONE]` or a failure is not looked at."""
 
-    __slots__ = ("_at", "_calls", "_finished")
+    __slots__ = ("_by_message", "_calls", "_fickle", "_last", "_said")
 
     framing = Chunks
     kinds = KINDS
 
     def __init__(self) -> None:
         super().__init__()
-        self._finished = False  # there was a finish reason
-        self._calls: list[str] = []  # the ids, in the order of their starts
-        self._at: dict[int | None, int] = {}  # the server's index -> ours
+        self._by_message = False
+        self._calls = ToolCalls()
+        self._fickle = False  # content came after a finish reason: those of this server mean nothing
+        self._last: _Choice | None = None  # with a finish reason
+        self._said = False
 
     def take(self, event: bytes) -> None:
         data = data_of(event)
@@ -128,6 +122,13 @@ class Decoder(EventDecoder):
         else:
             self._take(chunk)
 
+    def end(self) -> None:
+        """Why it ended is only known here: some servers write a finish reason into every chunk."""
+        self._calls.finish(self.out)
+        if self._last is not None:
+            finish, stop = finish_of(self._last.finish_reason, self._last.stop_reason, called=bool(self._calls))
+            self.out.append(Finish(reason=finish or FinishReason.STOP, stop_sequence=stop))
+
     def _again(self, data: bytes) -> _Chunk | None:
         """An event with half a surrogate pair in it, or with a call that is not quite in OpenAI's form, is mended; others fail."""
         try:
@@ -141,68 +142,76 @@ class Decoder(EventDecoder):
         return None
 
     def _take(self, chunk: _Chunk) -> None:
-        if not self.begun:
-            self.begin(_word(chunk.model))
-        for choice in chunk.choices or ():
-            if not choice.index and not self._finished:
-                self._choice(choice)
-                if self.over:
-                    return
-        if chunk.usage is not None and (usage := usage_of(chunk.usage)) is not None:
+        if chunk.choices:
+            if not self.begun:
+                self.begin(_word(chunk.model))
+            for choice in chunk.choices:
+                if not choice.index:
+                    self._choice(choice)
+                    if self.over:
+                        return
+        if chunk.usage is not None and self.begun and (usage := usage_of(chunk.usage)) is not None:
             self.out.append(UsageSeen(usage=usage))
 
     def _choice(self, choice: _Choice) -> None:
-        if choice.delta is not None:
-            self._delta(choice.delta)
+        delta = choice.delta or self._message(choice)
+        before = len(self.out)
+        if delta is not None:
+            self._delta(delta)
+        if choice.finish_reason or self.ended:
+            self._ending(choice, delta, says=len(self.out) > before)
+
+    def _message(self, choice: _Choice) -> _Delta | None:
+        """Some servers tell their deltas so, and others, at the end, all that they have said."""
+        self._by_message = self._by_message or (choice.message is not None and not self._said)
+        return choice.message if self._by_message else None
+
+    def _ending(self, choice: _Choice, delta: _Delta | None, *, says: bool) -> None:
+        """A finish reason ends nothing while content still follows."""
         reason = choice.finish_reason
-        if reason is None or self.over:
+        if self.over:
             return
-        if reason in BROKEN_OFF:
+        if isinstance(reason, str) and reason in BROKEN_OFF:
             self.fail(f"the backend gave its answer up ({reason})")
             return
-        finish, stop = finish_of(reason, choice.stop_reason, called=bool(self._calls))
-        self._finished = self.ended = True
-        self.out.append(Finish(reason=finish or FinishReason.STOP, stop_sequence=stop))
+        self._fickle = self._fickle or (says and self.ended)
+        if reason:
+            self._last = choice
+            self.ended = True
+            # a role with a finish reason only begins: the model may not even have read its prompt
+            self.ending = not self._fickle and (self._said or delta is None or not delta.role)
+        elif says:
+            self.ended = self.ending = False
 
     def _delta(self, delta: _Delta) -> None:
-        if thought := text_of(delta.reasoning_content) or text_of(delta.reasoning):
+        content = delta.content
+        if content and not isinstance(content, str):
+            thought = thought_in(content)
+        elif delta.reasoning_content or delta.reasoning:
+            thought = text_of(delta.reasoning_content) or text_of(delta.reasoning)
+        else:
+            thought = ""
+        if thought:
+            self._said = True
             self.out.append(ReasoningDelta(text=thought))
-        if text := text_of(delta.content) or text_of(delta.refusal):
+        if (content or delta.refusal) and (text := text_of(content) or text_of(delta.refusal)):
+            self._said = True
             self.out.append(TextDelta(text=text))
-        for call in delta.tool_calls or ():
-            self._call(call)
-
-    def _call(self, call: _Call) -> None:
-        function = call.function
-        name = function.name if function else None
-        index = self._at.get(call.index)
-        # some servers number every call 0, or not at all: a new id with a name is a new call
-        if index is None or (call.id and name and call.id != self._calls[index]):
-            if call.index is None and index is None and self._calls and not name:
-                index = len(self._calls) - 1
-            elif not name:
-                self.fail("the backend sent a tool call without a name", "malformed")
-                return
-            else:
-                index = self._start(call, name)
-        if function is not None and (piece := arguments_text(function.arguments)):
-            self.out.append(ToolCallDelta(index=index, arguments=piece))
-
-    def _start(self, call: _Call, name: str) -> int:
-        index = len(self._calls)
-        id = call.id or made_call_id()
-        self._calls.append(id)
-        self._at[call.index] = index
-        self.out.append(ToolCallStart(index=index, id=id, name=name))
-        return index
+        if delta.tool_calls:
+            self._said = True
+            try:
+                self._calls.read(delta.tool_calls, self.out)
+            except BackendError as error:
+                self.fail(error.hint, error.code)
 
 
 class Encoder(StreamEncoder):
     """One stream of `chat.completion.chunk`s."""
 
-    __slots__ = ("_called", "_context", "_finished", "_head", "_open", "_usage")
+    __slots__ = ("_bare", "_called", "_context", "_finished", "_head", "_open", "_usage")
 
     def __init__(self, context: ReplyContext) -> None:
+        self._bare: set[int] = set()  # calls without a word of arguments so far
         self._context = context
         self._usage: Usage = NO_USAGE
         self._finished = False
@@ -223,11 +232,14 @@ class Encoder(StreamEncoder):
         if isinstance(event, TextDelta):
             return self._chunk(b'"content":%b' % _encode(event.text))
         if isinstance(event, ToolCallDelta):
+            if self._bare and event.arguments.strip():
+                self._bare.discard(event.index)
             return self._chunk(_ARGUMENTS % (event.index, _encode(event.arguments)))
         if isinstance(event, ReasoningDelta):
             return self._chunk(b'"reasoning_content":%b' % _encode(event.text))
         if isinstance(event, ToolCallStart):
             self._called = True
+            self._bare.add(event.index)
             return self._chunk(_CALL % (event.index, _encode(event.id), _encode(event.name)))
         if isinstance(event, Begin):
             self._begin(event)
@@ -249,8 +261,11 @@ class Encoder(StreamEncoder):
         return b'%b%b},"finish_reason":null}]}\n\n' % (self._open, delta)
 
     def _finish(self, reason: FinishReason) -> bytes:
+        """Clients read the arguments of a call as JSON: where the model gave none, and was not cut, they are an empty object."""
         self._finished = True
-        return b'%b},"finish_reason":"%b"}]}\n\n' % (self._open, finish_word(reason).encode())
+        bare = () if reason is FinishReason.LENGTH else sorted(self._bare)
+        none = b"".join([self._chunk(_ARGUMENTS % (index, _encode(NO_ARGUMENTS))) for index in bare])
+        return none + b'%b},"finish_reason":"%b"}]}\n\n' % (self._open, finish_word(reason).encode())
 
 
 _CALL = b'"tool_calls":[{"index":%d,"id":%b,"type":"function","function":{"name":%b,"arguments":""}}]'

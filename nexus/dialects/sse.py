@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from nexus.errors import BackendError
 
+BOM = "\ufeff".encode()  # some servers begin with one
 ERROR = b"error"  # the name of an event that is one, in every dialect
 MAX_EVENT_BYTES = 16 * 1024 * 1024
 _OVERLAP = 2  # bytes of what is held back that may begin a boundary
@@ -41,9 +42,9 @@ def _by_any_end(block: bytes) -> Iterator[bytes]:
 
 
 def data_of(event: bytes) -> bytes | None:
-    """The data of an event; None for one that carries none (a comment, a bare `event:` line)."""
+    """The data of an event; None for one that carries none (a comment, a bare `event:` line, `data:` and nothing)."""
     lines = [line[5:].lstrip(b" ") for line in event.splitlines() if line.startswith(b"data:")]
-    return b"\n".join(lines) if lines else None
+    return b"\n".join(lines) or None
 
 
 def name_of(event: bytes) -> bytes:

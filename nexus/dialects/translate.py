@@ -133,10 +133,24 @@ class TranslatedStream(Reader):
 
     losses: Losses = ()
 
-    __slots__ = ("_calls", "_client", "_context", "_decoder", "_deltas", "_encoder", "_failed", "_usage", "begun", "error", "over")
+    __slots__ = (
+        "_calls",
+        "_client",
+        "_context",
+        "_decoder",
+        "_deltas",
+        "_encoder",
+        "_failed",
+        "_usage",
+        "begun",
+        "ending",
+        "error",
+        "over",
+    )
 
     def __init__(self, client: Dialect, server: Dialect, context: ReplyContext, calls: Calls) -> None:
         self.begun = False
+        self.ending = False
         self.error: str | None = None
         self.over = False
         self._calls = calls
@@ -155,8 +169,7 @@ class TranslatedStream(Reader):
         if self._failed is not None:
             self.over = True
             return ready + self._told(self._failed)
-        if self._decoder.over:
-            self.over = True
+        self.ending, self.over = self._decoder.ending, self._decoder.over
         return ready
 
     def finish(self) -> bytes:

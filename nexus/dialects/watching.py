@@ -13,7 +13,7 @@ from typing import Any
 
 from nexus.api import Reader
 from nexus.dialects.failures import told_in, value_in
-from nexus.dialects.sse import ERROR, Splitter
+from nexus.dialects.sse import BOM, ERROR, Splitter
 from nexus.errors import BackendError
 from nexus.model import Usage
 
@@ -46,7 +46,7 @@ class _Watcher(Reader):
 class EventReader(_Watcher):
     """A stream of events.  It holds back half events, tells an error and a cut from an end, and passes nothing on after either.
 
-    A subclass sets `ended` once the stream may end, `reported` where it finds the usage, and adds to `pieces` what counts as a
+    A subclass sets `ended` once the stream may end, `ending` where nothing but its last event should come, `reported` where it finds the usage, and adds to `pieces` what counts as a
     token where it finds none.  `estimate` is the likely tokens of the prompt.  `framing` says where events end: server-sent
     events, or `nexus.dialects.lines.Lines`.
 
@@ -54,7 +54,7 @@ class EventReader(_Watcher):
     errors, but for the first, and those without `end_mark` not whether they are the last.
     """
 
-    __slots__ = ("_failed", "_frames", "ended", "over")
+    __slots__ = ("_failed", "_frames", "ended", "ending", "over")
 
     framing: type[Splitter] = Splitter
     error_mark: bytes = ERROR
@@ -63,6 +63,7 @@ class EventReader(_Watcher):
     def __init__(self, estimate: int) -> None:
         super().__init__(estimate)
         self.ended = False
+        self.ending = False
         self.over = False
         self._failed: str | None = None
         self._frames = self.framing()
@@ -74,6 +75,7 @@ class EventReader(_Watcher):
         if not ready:
             return ready
         if not self.begun:
+            ready = ready.removeprefix(BOM)
             self._first(ready)
         if self.end_mark in ready or self.error_mark in ready:
             ready = self._up_to_the_end(ready)
@@ -83,6 +85,8 @@ class EventReader(_Watcher):
         if self._failed is not None:
             raise BackendError("error_event", self._failed)
         rest = b"" if self.over else self._frames.rest()
+        if not self.begun:
+            rest = rest.removeprefix(BOM)
         if rest.strip():
             rest = self._completed(rest)
         if self.ended:

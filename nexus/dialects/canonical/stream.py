@@ -95,9 +95,10 @@ StreamEvent = (
 class StreamDecoder(abc.ABC):
     """Bytes of one stream in, events out.  How the bytes are cut changes nothing.
 
-    `over` turns true with the stream's last event or a `Failure`: no more is read, and `finish` is called at once.
+    `ending` is true while all seems to be said, and only the last event is missing.  `over` turns true with the stream's last event or a `Failure`: no more is read, and `finish` is called at once.
     """
 
+    ending: bool = False
     over: bool = False
 
     @abc.abstractmethod

@@ -26,20 +26,30 @@ class _Message(msgspec.Struct):
     usage: Any = None
 
 
+class _Delta(msgspec.Struct):
+    stop_reason: Any = None
+
+
 class _Event(msgspec.Struct):
     type: str = ""
     message: _Message | None = None
+    delta: _Delta | None = None
+    usage: Any = None
+
+
+class _Whole(msgspec.Struct):
+    content: list[msgspec.Raw] | None = None
     usage: Any = None
 
 
 _event = msgspec.json.Decoder(_Event)
-_whole = msgspec.json.Decoder(_Message)
+_whole = msgspec.json.Decoder(_Whole)
 
 
 class StreamReader(EventReader):
     """A stream of one message.  Until its usage is complete, output tokens are counted as one for each delta."""
 
-    __slots__ = ("_complete", "_counts")
+    __slots__ = ("_complete", "_counts", "_fickle")
 
     end_mark = b'"message_stop"'
 
@@ -47,10 +57,13 @@ class StreamReader(EventReader):
         super().__init__(estimate)
         self._counts: dict[str, int] = {}
         self._complete = False
+        self._fickle = False  # content came after a stop reason
 
     def watch(self, ready: bytes) -> bytes:
         if b'"usage"' in ready:
             self._take_usage(ready)
+        elif self.ending and b"content_block" in ready:
+            self.ending, self._fickle = False, True
         self.pieces += ready.count(b'_delta"') // 2  # the event's own type, and its delta's
         return ready
 
@@ -90,6 +103,8 @@ class StreamReader(EventReader):
             if isinstance(found.usage, dict):
                 self._counts = merged(self._counts, found.usage)
                 self._complete = True
+            if found.delta is not None and found.delta.stop_reason:
+                self.ending = not self._fickle
 
 
 class WholeReader(BodyReader):
@@ -101,18 +116,29 @@ class WholeReader(BodyReader):
         if (said := error_in(body)) is not None:
             raise BackendError("error_event", said, sent=True)
         try:
-            return self.usage_of(decoded(_whole, body).usage)
+            whole = decoded(_whole, body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            raise BackendError("malformed", "the answer is not a JSON object") from None
+            raise BackendError("malformed", "the answer is not a message") from None
+        self.check(whole.content)
+        return self.usage_of(whole.usage)
+
+    def check(self, content: list[msgspec.Raw] | None) -> None:
+        """Raises BackendError("malformed") where the answer says nothing that a client reads."""
+        if content is None:
+            raise BackendError("malformed", "the answer holds no message", sent=True)
 
     def usage_of(self, said: Any) -> Usage | None:
-        return usage_of(merged({}, said)) if isinstance(said, dict) else None
+        counts = merged({}, said)
+        return usage_of(counts) if any(counts.values()) else None
 
 
 class CountReader(WholeReader):
     """A count of tokens, which costs none."""
 
     __slots__ = ()
+
+    def check(self, content: list[msgspec.Raw] | None) -> None:
+        """A count has no content."""
 
     def usage(self) -> Usage:
         return Usage(source="reported" if self.begun else "unknown")

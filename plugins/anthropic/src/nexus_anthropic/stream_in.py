@@ -81,7 +81,7 @@ _event = msgspec.json.Decoder(_Event)
 class Decoder(EventDecoder):
     """One stream.  What follows `message_stop` or a failure is not looked at."""
 
-    __slots__ = ("_calls", "_counts", "_finish", "_foreign", "_given", "_started")
+    __slots__ = ("_calls", "_counts", "_fickle", "_finish", "_foreign", "_given", "_started")
 
     kinds = KINDS
 
@@ -92,6 +92,7 @@ class Decoder(EventDecoder):
         self._calls: dict[int | None, int] = {}  # the block's index -> the call's
         self._given: dict[int | None, str] = {}  # arguments that came with a block's start, until pieces come
         self._counts: dict[str, int] = {}
+        self._fickle = False  # content came after a stop reason
         self._finish: Finish | None = None
 
     def take(self, event: bytes) -> None:
@@ -126,6 +127,8 @@ class Decoder(EventDecoder):
 
     def _take(self, event: _Event, data: bytes) -> None:
         kind = event.type
+        if self.ending and kind in ("content_block_delta", "content_block_start"):
+            self.ending, self._fickle = False, True
         if kind == "content_block_delta":
             if event.delta is not None:
                 self._delta(event.index, event.delta)
@@ -161,6 +164,7 @@ class Decoder(EventDecoder):
         delta = event.delta
         if delta is not None and (reason := finish_of(delta.stop_reason)) is not None:
             self._finish = Finish(reason=reason, stop_sequence=delta.stop_sequence)
+            self.ending = not self._fickle
 
     def _stop(self) -> None:
         self.begin()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from nexus.api import BackendError, Usage
+from nexus.dialects.arguments import Arguments
 from nexus.dialects.canonical import (
     Begin,
     Finish,
@@ -28,7 +29,7 @@ from nexus.dialects.jsontext import dumps, object_of
 from nexus.model import NO_USAGE
 from nexus_anthropic.answers import BAD_ARGUMENTS
 from nexus_anthropic.usage import usage_object
-from nexus_anthropic.waiting import Arguments, Waiting
+from nexus_anthropic.waiting import Waiting
 from nexus_anthropic.words import stop_reason
 
 _START = b'event: content_block_start\ndata: {"type":"content_block_start","index":%d,"content_block":%b}\n\n'

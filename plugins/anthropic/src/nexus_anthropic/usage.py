@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from nexus.dialects.figures import count_of
 from nexus.model import Usage
 
-_MOST = 10**12  # tokens; more is no count
 _COUNTS = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens", "output_tokens")
 
 
@@ -17,10 +17,10 @@ def merged(known: Mapping[str, int], said: Any) -> dict[str, int]:
     found = dict(known)
     if isinstance(said, dict):
         for name in _COUNTS:
-            if (count := _count(said.get(name))) or name in said:
+            if (count := count_of(said.get(name))) or name in said:
                 found[name] = count or found.get(name, 0)
         details = said.get("output_tokens_details")
-        if isinstance(details, dict) and (count := _count(details.get("thinking_tokens"))):
+        if isinstance(details, dict) and (count := count_of(details.get("thinking_tokens"))):
             found["thinking_tokens"] = count
     return found
 
@@ -47,7 +47,3 @@ def usage_object(usage: Usage) -> dict[str, Any]:
         "output_tokens": usage.output_tokens,
         **({"output_tokens_details": {"thinking_tokens": usage.reasoning_tokens}} if usage.reasoning_tokens else {}),
     }
-
-
-def _count(value: Any) -> int:
-    return int(value) if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= _MOST else 0
