@@ -15,10 +15,13 @@ from nexus.outcome import Words
 MOST_BYTES = 8 * 1024 * 1024  # of a request that is looked through; the words that answer a larger one do not count
 WINDOW = 128 * 1024  # between two of them others have their turn
 _OVERLAP = 2048
-_LONGEST, _SHORTEST = 300, 12  # bytes of a value that is compared; shorter ones only where they are more than one word
+_LONGEST, _SHORTEST = 300, 5  # letters of a value that is compared
+_TELLING = (
+    12  # a single word that is shorter stands in many requests: it counts only at an end of the server's words, and not as a key
+)
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|(.))", re.DOTALL)
 _SPACES = frozenset("nrtfb")
-_VALUE = re.compile(rf'(?<=")(?:[^"\\]|\\.){{2,{_LONGEST}}}(?=")', re.DOTALL)
+_VALUE = re.compile(rf'(?<=")(?:[^"\\]|\\.){{2,{_LONGEST}}}(?="(\s*:)?)', re.DOTALL)
 
 
 async def echoed(words: Words, texts: Iterable[bytes]) -> bool:
@@ -33,7 +36,7 @@ async def echoed(words: Words, texts: Iterable[bytes]) -> bool:
             await asyncio.sleep(0)
         if needle and needle in _plain(window):
             return True
-        if any(_covers(value[0], words) for value in _VALUE.finditer(window)):
+        if any(_covers(value[0], words, key=bool(value[1])) for value in _VALUE.finditer(window)):
             return True
     return False
 
@@ -44,14 +47,16 @@ def _windows(texts: tuple[bytes, ...]) -> Iterator[str]:
             yield text[max(at - _OVERLAP, 0) : at + WINDOW].decode("utf-8", "replace")
 
 
-def _covers(value: str, words: Words) -> bool:
+def _covers(value: str, words: Words, *, key: bool) -> bool:
     """Whether a value of the request stands in the sentence where the rule's own words are."""
     value = _plain(value)
-    if len(value) < _SHORTEST and " " not in value:
+    telling = len(value) >= _TELLING or " " in value
+    if len(value) < _SHORTEST or (key and not telling):
         return False
     at = words.said.find(value)
     while at >= 0:
-        if any(at < end and start < at + len(value) for start, end in words.spans):
+        last = at + len(value)
+        if any(at < end and start < last and (telling or at <= start or end <= last) for start, end in words.spans):
             return True
         at = words.said.find(value, at + 1)
     return False

@@ -281,6 +281,7 @@ TEXTS = st.one_of(
     st.sampled_from(PHRASES),
     st.builds("{} {}".format, st.sampled_from(PHRASES), st.text(max_size=20)),
     st.builds("{}{}".format, st.text(max_size=8), st.sampled_from(PHRASES)),
+    st.sampled_from(("Balance", "balance of mine", "found", "credits", "balance is too low")),
     st.text(min_size=1, max_size=40),
 )
 # where servers put what they were sent
@@ -293,6 +294,9 @@ ECHOES = st.sampled_from(
         lambda text: openai("no", text),
         lambda text: openai("no", type=text),
         lambda text: openai(f"Error: {text}"),
+        lambda text: openai(f"Insufficient {text}"),
+        lambda text: openai(f"Your credit {text}"),
+        lambda text: {"detail": f"Not {text}"},
         lambda text: {"error": text},
         lambda text: {"detail": text},
         lambda text: anthropic(text, text),
@@ -332,6 +336,30 @@ def test_escapes_and_blanks_do_not_hide_words(request_):
     said = openai("Insufficient Balance")
     assert verdict(400, said, request=request_).rule.fault is Fault.REQUEST
     assert verdict(400, said, request=b'{"x":"other words"}').rule.fault is Fault.ACCOUNT
+
+
+@pytest.mark.parametrize(
+    ("message", "text", "client_s"),
+    [
+        ("Insufficient Balance", "balance", True),
+        ("Insufficient Balance of mine", "Balance of mine", True),
+        ("Your credit balance is too low to access", "low", False),  # a word of an effort, in many requests
+        ("Your credit balance is too low to access", "balance", False),
+        ("Your credit balance is too low to access", "is too low to", True),
+        ("<path> is not a multimodal model", "effort", False),
+    ],
+)
+def test_a_value_of_the_request_that_covers_a_part_of_the_words(message, text, client_s):
+    request = json.dumps({"model": "m", "effort": text}).encode()  # every request has a key of this name
+    found = verdict(400, openai(message), request=request, needs=("vision",))
+    assert (found.rule.fault is Fault.REQUEST) is client_s
+
+
+def test_words_that_are_the_whole_message_count_unless_they_are_a_value_of_the_request():
+    """A prompt of some length has the words of a missing path somewhere."""
+    prompt = json.dumps({"messages": [{"content": "it says not found, why?"}]}).encode()
+    assert verdict(404, {"detail": "Not Found"}, request=prompt).rule.fault is Fault.PATH
+    assert verdict(404, {"detail": "Not Found"}, request=b'{"model": "Not Found"}').rule.fault is Fault.MODEL
 
 
 def test_a_request_that_is_too_large_to_look_through_is_judged_by_the_status():

@@ -281,6 +281,54 @@ async def test_a_server_without_anthropics_path_is_asked_in_openais_words(tmp_pa
         assert (await house.post()).status == 200
 
 
+IMAGE = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}]}]
+TOOLS = [{"type": "function", "function": {"name": "hello", "parameters": {"type": "object"}}}]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("status", "message", "fields"),
+    [
+        (400, "<path> is not a multimodal model", {"messages": IMAGE}),
+        (
+            500,
+            "image input is not supported - hint: if this is unexpected, you may need to provide the mmproj",
+            {"messages": IMAGE},
+        ),
+        (400, '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set', {"tools": TOOLS}),
+        (400, 'tool_choice=function "hello" requires --tool-call-parser to be set', {"tools": TOOLS}),
+    ],
+)
+async def test_what_a_model_says_it_cannot_do_is_learnt(tmp_path, stream, status, message, fields):
+    said = {"error": {"message": message, "type": "BadRequestError", "param": None, "code": status}}
+    body = a_body("tiny", stream=stream, **fields)
+    async with tiny() as a, tiny() as b, open_house(tmp_path, a, b) as house:
+        a.on(CHAT, Respond(status, json=said), method="POST")
+        b.on(
+            CHAT,
+            Stream([sse({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})]) if stream else FINE,
+            method="POST",
+        )
+        for attempts in ("2", "1"):
+            got = await house.post(body)
+            assert (got.status, got.headers["x-nexus-backend"], got.headers["x-nexus-attempts"]) == (200, "b", attempts)
+        a.on(CHAT, FINE, method="POST")
+        assert (await house.post()).headers["x-nexus-backend"] == "a", "other requests still go there"
+
+
+@pytest.mark.parametrize("text", ["image input is not supported", "tiny is not a multimodal model"])
+async def test_no_client_teaches_what_a_model_cannot_do(tmp_path, text):
+    """The server repeats the client's words in an error about something else."""
+    said = {"error": {"message": f"{text}: no such role", "type": "BadRequestError", "param": None, "code": 400}}
+    messages = [{"role": text, "content": IMAGE[0]["content"]}]
+    async with tiny() as up, open_house(tmp_path, up) as house:
+        up.next(Respond(400, json=said), path=CHAT)
+        got = await house.post(a_body("tiny", messages=messages))
+        assert (got.status, got.json) == (400, said)
+        up.on(CHAT, FINE, method="POST")
+        assert (await house.post(a_body("tiny", messages=IMAGE))).status == 200
+
+
 # ---------------------------------------------------------------- a prompt that is too long
 
 LONG = {
