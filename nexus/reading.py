@@ -51,16 +51,18 @@ async def first_event(reply: Reply, reader: Reader, stream_type: str, late: Call
 
 
 async def whole_body(reply: Reply, reader: Reader | None, limit: int) -> tuple[bytes, bool]:
-    """The body, as far as `limit`, and whether that is all.  Raises ErrorAnswer where the reader finds that it is an error."""
+    """The body, as far as `limit`, and whether that is all.  What the reader keeps back is no part of it: a translated answer has no
+    byte for the client before it is complete.  Raises ErrorAnswer where the reader finds that it is an error."""
     if reader is not None:
         _no_encoding(reply)
-    pieces, raw, size = [], [], 0
+    pieces, raw, size, passed = [], [], 0, 0
     while data := await reply.read():
         pieces.append(reader.feed(data) if reader else data)
         size += len(data)
+        passed += len(pieces[-1])
         if size <= MAX_ERROR_BYTES:
             raw.append(data)
-        if size > limit:
+        if passed > limit:
             return b"".join(pieces), False
     if reader is not None:
         try:
