@@ -16,6 +16,7 @@ import aiohttp
 
 from nexus import largejson
 from nexus.api import Backend, BackendError, Call, Exchange, Reply, Report, Scope, Secret, Server, Zone
+from nexus.descriptors import is_shortage
 
 MAX_PROBE_BYTES = 8 * 1024 * 1024
 SMALL_BYTES = 64 * 1024  # what is read at once
@@ -148,7 +149,9 @@ class HTTPBackend(Backend):
     def report_of(self, error: BackendError) -> Report:
         """What a failed probe means, as a sentence for people.  `code` is one of unauthorized, not_this_kind, unreachable."""
         status = error.status if isinstance(error, WrongStatus) else None
-        if status in (401, 403):
+        if error.code == "shortage":
+            code, problem = "shortage", error.hint
+        elif status in (401, 403):
             code, problem = "unauthorized", f"answered {status}: the key is wrong or missing (api_key_env)"
         elif (status is not None and status < 500) or error.code in ("malformed", "too_large"):
             code, problem = "not_this_kind", f"does not answer as its kind does: {error.hint}"
@@ -274,6 +277,12 @@ def _failure(error: Exception) -> BackendError:
 
 
 def _unconnected(error: OSError) -> BackendError:
+    if is_shortage(error):
+        return BackendError("shortage", f"this machine could not connect: {os.strerror(error.errno or 0).lower()}")
+    return _not_reached(error)
+
+
+def _not_reached(error: OSError) -> BackendError:
     """Why no connection came about.  A name with several addresses may fail at each of them in another way: then there is no errno,
     only a text that lists all of them."""
     listed = re.findall(r"\[Errno (\d+)\]", str(error)) if error.errno is None else [error.errno]

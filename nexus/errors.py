@@ -11,6 +11,8 @@ import attrs
 from nexus.model import EMPTY, Refusal
 from nexus.plain import whole
 
+RETRY_SECONDS = 1  # where what is short is given back all the time
+
 
 class NexusError(Exception):
     """The base of everything Nexus raises on purpose."""
@@ -70,6 +72,15 @@ class BackendError(NexusError):
     @property
     def timed_out(self) -> bool:
         return self.code.endswith("_timeout")
+
+
+class Shortage(Problem):
+    """This machine has no descriptor, port or memory left to connect with: 503, and no fault of any backend's."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(
+            503, "overloaded", f"Nexus itself cannot connect to any more ({why.lower()}); try again", retry_after=RETRY_SECONDS
+        )
 
 
 class Refused(NexusError):

@@ -19,7 +19,7 @@ from nexus.errors import Problem
 from nexus.gateway import Gateway
 from nexus.hosted import HostedVisit, headers_of
 from nexus.nearest import nearest
-from nexus.relay import error_of
+from nexus.relay import Told, error_of, send_problem
 from nexus.visit import Visit
 from nexus.watch import Watch
 
@@ -146,6 +146,20 @@ class Front:
             return None if door.check(head) else answering(door.key(head))
         except Problem:
             return None
+
+    def refuse(self, head: Incoming) -> Answer | None:
+        """Who tells this POST that there are too many; None where `handle` is to have it."""
+        dialect = self._owners.get(head.path) if head.path in self._answers else None
+        if dialect is None:
+            return None
+        told = Told(request_id(head.headers), dialect, EMPTY)
+        problem = Problem(503, "overloaded", "all connections are busy ([server] max_connections); try again", retry_after=1)
+
+        async def answer(visit: Visit) -> None:
+            LOG.info("a request is refused: overloaded")
+            await send_problem(visit, told, problem, None)
+
+        return answer
 
     async def handle(self, http: web.BaseRequest) -> web.StreamResponse:
         """Answer any request under the prefix."""

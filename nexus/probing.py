@@ -17,6 +17,7 @@ from nexus.model import Health, Report
 from nexus.state import Store
 
 LEAST_SECONDS = 0.5  # between two probes of one backend, however often somebody doubts it
+SHORTAGE = "shortage"  # of descriptors, here
 UNWELL_SECONDS = 2.0  # until a backend that is down is asked again; doubled each time that it is down still
 LONGEST_SECONDS = 30.0
 NEWS_SECONDS = 5.0  # what was asked so short a while ago has said what it serves
@@ -164,7 +165,10 @@ class Prober:
         return report
 
     def _told(self, member: Member, report: Report, began: float) -> bool:
-        """Whether the models are others than before.  A report that cannot be read is an ill backend, not the last good one."""
+        """Whether the models are others than before.  A report that cannot be read is an ill backend, not the last good one; where we had
+        nothing to ask with, nothing is known of it."""
+        if report.code == SHORTAGE:
+            return False
         try:
             return self._fleet.report(member.name, report, self._clock.now() - began)
         except Exception:

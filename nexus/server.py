@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from pathlib import Path
@@ -21,6 +21,7 @@ from aiohttp import web
 from nexus.answer import request_id
 from nexus.catalog import Catalog
 from nexus.config import Config, load
+from nexus.descriptors import is_shortage, most_clients, raise_limit
 from nexus.downstream import Listener
 from nexus.errors import StartupError
 from nexus.front import Front
@@ -37,6 +38,8 @@ SILENCE_SECONDS = 30.0  # until the first request of a connection must be there
 SWEEP_SECONDS = 1.0
 KEEPALIVE_SECONDS = 75.0
 CUT_SECONDS = 0.2  # for handlers to end once they are cut; aiohttp takes 0 for "for ever"
+CLOSED_AT_ONCE = 16
+ACCEPT_TOLD_SECONDS = 60.0
 MAX_LINE_BYTES = 16 * 1024
 
 Source = Config | Path | str | Mapping[str, Any] | None
@@ -95,7 +98,18 @@ async def listen(config: Config, catalog: Catalog) -> AsyncIterator[tuple[Gatewa
     front = Front()
     async with _open(front, config, catalog, state_dir) as gateway, Tasks(LOG, gateway.problems) as tasks:
         aiohttp = _Server(front.handle, config.server.send_timeout_seconds)
-        listener = Listener(front.admit, aiohttp, gateway.clock.now, config.server.send_timeout_seconds)
+        listener = Listener(
+            front.admit,
+            aiohttp,
+            gateway.clock.now,
+            config.server.send_timeout_seconds,
+            most=config.server.max_connections or most_clients(raise_limit()),
+            refuse=front.refuse,
+            elsewhere=aiohttp,
+        )
+        loop = asyncio.get_running_loop()
+        complaints = loop.get_exception_handler()
+        loop.set_exception_handler(_Complaints(complaints))
         tasks.spawn(aiohttp.sweep, "close silent connections of aiohttp")
         tasks.spawn(listener.sweep, "close silent connections")
         try:
@@ -110,6 +124,7 @@ async def listen(config: Config, catalog: Catalog) -> AsyncIterator[tuple[Gatewa
             await listener.close(CUT_SECONDS)
             aiohttp.pre_shutdown()
             await aiohttp.shutdown(CUT_SECONDS)
+            loop.set_exception_handler(complaints)
 
 
 async def _drain(front: Front, grace: float) -> None:
@@ -156,6 +171,21 @@ def _unbound(config: Config, why: str) -> StartupError:
     return StartupError(f"cannot listen on {where}: {why} set [server] port or --port to another")
 
 
+class _Complaints:
+    """What the loop has to complain of.  That a connection could not be accepted it says for each try: once a minute is enough."""
+
+    def __init__(self, others: Callable[[asyncio.AbstractEventLoop, dict[str, Any]], object] | None) -> None:
+        self._others = others
+        self._told = -ACCEPT_TOLD_SECONDS
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if "accept" not in context.get("message", "") or not is_shortage(context.get("exception")):
+            self._others(loop, context) if self._others else loop.default_exception_handler(context)
+        elif loop.time() - self._told >= ACCEPT_TOLD_SECONDS:
+            self._told = loop.time()
+            LOG.error("no connection can be accepted (%s): raise the limit of open files (ulimit -n)", context["exception"])
+
+
 async def _later(http: web.Request) -> None:
     """Whether a client may send its body is said where the body is read."""
 
@@ -184,6 +214,11 @@ class _Connection(web.RequestHandler):
     def resume_writing(self) -> None:
         super().resume_writing()
         self._stall = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether it waits for a request."""
+        return self._current_request is None
 
     def cut_if_stalled(self, now: float, patience: float) -> None:
         """Cut a client off that takes nothing of a page; who takes nothing of an answer is the watch's."""
@@ -222,6 +257,16 @@ class _Server(web.Server):
     def __init__(self, handler: Any, send_timeout: float) -> None:
         super().__init__(handler, handler_cancellation=True)
         self._send_timeout = send_timeout
+
+    def __len__(self) -> int:
+        return len(self.connections)
+
+    def close_idle(self) -> bool:
+        """Close those that wait for a request, in the order in which they came: at most a few."""
+        idle = [connection for connection in self.connections if isinstance(connection, _Connection) and connection.idle]
+        for connection in idle[:CLOSED_AT_ONCE]:
+            connection.force_close()
+        return bool(idle)
 
     async def sweep(self) -> None:
         """Look for silent clients until cancelled: one look over all, not a timer for each."""

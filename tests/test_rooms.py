@@ -28,6 +28,7 @@ ROOMS = {
     "tasks": "",
     "holder": "",
     "outbox": "",
+    "descriptors": "",
     "hosts": "",
     "nearest": "",
     "sentences": "model",
@@ -51,9 +52,9 @@ ROOMS = {
     "waiting": "errors model",
     "verdict": "errors model nearest routing sentences",
     # speaking to servers
-    "upstream": "errors outbox",
+    "upstream": "descriptors errors outbox",
     "largejson": "",
-    "backends": "api largejson",
+    "backends": "api descriptors largejson",
     "dialects": "api errors model",
     # from a request to an open reply
     "journey": "api model",
@@ -95,7 +96,7 @@ ROOMS = {
     "explaining": "answer api config dispatch errors gateway journey model observers plain routing",
     "control": "api body config dialects errors explaining gateway health hosted model names observers pairs",
     "front": "answer api body config control door errors gateway hosted nearest relay visit watch",
-    "server": "answer catalog config downstream errors front gateway holder stall state tasks watch",
+    "server": "answer catalog config descriptors downstream errors front gateway holder stall state tasks watch",
     # for people and for authors
     "testing": "api backends catalog clock dialects discovery model server tasks upstream",
     "cli": "api catalog config errors gateway keys model nearest observers pairs plain server tasks testing upstream",

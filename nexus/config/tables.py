@@ -62,6 +62,9 @@ class ServerConfig:
     max_inflight_body_bytes: int = setting(512 * MIB, "request bodies held at one time, in sum", at_least(1))
     shutdown_grace_seconds: float = setting(30.0, "how long requests may still run after SIGTERM", at_least(0))
     stream_keepalive_seconds: float = setting(10.0, "when a stream without a first event begins to be kept alive", above(0))
+    max_connections: int | None = setting(
+        None, "connections with clients at one time; default: half of what the limit of open files leaves", at_least(1)
+    )
     send_timeout_seconds: float = setting(60.0, "how long a client may take nothing of its answer until it is cut off", above(0))
     origins: tuple[str, ...] = setting((), "browsers' origins that may call, such as `https://chat.example.org`", each(origin))
     hosts: tuple[str, ...] = setting(

@@ -31,7 +31,10 @@ class Host(Protocol):
     outbox: Outbox
 
     def now(self) -> float: ...
+    @property
+    def full(self) -> bool: ...
     def admit(self, head: Head) -> Answer | None: ...
+    def refuse(self, head: Head) -> Answer | None: ...
     def ordinary(self) -> asyncio.Protocol: ...
     def opened(self, connection: Connection) -> None: ...
     def closed(self, connection: Connection) -> None: ...
@@ -43,7 +46,8 @@ class Host(Protocol):
 class Connection(asyncio.BufferedProtocol):
     """It reads heads by itself, for a request has to be plain to be taken; `_held` is what has come of the next one.
 
-    `full` says that the client is slow, and that whoever writes has to wait until all is `drained`.
+    `full` says that the client is slow, and that whoever writes has to wait until all is `drained`; `surplus` that it is one too many,
+    to be told so while that lasts.
     """
 
     __slots__ = (
@@ -58,6 +62,7 @@ class Connection(asyncio.BufferedProtocol):
         "_since",
         "_visit",
         "full",
+        "surplus",
         "task",
         "transport",
     )
@@ -76,6 +81,7 @@ class Connection(asyncio.BufferedProtocol):
         self._since = 0.0
         self._peer = ""
         self.full = False
+        self.surplus = False
         self.task: asyncio.Task[None] | None = None
 
     # ---- what a visit calls
@@ -109,6 +115,18 @@ class Connection(asyncio.BufferedProtocol):
             self.task.cancel()
 
     # ---- what the listener calls
+
+    @property
+    def idle_since(self) -> float | None:
+        """Since when it waits for a request, or for the rest of its head; None while one is answered."""
+        return self._since if self._visit is None else None
+
+    def dismiss(self) -> None:
+        """Close it: it is idle, and others need its place."""
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
+        else:
+            self.transport.close()
 
     def check(self, now: float) -> None:
         """Close it if nothing has come for too long."""
@@ -193,7 +211,8 @@ class Connection(asyncio.BufferedProtocol):
         """The head is complete: begin to answer, with as much of the body as has come."""
         held = self._held
         head = self._host.heads.read(held[:end]) if end <= MAX_HEAD_BYTES and held.startswith(POST) else None
-        answer = self._host.admit(head) if head is not None else None
+        admit = self._host.refuse if self.surplus and self._host.full else self._host.admit
+        answer = admit(head) if head is not None else None
         if head is None or answer is None:
             self._hand_over()
             return

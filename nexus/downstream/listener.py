@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
+from operator import itemgetter
+from typing import Protocol
 
 from nexus.downstream.connection import Answer, Connection
 from nexus.downstream.head import Head, Heads
@@ -20,9 +22,27 @@ BACKLOG = 2048  # connections that wait to be taken
 TAKEN_AT_ONCE = 128
 
 
+SURPLUS = 16  # connections beyond the bound, whose clients are told to try again
+AT_ONCE = 16  # the share of the idle ones that makes room: a sixteenth
+TELL_SECONDS = 60.0
+
+
+class Elsewhere(Protocol):
+    """Connections that were handed over."""
+
+    def __len__(self) -> int: ...
+    def close_idle(self) -> bool:
+        """Close some that are idle, the oldest first; False where none is."""
+
+
 class Listener:
     """Takes connections while it is bound.  `admit` gives who answers a request, or None for one that is aiohttp's, `ordinary` makes
-    the protocol that such a connection is handed to.  A client that takes nothing of its answer for `send_timeout` seconds is cut off."""
+    the protocol that such a connection is handed to, which `elsewhere` counts and closes where it is idle.  A client that takes nothing of
+    its answer for `send_timeout` seconds is cut off.
+
+    Beyond `most` connections those go that have been idle for the longest time.  Where all are busy, a few more are taken to be told so,
+    by `refuse`.
+    """
 
     def __init__(
         self,
@@ -30,7 +50,15 @@ class Listener:
         ordinary: Callable[[], asyncio.Protocol],
         now: Callable[[], float],
         send_timeout: float = 60.0,
+        *,
+        most: int = 1 << 17,
+        refuse: Callable[[Head], Answer | None] | None = None,
+        elsewhere: Elsewhere | None = None,
     ) -> None:
+        self._most = most
+        self.refuse = refuse or admit
+        self._elsewhere = elsewhere
+        self._told_full = -TELL_SECONDS
         self._send_timeout = send_timeout
         self._stalled: dict[Connection, Stall] = {}  # whose clients are slow: nobody else is looked at
         self.admit = admit
@@ -99,6 +127,28 @@ class Listener:
         self._none.clear()
         if self._closing:
             connection.transport.abort()
+        elif self.full:
+            self._make_room(connection)
+
+    @property
+    def full(self) -> bool:
+        """Whether there are more connections than there may be."""
+        return len(self._connections) + (len(self._elsewhere) if self._elsewhere is not None else 0) > self._most
+
+    def _make_room(self, newcomer: Connection) -> None:
+        """A few at a time, so that not everybody who comes has all looked at."""
+        waiting = [(c.idle_since, c) for c in self._connections if c is not newcomer and c.idle_since is not None]
+        waiting.sort(key=itemgetter(0))
+        for _, connection in waiting[: max(1, len(waiting) // AT_ONCE)]:
+            connection.dismiss()
+        if waiting or (self._elsewhere is not None and self._elsewhere.close_idle()):
+            return
+        newcomer.surplus = True
+        if len(self._connections) > self._most + SURPLUS:
+            newcomer.transport.abort()
+        if self.now() - self._told_full >= TELL_SECONDS:
+            self._told_full = self.now()
+            LOG.warning("all %d connections are busy: newcomers are told to try again ([server] max_connections)", self._most)
 
     def closed(self, connection: Connection) -> None:
         self._connections.discard(connection)

@@ -8,7 +8,8 @@ import socket
 import ssl
 from collections.abc import Callable, Sequence
 
-from nexus.errors import BackendError
+from nexus.descriptors import is_shortage
+from nexus.errors import BackendError, Shortage
 from nexus.upstream.connection import Connection
 from nexus.upstream.request import Address
 
@@ -24,7 +25,7 @@ async def dial(
     are; what it raises ends the attempt.
 
     Raises BackendError: `connect_refused`, `connect_timeout` (`timeout` is in seconds and holds for names, connecting and
-    TLS together), `tls_failed`, `connect_failed`.
+    TLS together), `tls_failed`, `connect_failed`; Shortage where this machine has nothing left to connect with.
     """
     try:
         async with asyncio.timeout(timeout):
@@ -38,6 +39,8 @@ async def dial(
     except ConnectionRefusedError:
         raise BackendError("connect_refused", f"{address} refused the connection") from None
     except OSError as error:
+        if is_shortage(error):
+            raise Shortage(_reason(error)) from None
         hangup = isinstance(error, ConnectionError) and address.tls
         raise BackendError("tls_failed" if hangup else "connect_failed", f"{address}: {_reason(error)}") from None
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable
 from types import TracebackType
 
-from nexus.errors import BackendError
+from nexus.errors import BackendError, Shortage
 from nexus.outbox import Outbox
 from nexus.upstream import request
 from nexus.upstream.answer import Answer, Limits
@@ -145,7 +145,11 @@ class Pool:
         timeout, early = self._patience(deadlines)
         judged = self._guards.dialing(address, private)
         try:
-            connection = await dial(lambda: Connection(self, address), address, self._tls(address), timeout, judged)
+            try:
+                connection = await dial(lambda: Connection(self, address), address, self._tls(address), timeout, judged)
+            except Shortage:
+                await self._give_way()
+                connection = await dial(lambda: Connection(self, address), address, self._tls(address), timeout, judged)
         except BackendError as error:
             if early is None or error.code != "connect_timeout":
                 raise
@@ -155,6 +159,17 @@ class Pool:
             raise BackendError("reset", f"{address} closed the connection before it was asked")
         connection.spent |= not judged.holds
         return connection
+
+    async def _give_way(self) -> None:
+        """Close what is idle: whoever is to be asked now needs its descriptor more.  Raises Shortage where nothing is."""
+        if not self._idle:
+            raise Shortage("too many open files")
+        for idle in tuple(self._idle.values()):
+            for connection in tuple(idle):
+                connection.drop()
+        self._idle.clear()
+        await asyncio.sleep(0)  # an aborted transport closes its socket in the next turn
+        await asyncio.sleep(0)
 
     def _renew(self, address: request.Address) -> None:
         """The name has come to lead elsewhere: a connection from before serves whom it serves, and nobody after."""

@@ -1,0 +1,163 @@
+"""More connections than there may be: the oldest idle ones go, busy ones stay, and what we lack ourselves is no backend's fault."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import resource
+import subprocess
+import sys
+from unittest import mock
+from urllib.parse import urlsplit
+
+import aiohttp
+import pytest
+
+from nexus.descriptors import is_shortage, most_clients
+from nexus.model import Health
+from nexus.testing import Held, Respond, until
+
+from .wire import WAYS, open_house, tiny
+from .wire_client import CHAT, GOOD, STREAMED, Line
+
+MESSAGES = "/v1/messages"
+FEW = {"max_connections": 4}
+
+
+@pytest.mark.parametrize("limit", [20, 64, 256, 1024, 65536])
+def test_every_client_may_need_a_backend(limit):
+    assert most_clients(limit) >= 1
+    assert 2 * most_clients(limit) + 24 <= max(limit, 26)
+    assert most_clients(1024) == 480
+
+
+async def test_the_oldest_idle_connections_make_room(tmp_path):
+    async with tiny() as up, open_house(tmp_path, up, server=FEW) as house, contextlib.AsyncExitStack() as stack:
+        lines = [await stack.enter_async_context(house.line()) for _ in range(3)]
+        await lines[0].ask()
+        assert (await lines[0].hear()).status == 200  # idle since now: the youngest
+        for _ in range(20):
+            lines.append(await stack.enter_async_context(house.line()))
+            await asyncio.sleep(0.01)
+        (listener,) = house.listeners
+        await until(lambda: len(listener) <= FEW["max_connections"])
+        assert not await lines[1].closed()
+        await lines[-1].ask()
+        assert (await lines[-1].hear()).status == 200
+        await lines[-2].ask(b"{}", "/v1/chat/completions", "Transfer-Encoding: chunked")  # aiohttp's
+        await lines[-2].say(b"0\r\n\r\n")
+        for _ in range(20):
+            line = await stack.enter_async_context(house.line())
+            await line.ask()
+            assert (await line.hear()).status == 200
+        await until(lambda: len(listener) <= FEW["max_connections"])
+
+
+async def test_where_all_are_busy_newcomers_are_told_to_try_again(tmp_path, caplog):
+    caplog.set_level(logging.WARNING, "nexus")
+    gate = asyncio.Event()
+    async with tiny() as up, open_house(tmp_path, up, server=FEW) as house, contextlib.AsyncExitStack() as stack:
+        up.on(CHAT, Held(gate, Respond(json={"choices": []})), method="POST")
+        busy = [await stack.enter_async_context(house.line()) for _ in range(4)]
+        for line in busy:
+            await line.ask()
+        await up.until(lambda: up.in_flight == 4)
+        for body, path in ((GOOD, CHAT), (STREAMED, CHAT), (GOOD, MESSAGES)):
+            async with house.line() as line:
+                await line.ask(body, path)
+                got = await line.hear()
+                assert (got.status, got.headers["retry-after"], got.headers["content-type"]) == (503, "1", "application/json")
+                assert "max_connections" in got.json["error"]["message"]
+                assert got.headers["x-nexus-request-id"]
+                gate_open = house.in_flight
+        assert gate_open == 4
+        async with house.line() as line:  # health is for whoever asks
+            await line.say(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert (await line.hear()).status == 200
+        assert len([r for r in caplog.records if "connections are busy" in r.getMessage()]) == 1
+        crowd = [await stack.enter_async_context(house.line()) for _ in range(60)]
+        (listener,) = house.listeners
+        await until(lambda: len(listener) <= 4 + 16)
+        for line in crowd:
+            line.writer.transport.abort()
+        gate.set()
+        for line in busy:
+            assert (await line.hear()).status == 200
+        async with house.line() as line:
+            await line.ask()
+            assert (await line.hear()).status == 200
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("body", [GOOD, STREAMED])
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL])
+async def test_what_we_lack_ourselves_is_no_failure_of_the_backend(tmp_path, way, body, number):
+    assert is_shortage(OSError(number, "x"))
+    async with tiny() as up, open_house(tmp_path, up, way=way) as house:
+        assert (await house.post(body)).status == 200
+        with mock.patch("nexus.upstream.dial._first", side_effect=OSError(number, "Too many")):
+            up.cut_connections()
+            await until(lambda: not house.gateway.upstream.idle_connections)
+            for _ in range(12):
+                got = await house.post(body)
+                assert (got.status, got.error["code"], got.headers["retry-after"]) == (503, "overloaded", "1")
+        standing = house.gateway.fleet.standings["a"]
+        assert standing.pulse.health is Health.HEALTHY
+        assert standing.pairs["tiny"].failures == 0
+        assert house.ledger.outcomes == ["ok"] + ["refused"] * 12
+        assert (await house.post(body)).status == 200
+
+
+async def test_a_probe_that_we_cannot_make_says_nothing(tmp_path):
+    failed = aiohttp.ClientConnectorError(mock.Mock(), OSError(errno.EMFILE, "Too many open files"))
+    async with tiny() as up, open_house(tmp_path, up, health={"failure_threshold": 1, "interval_seconds": 0.5}) as house:
+        standing = house.gateway.fleet.standings["a"]
+        asked = mock.AsyncMock(side_effect=failed)
+        with mock.patch.object(aiohttp.TCPConnector, "_wrap_create_connection", asked):
+            up.cut_connections()
+            await until(lambda: asked.await_count >= 3, timeout=10)
+            assert (await standing.member.backend.probe()).code == "shortage"
+            assert standing.pulse.health is Health.HEALTHY
+        before = standing.last_probe
+        await until(lambda: standing.last_probe != before, timeout=10)
+        assert standing.report.ok
+
+
+async def test_a_thousand_idle_clients_and_few_descriptors(tmp_path):
+    """The process has 80 descriptors; its clients, who are in another one, want 300 connections."""
+    async with tiny() as up:
+        file = tmp_path / "nexus.toml"
+        file.write_text(
+            f'[server]\nport = 0\nstate_dir = "{tmp_path / "state"}"\n[discovery]\nsources = []\n'
+            f'[[backends]]\nname = "a"\ntype = "openai-compatible"\nurl = "{up.url}"\n'
+        )
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "nexus", "serve", "--config", str(file), "--log-format", "json",
+            stderr=subprocess.PIPE,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (80, 80)),
+        )  # fmt: skip
+        assert process.stderr is not None
+        said = []
+        try:
+            async with asyncio.timeout(30):
+                while b"listening on" not in (line := await process.stderr.readline()):
+                    said.append(line)
+            url = line.decode().split("listening on ")[1].split('"')[0]
+            reading = asyncio.get_running_loop().create_task(process.stderr.read())
+            async with contextlib.AsyncExitStack() as stack:
+                for _ in range(300):
+                    with contextlib.suppress(OSError):
+                        await stack.enter_async_context(Line.to(url))
+                for _ in range(5):
+                    async with Line.to(url) as line:
+                        await line.ask()
+                        assert (await line.hear(15)).status == 200
+            assert urlsplit(url).port
+        finally:
+            process.terminate()
+            await process.wait()
+        log = await reading
+        assert len(log) < 20_000, log[-2000:]
+        assert b"Traceback" not in log
