@@ -257,7 +257,7 @@ class Control:
                         "priority": w.lane.value,
                         "key": w.request.key,
                         "waited_seconds": round(now - w.since, 3),
-                        "for": sorted(w.watch),
+                        "for": sorted(w.condition.slots | w.condition.backends),
                     }
                     for position, w in enumerate(waiting.waiters(), start=1)
                 ],

@@ -11,6 +11,7 @@ import attrs
 from nexus import verdict
 from nexus.api import Clock
 from nexus.attempt import Attempts, Turn
+from nexus.conditions import condition_of
 from nexus.dialects.ways import Ways
 from nexus.errors import Problem, StageError
 from nexus.fleet import Fleet
@@ -20,7 +21,8 @@ from nexus.model.quick import maker
 from nexus.names import Names
 from nexus.reply import OpenReply
 from nexus.routing import Circumstances, Pipeline, reason, route, waitable
-from nexus.waiting import QueueFull, WaitedTooLong, Waiter, Waiting
+from nexus.waiters import Condition, Waiter
+from nexus.waiting import QueueFull, WaitedTooLong, Waiting
 
 MOST_ATTEMPTS = 32  # of one request, those counted to which a busy server answered
 
@@ -109,23 +111,23 @@ class Dispatcher:
         """What `open` would do with the request now, up to the first attempt.  Claims nothing.  Raises StageError."""
         now, plan = self.clock.now(), self.plan(journey)
         choice = plan.choices[0] if plan.choices else None
-        if choice is not None and not self._rather_wait(journey, plan, choice):
+        if choice is not None and not (self._rather_wait(journey, plan, choice) or self._others_first(plan)):
             return Outlook(word="goes", plan=plan, choice=choice)
         if choice is None and (self._in_vain(plan) or self._hopeless(plan, now)):
             return Outlook(word="refused", plan=plan, problem=self._give_up(journey, plan))
         if not self.waiting.has_room(len(journey.payload.body)):
-            if choice is not None:
+            if choice is not None and not self._others_first(plan):
                 return Outlook(word="goes", plan=plan, choice=choice)
             return Outlook(word="refused", plan=plan, problem=self._give_up(journey, plan, "queue_full"))
         if choice is not None:
-            longest = journey.request.accepted + self.limits.overflow_after - now
+            longest = max(0.0, journey.request.accepted + self.limits.overflow_after - now)
             return Outlook(word="waits", plan=plan, choice=choice, wait_seconds=min(longest, self.limits.max_wait))
         problem = self._give_up(journey, plan, "queue_timeout")
         return Outlook(word="waits", plan=plan, problem=problem, wait_seconds=self.limits.max_wait)
 
     def can_ask(self, journey: Journey) -> bool:
         """Whether a server may know better than Nexus' own estimate, or nobody serves the model at all."""
-        if not any(self.fleet.candidates(leg) for leg in journey.legs):
+        if not any(self.fleet.has_candidates(leg) for leg in journey.legs):
             return True
         wanted = (journey.dialect.name, journey.endpoint.task)
         return any(wanted in c.speaks - c.missing and c.health is not Health.UNHEALTHY for c in self._nearest(journey))
@@ -157,13 +159,13 @@ class Dispatcher:
         """The best pair, claimed.  A name that nobody is known to serve is looked for once before that is said; who is down is asked
         soon.  Raises Problem."""
         try:
-            return self._choose(journey, patient=journey.request.takes_slot) or await self._wait(journey)
+            return self._choose_at_once(journey) or await self._wait(journey)
         except Problem:
             if journey.attempts or journey.plan is None or journey.plan.objections or journey.plan.choices:
                 self._doubt(journey)
                 raise
         await self.learn(name for leg in journey.legs for name in leg.ids)
-        return self._choose(journey, patient=journey.request.takes_slot) or await self._wait(journey)
+        return self._choose_at_once(journey) or await self._wait(journey)
 
     def _doubt(self, journey: Journey) -> None:
         """Ask those soon that are down and could have served it."""
@@ -192,10 +194,10 @@ class Dispatcher:
 
     # ------------------------------------------------------------ choosing and waiting
 
-    def _choose(self, journey: Journey, *, patient: bool = True) -> Turn | None:
+    def _choose(self, journey: Journey, *, patient: bool = True, newcomer: bool = False) -> Turn | None:
         """The best pair, claimed in the same tick; None where waiting may help.  Raises Problem where it cannot.
 
-        A `patient` request leaves a pair that is not at home for later while home may still come free.
+        A `patient` request leaves a pair that is not at home for later while home may still come free, a `newcomer` what others wait for.
         """
         start = perf_counter()
         plan = journey.plan = self.plan(journey)
@@ -203,13 +205,21 @@ class Dispatcher:
         choice = plan.choices[0] if plan.choices else None
         if choice is not None and self.leaves_home(journey, choice):
             raise Problem(503, "no_backend_available", "no server that a chat would go to first can do this")
-        if choice is not None and not (patient and self._rather_wait(journey, plan, choice)):
+        later = (patient and choice is not None and self._rather_wait(journey, plan, choice)) or (
+            newcomer and self._others_first(plan)
+        )
+        if choice is not None and not later:
             journey.choice = choice
             journey.reason = reason(plan, choice, failed_before=bool(journey.attempts))
             return _turn(choice=choice, claim=self.fleet.claim(choice.candidate, journey.request))
         if choice is None and self._in_vain(plan):
             raise self._give_up(journey, plan)
         return None
+
+    def _choose_at_once(self, journey: Journey) -> Turn | None:
+        """For a request that has not waited yet."""
+        waits = journey.request.takes_slot
+        return self._choose(journey, patient=waits, newcomer=waits)
 
     def _in_vain(self, plan: Plan) -> bool:
         """Whether waiting for a pair would help nobody: none is held back by what passes, and none may still become known."""
@@ -240,12 +250,12 @@ class Dispatcher:
             return False
         if self.clock.now() >= journey.request.accepted + self.limits.overflow_after:
             return False
-        return any(not candidate.cloud for candidate in waitable(plan))
+        return bool(plan.objections) and any(not candidate.cloud for candidate in waitable(plan))
 
     def _give_up(self, journey: Journey, plan: Plan, code: str | None = None) -> Problem:
         if journey.attempts:
             return self._all_failed(journey, plan)
-        if not plan.objections:
+        if not (plan.objections or plan.choices):
             return self._unknown(journey)
         return verdict.no_choice(plan, self.clock.now(), len(self.waiting), code)
 
@@ -255,23 +265,22 @@ class Dispatcher:
         if not journey.request.takes_slot:
             raise self._give_up(journey, plan)
         began = self.clock.now()
-        retry_at = self._retry_at(journey, plan)
         if self._hopeless(plan, began - journey.queue_seconds):
             raise self._give_up(journey, plan)
         waiter: Waiter[Turn]
 
         def attempt() -> Turn | None:
             turn = self._choose(journey)
-            if turn is None and journey.plan is not None:
-                waiter.retry_at = self._retry_at(journey, journey.plan)
-                waiter.watch = _watched(journey.plan)
+            if turn is None:
+                waiter.condition = self._condition(journey)
             return turn
 
-        waiter = Waiter(journey.request, len(journey.payload.body), attempt, _watched(plan), began - journey.queue_seconds)
+        others_first, size = self._others_first(plan), len(journey.payload.body)
+        waiter = Waiter(journey.request, size, attempt, self._condition(journey), began - journey.queue_seconds)
         try:
-            return await self.waiting.wait(waiter, retry_at)
+            return await self.waiting.wait(waiter, ask=others_first)
         except QueueFull:
-            return self._last_chance(journey, "queue_full")
+            return self._last_chance(journey, "queue_full", newcomer=True)
         except WaitedTooLong:
             return self._last_chance(journey, "queue_timeout")
         except asyncio.CancelledError:
@@ -280,20 +289,25 @@ class Dispatcher:
         finally:
             journey.queue_seconds += self.clock.now() - began
 
-    def _last_chance(self, journey: Journey, code: str) -> Turn:
+    def _last_chance(self, journey: Journey, code: str, *, newcomer: bool = False) -> Turn:
         """No more waiting: what was free all the time, but not at home, is better than nothing.  Raises Problem."""
-        turn = self._choose(journey, patient=False)
+        turn = self._choose(journey, patient=False, newcomer=newcomer)
         if turn is None:
             assert journey.plan is not None
             raise self._give_up(journey, journey.plan, code)
         return turn
 
-    def _retry_at(self, journey: Journey, plan: Plan) -> float | None:
-        moments = [o.refusal.retry_at for o in plan.objections if o.refusal.retry_at is not None]
-        if plan.choices:
-            moments.append(journey.request.accepted + self.limits.overflow_after)
-        now = self.clock.now()
-        return min((m for m in moments if m > now), default=None)
+    def _others_first(self, plan: Plan) -> bool:
+        """Whether what is free has been freed for somebody who waits, and who is still to be asked."""
+        return bool(plan.choices) and self.waiting.come_first(plan.choices[0].candidate.backend)
+
+    def _condition(self, journey: Journey) -> Condition:
+        """What may help, after the last plan found nothing.  Of that plan no more is kept than this, as long as the request waits."""
+        plan, now = journey.plan, self.clock.now()
+        assert plan is not None
+        own_at = journey.request.accepted + self.limits.overflow_after if plan.choices else 0.0
+        journey.plan = attrs.evolve(plan, choices=(), objections=())
+        return attrs.evolve(condition_of(plan, now, mark=journey), own_at=own_at if own_at > now else None)
 
     def _hopeless(self, plan: Plan, now: float) -> bool:
         """Whether all that may wait is paused for longer than anybody may wait."""
@@ -312,10 +326,3 @@ class Dispatcher:
             except Exception as error:
                 raise StageError(name, "tell", error) from error
         return told
-
-
-def _watched(plan: Plan) -> frozenset[str]:
-    """The domains a free slot of which may help.  Empty (any) where the plan has none yet, or a leg takes any model."""
-    if not plan.legs or plan.legs[-1].any_model:
-        return frozenset()
-    return frozenset(domain for o in plan.objections for domain in (o.candidate.backend, o.candidate.domain))

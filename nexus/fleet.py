@@ -115,14 +115,14 @@ class Claim:
 
 class Fleet:
     """All backends and their models.  `tell` hears every event; `freed` hears the domain that may have room again (a server's name
-    stands for all of its models), `changed` that who is there, what they serve or how they are is other than before, `named` all
-    names of a model that has several.  `claims` is how many there have been."""
+    stands for all of its models), `changed` the name of a backend that has come or gone, or serves other things or is otherwise
+    well than before, `named` all names of a model that has several.  `claims` is how many there have been."""
 
     def __init__(self, now: Callable[[], float], tell: Listener, limits: Limits | None = None) -> None:
         self.now = now
         self.tell = tell
         self.freed: Callable[[str], None] = lambda name: None
-        self.changed: Callable[[], None] = lambda: None
+        self.changed: Callable[[str], None] = lambda name: None
         self.doubted: Callable[[str], None] = lambda name: None
         self.named: Callable[[tuple[str, ...]], None] = lambda names: None
         self._limits = limits or Limits()
@@ -149,6 +149,12 @@ class Fleet:
         found = {pair: standing.photo(pair) for name in leg.ids for pair, standing in self._index.find(name)}
         return tuple(found.values())
 
+    def has_candidates(self, leg: Leg) -> bool:
+        """Whether any pair may be meant by the leg."""
+        if leg.any_model:
+            return any(standing.pairs for standing in self._standings.values())
+        return any(name in self._index for name in leg.ids)
+
     def names(self) -> tuple[str, ...]:
         """Every public name that a backend serves which is not known to be down, in the order it was first seen."""
         up = [standing for standing in self._standings.values() if standing.pulse.health is not Health.UNHEALTHY]
@@ -164,6 +170,14 @@ class Fleet:
     def missed(self, name: str) -> str | None:
         """The backend that served the name until it left, a short while ago; None where nobody did."""
         return self._index.missed(name, self.now())
+
+    def serving(self, names: Iterable[str] | None) -> frozenset[str]:
+        """The backends that are not known to be down and serve a model of one of the names (None: any)."""
+        if names is None:
+            found: Iterable[Standing] = self._standings.values()
+        else:
+            found = (standing for name in names for _, standing in self._index.find(name))
+        return frozenset([s.member.name for s in found if s.pulse.health is not Health.UNHEALTHY])
 
     def has_room(self, domain: str) -> bool:
         """Whether a slot of the domain is free."""
@@ -185,7 +199,7 @@ class Fleet:
         self._enrol(standing)
         self._set_models(standing, [attrs.evolve(m, state=State.UNKNOWN, eta=None) for m in models_of(models)])
         self.tell(Joined(at=self.now(), backend=member.name, kind=member.kind, url=member.url, source=member.source))
-        self.changed()
+        self.changed(member.name)
 
     def leave(self, name: str) -> None:
         """A backend is gone.  Claims on it stay valid until they finish, and take slots of it should it come again meanwhile."""
@@ -198,7 +212,7 @@ class Fleet:
             if standing.in_flight:
                 self._departed[name] = standing
             self.tell(Left(at=self.now(), backend=name))
-            self.changed()
+            self.changed(name)
 
     def report(self, name: str, report: Report, seconds: float) -> bool:
         """A probe ended.  Returns whether the models are others than before."""
@@ -239,7 +253,7 @@ class Fleet:
             )
         )
         if changed or first or health is not before:
-            self.changed()
+            self.changed(name)
         else:
             self.freed(name)
         return changed
@@ -283,7 +297,7 @@ class Fleet:
         if standing is not None and (standing.member.zone, standing.member.zone_evidence) != (zone, evidence):
             standing.member = attrs.evolve(standing.member, zone=zone, zone_evidence=evidence)
             standing.redraw()
-            self.changed()
+            self.changed(name)
 
     def blame(self, claim: Claim, problem: str) -> None:
         """The backend will not serve this pair, though its probes are fine: ranking avoids the pair from now on, as after many

@@ -69,9 +69,9 @@ class Gateway:
         self.witnesses = Witnesses()
         self.pipeline = Pipeline(())
         self.fleet = Fleet(self.clock.now, self.tell, _health(config))
-        self.waiting: Waiting[Turn] = Waiting(_bounds(config), self.clock.now, self.tell)
-        self.fleet.freed = self._freed
-        self.fleet.changed = self.waiting.pump
+        self.waiting: Waiting[Turn] = Waiting(_bounds(config), self.clock.now, self.tell, self.fleet)
+        self.fleet.freed = self.waiting.freed
+        self.fleet.changed = self.waiting.changed
         self.components: dict[str, Any] = {}
         self.problems: dict[str, str] = {}
         self.routes: tuple[Routes, ...] = ()
@@ -90,10 +90,6 @@ class Gateway:
                 self.pipeline.failed_to_learn(name, event)
                 LOG.error("the stage %s failed to learn of %s", name, type(event).__name__, exc_info=error)
         self.witnesses.tell(event)
-
-    def _freed(self, domain: str) -> None:
-        if len(self.waiting):
-            self.waiting.pump(domain, lambda: self.fleet.has_room(domain))
 
     @property
     def under_way(self) -> int:

@@ -141,22 +141,23 @@ def route(
     return _plan(demand=base, choices=tuple(choices), objections=tuple(objections), legs=legs)
 
 
-def waitable(plan: Plan) -> tuple[Candidate, ...]:
-    """The pairs that are held back by nothing but what passes with time."""
-    return _held(plan.objections)
-
-
-def _held(objections: Iterable[Objection]) -> tuple[Candidate, ...]:
-    held: dict[tuple[int, str, str], Candidate] = {}
-    lost = set()
+def by_pair(objections: Iterable[Objection]) -> list[list[Objection]]:
+    """The objections against each pair of each leg."""
+    pairs: dict[tuple[int, str, str], list[Objection]] = {}
     for objection in objections:
         candidate = objection.candidate
-        place = (objection.leg, candidate.backend, candidate.model)
-        if objection.refusal.kind in WAITABLE:
-            held[place] = candidate
-        else:
-            lost.add(place)
-    return tuple(candidate for place, candidate in held.items() if place not in lost)
+        pairs.setdefault((objection.leg, candidate.backend, candidate.model), []).append(objection)
+    return list(pairs.values())
+
+
+def held_back(objections: Iterable[Objection]) -> list[list[Objection]]:
+    """The objections against each pair to which there are none but such as pass with time."""
+    return [against for against in by_pair(objections) if all(o.refusal.kind in WAITABLE for o in against)]
+
+
+def waitable(plan: Plan) -> tuple[Candidate, ...]:
+    """The pairs that are held back by nothing but what passes with time."""
+    return tuple([against[0].candidate for against in held_back(plan.objections)])
 
 
 def reason(plan: Plan, choice: Choice, *, failed_before: bool) -> str:
@@ -167,19 +168,17 @@ def reason(plan: Plan, choice: Choice, *, failed_before: bool) -> str:
         return "fallback"
     if choice.candidate.cloud and any(not c.cloud for c in waitable(plan)):
         return "capacity-overflow"
-    if plan.objections and any(_first_but_for_zone(plan, objection, choice) for objection in plan.objections):
+    if plan.objections and any(_first_but_for_zone(against, choice) for against in by_pair(plan.objections)):
         return "privacy-requirement"
     return "capability-match"
 
 
-def _first_but_for_zone(plan: Plan, objection: Objection, choice: Choice) -> bool:
+def _first_but_for_zone(against: list[Objection], choice: Choice) -> bool:
     """Whether this pair would have come before the chosen one, had it not been for the zone alone."""
-    if objection.refusal.code != "zone":
+    if len(against) > 1 or against[0].refusal.code != "zone":
         return False
-    pair = (objection.candidate.backend, objection.candidate.model)
-    alone = not any((o.candidate.backend, o.candidate.model) == pair and o is not objection for o in plan.objections)
-    cloud, priority = objection.candidate.cloud, objection.candidate.priority
-    return alone and (cloud, priority) <= (choice.candidate.cloud, choice.candidate.priority)
+    candidate = against[0].candidate
+    return (candidate.cloud, candidate.priority) <= (choice.candidate.cloud, choice.candidate.priority)
 
 
 def _described(pipeline: Pipeline, request: Request, leg: Leg, payload: Payload, known: tuple[Candidate, ...]) -> Demand:
@@ -212,7 +211,7 @@ def _leg(
         else:
             choices.append(_scored(pipeline, own, candidate))
     if resting:
-        spared = bool(choices or _held(objections[before:]))
+        spared = bool(choices or held_back(objections[before:]))
         for own, candidate, refusals in _rested(resting, at.now, spared=spared):
             if refusals:
                 objections.extend(_objections(own, candidate, refusals))

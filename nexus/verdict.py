@@ -7,9 +7,9 @@ from collections.abc import Container, Iterable, Sequence
 from typing import Any
 
 from nexus.errors import Problem
-from nexus.model import Attempt, Candidate, Objection, Plan, RefusalKind, Zone
+from nexus.model import Attempt, Objection, Plan, RefusalKind, Zone
 from nexus.nearest import nearest
-from nexus.routing import WAITABLE, waitable
+from nexus.routing import by_pair, held_back
 from nexus.sentences import hint, sentence
 
 LONGEST_RETRY_AFTER = 59  # Claude Code gives up at once above 60 s
@@ -18,20 +18,21 @@ GUESSED_SECONDS = 5.0  # how long an exchange takes where none has been measured
 GUESSED_LOADING_SECONDS = 10.0
 UNAVAILABLE = frozenset({503, 529})  # a server's own words for "not now", which its client hears as they are
 REFUSALS_SHOWN = 50
+NAMES_SHOWN = 10
 REASONS_HEADER_LENGTH = 1000
 
 
 def no_choice(plan: Plan, now: float, waiting: int = 0, code: str | None = None) -> Problem:
     """No pair may or can have the request now (contract §7).  `waiting` is how many are queued, `code` why the wait is over."""
-    pairs = _by_pair(plan.objections)
-    kinds = [{o.refusal.kind for o in objections} for objections in pairs]
+    pairs = by_pair(plan.objections)
+    kinds = [{o.refusal.kind for o in objections} for objections in pairs] if not plan.choices else []
     if kinds and all(RefusalKind.NEVER in k for k in kinds):
         return _never(plan, pairs)
     if kinds and all(RefusalKind.DENIED in k for k in kinds):
         return _problem(plan, 403, "model_not_allowed", "this key may not use any model that could answer")
-    held = waitable(plan)
-    if held:
-        eta = min(_eta(plan, candidate, now, waiting) for candidate in held)
+    held = held_back(plan.objections)
+    if held or plan.choices:  # what is free is for those who have waited
+        eta = min([max(_lasts(o, now, waiting) for o in objections) for objections in held], default=GUESSED_SECONDS)
         return _held(plan, held, eta, code)
     return _unavailable(plan, pairs)
 
@@ -48,7 +49,7 @@ def not_ready(name: str, silent: Sequence[str]) -> Problem:
     return Problem(
         503,
         "backends_unavailable",
-        f"no backend that answers serves the model {name!r}, and these have not said what they serve: {', '.join(silent)}; "
+        f"no backend that answers serves the model {name!r}, and these have not said what they serve: {_few(silent)}; "
         "see `nexus backends`",
         param="model",
         context={"available_backends": [], "silent_backends": list(silent)},
@@ -121,7 +122,7 @@ def _nobody_can(plan: Plan, attempts: Sequence[Attempt], needs: Container[str]) 
     asked = {(a.backend, a.model) for a in attempts}
     unasked = [c for c in plan.choices if (c.candidate.backend, c.candidate.model) not in asked]
     unseen = plan.choices and plan.choices[0].ask.leg.index < plan.legs[-1].index  # a plan ends at the first leg with a choice
-    others = [found for found in _by_pair(plan.objections) if (found[0].candidate.backend, found[0].candidate.model) not in asked]
+    others = [found for found in by_pair(plan.objections) if (found[0].candidate.backend, found[0].candidate.model) not in asked]
     return (
         not (unasked or unseen)
         and all(_lacks(attempt, needs) for attempt in attempts)
@@ -156,9 +157,19 @@ def _never(plan: Plan, pairs: list[list[Objection]]) -> Problem:
         message = f"prompt is too long: at least {_tokens(best)} tokens > {_served(best)} maximum"
         return _problem(plan, 400, "context_length_exceeded", message, param="messages")
     lost = all(any(o.refusal.code == "translation_loss" for o in objections) for objections in impossible)
-    missing = dict.fromkeys(_why(o) for objections in impossible for o in objections)
+    missing = _reasons(o for objections in impossible for o in objections)
     code = "translation_loss" if lost else "capability_mismatch"
     return _problem(plan, 400, code, "no backend can do what this request needs: " + "; ".join(missing))
+
+
+def _reasons(objections: Iterable[Objection]) -> list[str]:
+    """The first few that differ, as parts of one sentence."""
+    why: dict[str, None] = {}
+    for objection in objections:
+        why[_why(objection)] = None
+        if len(why) == NAMES_SHOWN:
+            break
+    return list(why)
 
 
 def _why(objection: Objection) -> str:
@@ -176,13 +187,12 @@ def _tokens(objection: Objection) -> Any:
     return objection.refusal.data.get("needed_at_least", "?")
 
 
-def _held(plan: Plan, held: tuple[Candidate, ...], eta: float, code: str | None) -> Problem:
-    kinds = {o.refusal.kind for o in plan.objections if o.candidate in held and o.refusal.kind in WAITABLE}
-    names = ", ".join(dict.fromkeys(c.backend for c in held))
+def _held(plan: Plan, held: list[list[Objection]], eta: float, code: str | None) -> Problem:
+    kinds = {o.refusal.kind for objections in held for o in objections}
+    candidates = [objections[0].candidate for objections in held] or [choice.candidate for choice in plan.choices]
+    names = _few(dict.fromkeys(c.backend for c in candidates))
     if kinds == {RefusalKind.RATE}:
-        statuses = {
-            o.refusal.data.get("status", 429) for o in plan.objections if o.candidate in held and o.refusal.code == "paused"
-        }
+        statuses = {o.refusal.data.get("status", 429) for objections in held for o in objections if o.refusal.code == "paused"}
         if statuses <= {429}:
             return _problem(plan, 429, "rate_limited", f"every backend asks to slow down: {names}", eta=eta)
         return _problem(plan, _busy_status(statuses), "busy", f"every backend is busy: {names}", eta=eta)
@@ -195,8 +205,7 @@ def _held(plan: Plan, held: tuple[Candidate, ...], eta: float, code: str | None)
 
 def _unavailable(plan: Plan, pairs: list[list[Objection]]) -> Problem:
     codes = [{o.refusal.code for o in objections} for objections in pairs]
-    why = dict.fromkeys(_why(o) for objections in pairs for o in objections)
-    message = "no backend may or can answer now: " + "; ".join(list(why)[:10])
+    message = "no backend may or can answer now: " + "; ".join(_reasons(o for objections in pairs for o in objections))
     code = "no_backend_available"
     if any(c == {"zone"} for c in codes):
         code = "privacy_zone"
@@ -237,22 +246,15 @@ def _refusal(o: Objection) -> dict[str, Any]:
     }
 
 
-def _by_pair(objections: Iterable[Objection]) -> list[list[Objection]]:
-    pairs: dict[tuple[int, str, str], list[Objection]] = {}
-    for o in objections:
-        pairs.setdefault((o.leg, o.candidate.backend, o.candidate.model), []).append(o)
-    return list(pairs.values())
-
-
-def _eta(plan: Plan, candidate: Candidate, now: float, waiting: int) -> float:
-    """Seconds until this pair may be free: the longest of what holds it back."""
-    return max(
-        (_lasts(o, now, waiting) for o in plan.objections if o.candidate is candidate and o.refusal.kind in WAITABLE),
-        default=GUESSED_SECONDS,
-    )
+def _few(names: Iterable[str]) -> str:
+    """The names, in a sentence that somebody may read to its end."""
+    listed = list(names)
+    more = f" and {len(listed) - NAMES_SHOWN} more" if len(listed) > NAMES_SHOWN else ""
+    return ", ".join(listed[:NAMES_SHOWN]) + more
 
 
 def _lasts(o: Objection, now: float, waiting: int) -> float:
+    """Seconds until what holds a pair back may be over."""
     if o.refusal.retry_at is not None:
         return o.refusal.retry_at - now
     if o.refusal.code == "loading":

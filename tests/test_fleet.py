@@ -22,7 +22,7 @@ class House:
         self.fleet.freed = self.freed.append
         self.fleet.changed = self._changed
 
-    def _changed(self) -> None:
+    def _changed(self, name: str) -> None:
         self.changes += 1
 
     def join(self, name: str, *models: Model | str, known=(), **member) -> None:

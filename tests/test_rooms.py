@@ -49,7 +49,9 @@ ROOMS = {
     "index": "listing pairs",
     "fleet": "crossing health index listing model pairs plain slots suspension",
     "routing": "api errors model",
-    "waiting": "errors model",
+    "waiters": "model",
+    "waiting": "errors model waiters",
+    "conditions": "model routing waiters",
     "verdict": "errors model nearest routing sentences",
     # speaking to servers
     "upstream": "descriptors errors outbox",
@@ -62,7 +64,7 @@ ROOMS = {
     "reading": "api dialects errors",
     "judging": "dialects echoes fleet journey outcome",
     "attempt": "api dialects errors fleet journey judging model outcome patience pauses reading redaction reply routing",
-    "dispatch": "api attempt dialects errors fleet journey model names reply routing verdict waiting",
+    "dispatch": "api attempt conditions dialects errors fleet journey model names reply routing verdict waiters waiting",
     # witnesses
     "observers": "api errors model plain sentences",
     # finding servers

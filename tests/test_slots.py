@@ -290,7 +290,7 @@ class Traffic(RuleBasedStateMachine):
         self.blocked: dict[tuple[str, str], set[str]] = {}
         self.fleet = Fleet(self.clock.now, lambda event: None, Limits())
         self.fleet.freed = self.heard.add
-        self.fleet.changed = lambda: self.heard.add("all")
+        self.fleet.changed = lambda name: self.heard.add("all")
 
     def all(self):
         return self.fleet.candidates(a_leg("x", any_model=True))

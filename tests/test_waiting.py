@@ -7,7 +7,10 @@ import pytest
 
 from nexus.model import Lane, Queued
 from nexus.testing import a_request, until
-from nexus.waiting import Bounds, QueueFull, WaitedTooLong, Waiter, Waiting
+from nexus.waiters import OWN_BYTES, Condition, Waiter
+from nexus.waiting import Bounds, QueueFull, WaitedTooLong, Waiting
+
+X = Condition(slots=frozenset("x"), backends=frozenset("x"), names=frozenset({"tiny"}))
 
 
 def start(coro) -> asyncio.Task[str]:
@@ -15,7 +18,7 @@ def start(coro) -> asyncio.Task[str]:
 
 
 class Slots:
-    """So many slots, handed out through a queue."""
+    """So many slots of the domain `x`, handed out through a queue.  `up` are the backends that serve everything."""
 
     def __init__(self, free: int = 0, **bounds) -> None:
         self.free = free
@@ -24,9 +27,18 @@ class Slots:
         self.order: list[str] = []
         self.events: list[Queued] = []
         self.now = asyncio.get_running_loop().time
-        self.waiting: Waiting[str] = Waiting(Bounds(**bounds), self.now, self.events.append)
+        self.up = {"x"}
+        self.asked: list[str] = []
+        self.waiting: Waiting[str] = Waiting(Bounds(**bounds), self.now, self.events.append, self)
+
+    def has_room(self, domain: str) -> bool:
+        return self.free > 0
+
+    def serving(self, names) -> frozenset[str]:
+        return frozenset(self.up)
 
     def take(self, name: str) -> str | None:
+        self.asked.append(name)
         if not self.free:
             return None
         self.free -= 1
@@ -38,15 +50,15 @@ class Slots:
     def release(self, _: str = "") -> None:
         self.free += 1
         self.held -= 1
-        self.waiting.pump()
+        self.waiting.freed("x")
 
-    def waiter(self, name: str, lane: Lane = Lane.NORMAL, size: int = 1, watch=frozenset()) -> Waiter[str]:
-        return Waiter(a_request(id=name, priority=lane), size, lambda: self.take(name), watch, self.now())
+    def waiter(self, name: str, lane: Lane = Lane.NORMAL, size: int = 1, condition: Condition = X) -> Waiter[str]:
+        return Waiter(a_request(id=name, priority=lane), size, lambda: self.take(name), condition, self.now())
 
-    async def turn(self, waiter: Waiter[str], retry_at: float | None = None) -> str:
+    async def turn(self, waiter: Waiter[str]) -> str:
         """As dispatch does: a turn that comes in the tick of the cancellation goes back."""
         try:
-            return await self.waiting.wait(waiter, retry_at)
+            return await self.waiting.wait(waiter)
         except asyncio.CancelledError:
             waiter.give_back(self.release)
             raise
@@ -56,7 +68,7 @@ class Slots:
 
     def give(self, count: int = 1) -> None:
         self.free += count
-        self.waiting.pump()
+        self.waiting.freed("x")
 
 
 async def drained(tasks) -> None:
@@ -91,7 +103,7 @@ async def test_who_has_a_turn_is_out_of_the_queue_in_the_same_tick():
 
 
 async def test_bounds_hold_in_number_and_in_bytes():
-    slots = Slots(max_requests=2, max_bytes=100)
+    slots = Slots(max_requests=2, max_bytes=100 + 2 * OWN_BYTES)
     tasks = [start(slots.turn(slots.waiter("a", size=60)))]
     await until(lambda: len(slots.waiting) == 1)
     with pytest.raises(QueueFull):
@@ -100,7 +112,7 @@ async def test_bounds_hold_in_number_and_in_bytes():
     await until(lambda: len(slots.waiting) == 2)
     with pytest.raises(QueueFull):
         await slots.turn(slots.waiter("d", size=0))
-    assert slots.waiting.bytes == 100
+    assert slots.waiting.bytes == 100 + 2 * OWN_BYTES
     await drained(tasks)
     assert (len(slots.waiting), slots.waiting.bytes) == (0, 0)
 
@@ -124,20 +136,58 @@ async def test_a_waiter_that_leaves_is_gone_and_its_late_turn_goes_to_the_next()
     assert (slots.order, slots.held, slots.free) == (["a", "b"], 1, 0)
 
 
-async def test_only_those_who_watch_a_backend_are_asked_and_none_beyond_its_room():
-    slots, asked = Slots(), []
+def watching(domain: str, **more) -> Condition:
+    return Condition(slots=frozenset({domain}), backends=frozenset({domain}), names=frozenset({"tiny"}), **more)
 
-    def waiter(name, watch):
-        return Waiter(a_request(), 1, lambda: asked.append(name) or slots.take(name), watch, slots.now())
 
-    watching = [waiter("a", frozenset("x")), waiter("b", frozenset("y")), waiter("c", frozenset()), waiter("d", frozenset("x"))]
-    tasks = [start(slots.turn(w)) for w in watching]
+async def test_only_those_who_watch_a_domain_are_asked_and_none_beyond_its_room():
+    slots = Slots()
+    conditions = {"a": watching("x"), "b": watching("y"), "c": watching("x", mark=1), "d": watching("x")}
+    tasks = [start(slots.turn(slots.waiter(name, condition=condition))) for name, condition in conditions.items()]
     await until(lambda: len(slots.waiting) == 4)
-    slots.waiting.pump("x")
-    assert asked == ["a", "c", "d"]
+    slots.waiting.freed("x")
+    assert slots.asked == []  # there is no room
     slots.free = 1
-    slots.waiting.pump("x", lambda: slots.free > 0)
-    assert asked == ["a", "c", "d", "a"]
+    slots.waiting.freed("z")
+    assert slots.asked == []
+    slots.waiting.freed("x")
+    assert slots.asked == ["a"]
+    slots.free = 2
+    slots.waiting.freed("x")
+    assert slots.order == ["a", "c", "d"]
+    await drained(tasks)
+
+
+async def test_of_those_who_wait_for_the_same_only_the_first_is_asked_in_vain():
+    slots = Slots()
+    asked: list[str] = []
+    marks = {"a": None, "b": None, "c": "its own", "d": None}
+    waiters = [
+        Waiter(a_request(), 1, lambda name=name: asked.append(name), watching("x", mark=mark), slots.now())
+        for name, mark in marks.items()
+    ]
+    tasks = [start(slots.turn(w)) for w in waiters]
+    await until(lambda: len(slots.waiting) == 4)
+    slots.free = 1
+    slots.waiting.freed("x")
+    assert asked == ["a", "c"]
+    await drained(tasks)
+
+
+async def test_who_hears_another_answer_than_before_waits_for_something_else_and_the_next_is_asked():
+    slots = Slots()
+    first = slots.waiter("a")
+    first.attempt = lambda: setattr(first, "condition", watching("y"))
+    tasks = [start(slots.turn(first)), *slots.start(("b",))]
+    await until(lambda: len(slots.waiting) == 2)
+    slots.give()
+    assert slots.order == ["b"]
+    first.attempt = lambda: slots.take("a")
+    slots.free = 1
+    slots.waiting.freed("x")
+    assert slots.order == ["b"]
+    slots.waiting.freed("y")
+    assert slots.order == ["b", "a"]
     await drained(tasks)
 
 
@@ -145,7 +195,8 @@ async def test_those_due_at_one_moment_are_woken_in_the_order_of_the_queue():
     slots = Slots(free=0)
     at = slots.now() + 0.05
     names = [("low", Lane.LOW), ("a", Lane.NORMAL), ("b", Lane.NORMAL), ("high", Lane.HIGH)]
-    tasks = [start(slots.turn(slots.waiter(*n), at)) for n in names]
+    own = [Condition(own_at=at, backends=frozenset("x")), Condition(retry_at=at, backends=frozenset("x"))]
+    tasks = [start(slots.turn(slots.waiter(*n, condition=own[i % 2]))) for i, n in enumerate(names)]
     await until(lambda: len(slots.waiting) == 4)
     slots.free = 2  # nobody says so: only the alarm finds out
     assert await asyncio.wait_for(tasks[3], 5) == "high"
@@ -155,19 +206,143 @@ async def test_those_due_at_one_moment_are_woken_in_the_order_of_the_queue():
 
 async def test_a_newcomer_lets_those_go_first_whose_moment_has_come():
     slots = Slots()
-    (task,) = slots.start(("a",))
+    at = slots.now() + 0.05
+    task = start(slots.turn(slots.waiter("a", condition=Condition(retry_at=at, backends=frozenset("x")))))
     await until(lambda: len(slots.waiting) == 1)
     slots.free = 1
     slots.waiting.pump_due()
     assert slots.order == []
-    slots.waiting.waiters()[0].retry_at = slots.now()
+    while slots.now() < at:
+        """The loop gets no chance to say so."""
     slots.waiting.pump_due()
+    assert slots.order == ["a"]
     assert await task == "a"
+
+
+# ---------------------------------------------------------------- what changes in the fleet
+
+
+async def asked_after(slots: Slots, *changed: str) -> list[str]:
+    """Who is asked because these backends have changed."""
+    del slots.asked[:]
+    for backend in changed:
+        slots.waiting.changed(backend)
+    await asyncio.sleep(0)
+    await until(lambda: not slots.waiting.busy)
+    return slots.asked
+
+
+async def test_a_change_asks_those_who_gain_by_it_and_those_who_have_nothing_left_to_wait_for():
+    slots = Slots(free=1)
+    slots.up = {"x", "y"}
+    conditions = {
+        "both": Condition(backends=frozenset("xy"), names=frozenset({"tiny"})),
+        "one": Condition(backends=frozenset("y"), names=frozenset({"tiny"})),
+        "unsure": Condition(backends=frozenset("x"), names=frozenset({"tiny"}), unsure=True),
+    }
+    tasks = []
+    for name, condition in conditions.items():
+        waiter = slots.waiter(name, condition=condition)
+        waiter.attempt = lambda name=name: slots.asked.append(name)
+        tasks.append(start(slots.turn(waiter)))
+    await until(lambda: len(slots.waiting) == 3)
+    assert await asked_after(slots, "x") == ["both", "one", "unsure"]  # it is up: whoever it may serve
+    slots.up = {"x"}
+    assert await asked_after(slots, "y") == ["one", "unsure"]  # it went down: `both` has somebody left
+    slots.free = 0
+    assert await asked_after(slots, "x") == ["unsure"]  # it is up, and full
+    slots.free = 1
+    slots.asked.clear()
+    slots.waiting.freed("x")
+    assert slots.asked == ["one"]  # who could not be asked before is asked when there is room; `both` waits for no slot of it
+    slots.asked.clear()
+    slots.waiting.freed("x")
+    assert slots.asked == []  # they said what they wait for
+    await drained(tasks)
+
+
+async def test_what_some_of_a_group_can_use_is_offered_to_each_as_long_as_there_is_room():
+    slots = Slots()
+    slots.up = {"x", "new"}
+    waiters = [slots.waiter(name, condition=watching("y")) for name in "abcd"]
+    for waiter in waiters[::2]:
+        waiter.attempt = lambda name=waiter.request.id: slots.asked.append(name)  # it is not for these
+    tasks = [start(slots.turn(w)) for w in waiters]
+    await until(lambda: len(slots.waiting) == 4)
+    slots.free = 1
+    assert await asked_after(slots, "new") == ["a", "b"]
+    slots.asked.clear()
+    slots.free = 9
+    slots.waiting.freed("new")
+    assert slots.asked == ["c", "d"]
+    assert slots.order == ["b", "d"]
+    await drained(tasks)
+
+
+async def test_all_that_changes_in_a_turn_is_told_once_and_never_within_it():
+    slots = Slots(free=1)
+    slots.up = set(map(str, range(100)))
+    told: list[str] = []
+    waiters = [slots.waiter(str(n), condition=Condition(backends=frozenset("0"), names=frozenset({"tiny"}))) for n in range(5)]
+    for waiter in waiters:
+        waiter.attempt = lambda waiter=waiter: told.append(waiter.request.id)
+    tasks = [start(slots.turn(w)) for w in waiters]
+    await until(lambda: len(slots.waiting) == 5)
+    for backend in slots.up:
+        slots.waiting.changed(backend)
+        slots.waiting.pump()
+    assert told == []
+    await asyncio.sleep(0)
+    await until(lambda: not slots.waiting.busy)
+    assert told == ["0", "1", "2", "3", "4"]
+    await drained(tasks)
+
+
+async def test_what_takes_long_is_done_in_slices_and_nobody_is_overtaken_meanwhile(monkeypatch):
+    """Every attempt takes more than a turn allows: the loop goes on between any two, and newcomers come last."""
+    clock = iter(range(1_000_000))
+    monkeypatch.setattr("nexus.waiting.perf_counter", lambda: float(next(clock)))
+    monkeypatch.setattr("nexus.waiting.SLICE_SECONDS", 2.0)
+    slots, turns, beside = Slots(), [], 0
+    waiters = [slots.waiter(str(n)) for n in range(5)]
+    for waiter in waiters:
+        waiter.attempt = lambda name=waiter.request.id: turns.append(beside) or slots.take(name)
+    tasks = [start(slots.turn(w)) for w in waiters]
+    await until(lambda: len(slots.waiting) == 5)
+    assert not slots.waiting.come_first("x")
+    slots.free = 9
+    slots.waiting.pump()
+    assert slots.waiting.come_first("x")
+    newcomer = start(slots.waiting.wait(slots.waiter("newcomer"), ask=True))
+    while len(slots.waiting) or not newcomer.done():
+        assert slots.waiting.come_first("x") or not len(slots.waiting)
+        beside += 1
+        await asyncio.sleep(0)
+    assert slots.order == ["0", "1", "2", "3", "4", "newcomer"]
+    assert len(set(turns)) == 5
+    assert not slots.waiting.come_first("x")
+    await drained([*tasks, newcomer])
+
+
+async def test_a_slot_that_becomes_free_goes_to_the_first_also_while_others_are_still_to_be_asked(monkeypatch):
+    clock = iter(range(1_000_000))
+    monkeypatch.setattr("nexus.waiting.perf_counter", lambda: float(next(clock)))
+    monkeypatch.setattr("nexus.waiting.SLICE_SECONDS", 2.0)
+    slots = Slots()
+    tasks = slots.start(*[(str(n),) for n in range(4)])
+    await until(lambda: len(slots.waiting) == 4)
+    slots.waiting.pump()
+    await until(lambda: "0" in slots.asked)
+    slots.give()
+    assert await asyncio.wait_for(tasks[0], 5) == "0"
+    await until(lambda: not slots.waiting.busy)
+    assert slots.order == ["0"]
+    await drained(tasks[1:])
 
 
 async def test_an_attempt_that_fails_ends_only_that_wait():
     slots = Slots()
-    broken = Waiter(a_request(), 1, lambda: 1 / 0, frozenset(), slots.now())
+    broken = Waiter(a_request(), 1, lambda: 1 / 0, X, slots.now())
     first = start(slots.turn(broken))
     (second,) = slots.start(("b",))
     await until(lambda: len(slots.waiting) == 2)
@@ -187,11 +362,11 @@ async def test_a_change_within_an_attempt_is_looked_at_afterwards():
             slots.waiting.pump()
         return got
 
-    waiters = [Waiter(a_request(), 1, lambda name=name: attempt(name), frozenset("x"), slots.now()) for name in "abc"]
+    waiters = [Waiter(a_request(), 1, lambda name=name: attempt(name), X, slots.now()) for name in "abc"]
     tasks = [start(slots.turn(w)) for w in waiters]
     await until(lambda: len(slots.waiting) == 3)
     slots.free = 2
-    slots.waiting.pump("x")
+    slots.waiting.freed("x")
     assert slots.order == ["a", "b"]
     assert await asyncio.gather(*tasks[:2]) == ["a", "b"]
     assert slots.held == 2
@@ -208,7 +383,8 @@ async def test_whoever_comes_and_goes_slots_are_never_overrun_nor_lost(seed):
     async def client(name: str) -> None:
         began.append(name)
         try:
-            turn = slots.take(name) or await slots.turn(slots.waiter(name, chance.choice(list(Lane))), slots.now() + 0.01)
+            soon = Condition(slots=frozenset("x"), backends=frozenset("x"), names=frozenset({"tiny"}), own_at=slots.now() + 0.01)
+            turn = slots.take(name) or await slots.turn(slots.waiter(name, chance.choice(list(Lane)), condition=soon))
         except (QueueFull, WaitedTooLong) as end:
             ends.append(type(end).__name__)
             return
@@ -235,6 +411,26 @@ async def test_whoever_comes_and_goes_slots_are_never_overrun_nor_lost(seed):
     assert 0 < slots.peak <= capacity
 
 
+async def test_an_attempt_is_never_made_within_another():
+    slots, depth, deepest = Slots(), 0, 0
+
+    def attempt(name: str) -> str | None:
+        nonlocal depth, deepest
+        depth += 1
+        deepest = max(deepest, depth)
+        got = slots.take(name)
+        slots.waiting.freed("x")
+        depth -= 1
+        return got
+
+    waiters = [Waiter(a_request(), 1, lambda name=name: attempt(name), watching("x", mark=name), slots.now()) for name in "abc"]
+    tasks = [start(slots.turn(w)) for w in waiters]
+    await until(lambda: len(slots.waiting) == 3)
+    slots.give(2)
+    assert (slots.order, deepest) == (["a", "b"], 1)
+    await drained(tasks)
+
+
 async def test_what_changes_within_an_attempt_is_told_to_those_who_were_asked_before():
     """`b` finds nothing, but what it did makes room for `a`, who has been asked already."""
     slots = Slots()
@@ -248,7 +444,7 @@ async def test_what_changes_within_an_attempt_is_told_to_those_who_were_asked_be
             return None
         return slots.take(name) if name == "a" else None
 
-    tasks = [start(slots.turn(Waiter(a_request(), 1, lambda name=name: attempt(name), frozenset(), slots.now()))) for name in "ab"]
+    tasks = [start(slots.turn(Waiter(a_request(), 1, lambda name=name: attempt(name), X, slots.now()))) for name in "ab"]
     await until(lambda: len(slots.waiting) == 2)
     slots.waiting.pump()
     assert await asyncio.wait_for(tasks[0], 5) == "a"

@@ -163,7 +163,7 @@ class QueueConfig:
     """`[queue]`: requests that wait for a free pair."""
 
     max_requests: int = setting(100, "requests that may wait; 0 turns waiting off", at_least(0))
-    max_bytes: int = setting(256 * MIB, "bodies of waiting requests, in sum", at_least(0))
+    max_bytes: int = setting(256 * MIB, "bodies of waiting requests, in sum, and 4 KiB for each", at_least(0))
     max_wait_seconds: float = setting(30.0, "longest wait", at_least(0))
     overflow_after_seconds: float = setting(0.0, "how long to wait for home before a cloud pair or a fallback", at_least(0))
 

@@ -1,0 +1,161 @@
+"""A dispatcher over a fleet without sockets: as many backends, models and waiting requests as one likes.  Nothing here is judged."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from contextlib import AsyncExitStack
+from typing import Any
+
+from nexus_stages import nexus_stages
+
+from nexus.api import Backend, Model, Payload, Report, Stage, State, Zone
+from nexus.attempt import Turn
+from nexus.dialects.openai import OpenAI
+from nexus.dialects.ways import Ways
+from nexus.dispatch import Dispatcher, Limits
+from nexus.fleet import Fleet, Member
+from nexus.journey import Journey
+from nexus.model import CHAT, Event
+from nexus.names import Names
+from nexus.policies import Policy
+from nexus.routing import Pipeline
+from nexus.testing import a_body, a_request, a_scope
+from nexus.waiting import Bounds, Waiting
+
+SPEAKS = frozenset({("openai", CHAT)})
+DOWN = Report(ok=False, code="connect", problem="refused")
+
+
+class Nobody(Backend):
+    """A backend that is never sent anything."""
+
+    async def probe(self) -> Report:
+        return Report(ok=True)
+
+    def send(self, call: object) -> Any:
+        raise NotImplementedError("nothing is sent here")
+
+
+class Counting(Stage):
+    """How often a candidate was looked at, and of which backends."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+
+    def refuse(self, ask: object, candidate: object) -> None:
+        self.looks += 1
+
+
+class Handed:
+    """In the place of attempts: whoever gets a turn has got what it wanted."""
+
+    async def make(self, journey: Journey, turn: Turn) -> Turn:
+        return turn
+
+
+class Loop:
+    """The clock of the running loop."""
+
+    def now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    time = now
+
+
+def a_model(name: str, **more: Any) -> Model:
+    return Model(**{"id": name, "offers": {CHAT: True}, "context": 32768, "speaks": SPEAKS, "state": State.READY} | more)
+
+
+class Crowd:
+    """The fleet, who dispatches over it, and who waits.  `counting` has seen every candidate that was looked at."""
+
+    def __init__(
+        self,
+        stages: Iterable[tuple[str, Stage]] = (),
+        *,
+        aliases: Mapping[str, list[str]] | None = None,
+        fallbacks: Mapping[str, list[str]] | None = None,
+        policies: Iterable[Policy] = (),
+        limits: Limits | None = None,
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        self.counting = Counting()
+        self.pipeline = Pipeline([("counting", self.counting), *stages])
+        self.fleet = Fleet(loop.time, self._tell)
+        self.waiting: Waiting[Turn] = Waiting(
+            Bounds(max_requests=100_000, max_bytes=1 << 34, max_wait_seconds=600.0), loop.time, self._tell, self.fleet
+        )
+        self.fleet.freed, self.fleet.changed = self.waiting.freed, self.waiting.changed
+        self.names = Names(aliases or {}, fallbacks or {}, policies)
+        self.fleet.named = self.names.policies.same
+        self.dialect = OpenAI()
+        self.endpoint = next(e for e in self.dialect.endpoints if e.task == CHAT)
+        self.dispatcher = Dispatcher(
+            self.fleet,
+            self.pipeline,
+            self.names,
+            Ways({"openai": self.dialect}),
+            self.waiting,
+            Handed(),  # type: ignore[arg-type]
+            Loop(),
+            limits or Limits(max_wait=600.0),
+        )
+
+    def _tell(self, event: Event) -> None:
+        for _, learn in self.pipeline.learners(type(event)):
+            learn(event)
+
+    def join(self, name: str, *models: str | Model, zone: Zone = Zone.RESTRICTED, **more: Any) -> None:
+        """A backend that is well and serves these."""
+        self.fleet.join(Member(name=name, kind="crowd", url=f"http://{name}.invalid", backend=Nobody(), zone=zone, **more))
+        self.fleet.report(name, Report(ok=True, models=tuple(m if isinstance(m, Model) else a_model(m) for m in models)), 0.001)
+
+    def fail(self, name: str) -> None:
+        """It is down."""
+        for _ in range(3):
+            self.fleet.report(name, DOWN, 0.001)
+
+    def occupy(self, name: str, model: str | None = None) -> Any:
+        """A claim on it."""
+        standing = self.fleet.standings[name]
+        pair = standing.pairs[model] if model else next(iter(standing.pairs.values()))
+        return self.fleet.claim(standing.photo(pair), a_request())
+
+    def pause(self, name: str, model: str, seconds: float) -> None:
+        """The pair asks for a pause."""
+        self.occupy(name, model).finish("rate", sent=True, status=429, retry_after=seconds)
+
+    def journey(self, model: str, **more: Any) -> Journey:
+        """A chat as it comes in."""
+        payload = Payload(a_body(model))
+        request = a_request(model=model, accepted=self.fleet.now(), **more)
+        legs = self.names.legs(model, strict=request.strict, flexible=request.flexible)
+        return Journey(request, payload, self.dialect.decode(self.endpoint, payload), self.dialect, self.endpoint, legs)
+
+    def ask(self, model: str, **more: Any) -> asyncio.Task[Turn]:
+        """A chat that is served or waits as a client's would."""
+        return asyncio.get_running_loop().create_task(self.dispatcher.open(self.journey(model, **more)))  # type: ignore[arg-type]
+
+    async def asks(self, count: int, model: str, **more: Any) -> list[asyncio.Task[Turn]]:
+        """So many that wait, in order."""
+        tasks, before = [], len(self.waiting)
+        for _ in range(count):
+            tasks.append(self.ask(model, **more))
+            await asyncio.sleep(0)
+        while len(self.waiting) < before + count:
+            await asyncio.sleep(0)
+        return tasks
+
+    async def calm(self) -> None:
+        """All that is to be done for those who wait has been done."""
+        await asyncio.sleep(0)
+        while self.waiting.busy:
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)  # those who got a turn have it now
+
+
+async def standard_stages(stack: AsyncExitStack) -> list[tuple[str, Stage]]:
+    """The stages of a configuration that says nothing of them."""
+    scope = await stack.enter_async_context(a_scope("bench"))
+    return [(kind.name, await stack.enter_async_context(kind.open(kind.options(), scope))) for kind in nexus_stages()]

@@ -1,0 +1,168 @@
+"""What routing and waiting cost grows with what a request asks for, and not with the rest of the fleet or of the queue.
+
+Nothing is timed: what is counted is how often a stage looks at a candidate.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from nexus.api import Refusal, RefusalKind, Stage
+from nexus.errors import Problem
+
+from .bench.crowd import Crowd
+
+
+async def ended(*tasks) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def a_full_house(backends: int, waiters: int):
+    """Backends of one slot each, all busy, and requests that wait for any of them."""
+    crowd = Crowd()
+    for number in range(backends):
+        crowd.join(f"gpu{number}", "tiny", capacity=1)
+    claims = [crowd.occupy(f"gpu{number}") for number in range(backends)]
+    tasks = await crowd.asks(waiters, "tiny")
+    await crowd.calm()
+    crowd.counting.looks = 0
+    return crowd, claims, tasks
+
+
+# ---------------------------------------------------------------- one change, many who wait
+
+
+async def test_half_of_the_fleet_goes_down_and_nobody_is_asked_in_vain():
+    crowd, _, tasks = await a_full_house(20, 10)
+    for number in range(10):
+        crowd.fail(f"gpu{number}")
+    await crowd.calm()
+    assert crowd.counting.looks == 0
+    assert not any(task.done() for task in tasks)
+    await ended(*tasks)
+
+
+async def test_all_of_the_fleet_goes_down_and_all_are_told_at_once():
+    crowd, _, tasks = await a_full_house(5, 4)
+    for number in range(5):
+        crowd.fail(f"gpu{number}")
+    ends = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 5)
+    assert [(type(end), end.code) for end in ends] == [(Problem, "backends_unavailable")] * 4
+    assert crowd.counting.looks == 4 * 5
+
+
+async def test_a_slot_that_becomes_free_costs_one_decision_however_many_wait():
+    for waiters in (2, 50):
+        crowd, claims, tasks = await a_full_house(3, waiters)
+        claims[0].finish("ok", sent=True, status=200)
+        await crowd.calm()
+        assert crowd.counting.looks == 3
+        assert [task.done() for task in tasks] == [True] + [False] * (waiters - 1)
+        await ended(*tasks)
+
+
+async def test_one_that_joins_is_offered_to_as_many_as_it_has_room_for():
+    crowd, _, tasks = await a_full_house(3, 20)
+    crowd.join("new", "tiny", capacity=2)
+    await crowd.calm()
+    assert crowd.counting.looks == 2 * 4
+    assert sum(task.done() for task in tasks) == 2
+    crowd.join("other", "else", capacity=9)
+    await crowd.calm()
+    assert crowd.counting.looks == 2 * 4
+    await ended(*tasks)
+
+
+async def test_the_end_of_a_pause_is_told_to_as_many_as_find_a_slot():
+    crowd = Crowd()
+    crowd.join("one", "tiny", capacity=1)
+    crowd.pause("one", "tiny", 0.05)
+    tasks = await crowd.asks(20, "tiny")
+    crowd.counting.looks = 0
+    turn = await asyncio.wait_for(tasks[0], 5)
+    await crowd.calm()
+    assert crowd.counting.looks == 2  # the first, and one that finds it busy
+    turn.claim.finish("ok", sent=True, status=200)
+    assert await asyncio.wait_for(tasks[1], 5)
+    await ended(*tasks)
+
+
+# ---------------------------------------------------------------- neighbours
+
+
+async def test_who_waits_for_a_paused_model_costs_its_neighbours_nothing():
+    crowd = Crowd()
+    crowd.join("one", "paused", "well", capacity=2)
+    crowd.pause("one", "paused", 500.0)
+    tasks = await crowd.asks(20, "paused")
+    crowd.counting.looks = 0
+    for _ in range(3):
+        turn = await crowd.ask("well")
+        turn.claim.finish("ok", sent=True, status=200)
+    await crowd.calm()
+    assert crowd.counting.looks == 3
+    await ended(*tasks)
+
+
+class Never(Stage):
+    """Lets those of one key wait for something that never comes."""
+
+    def refuse(self, ask, candidate):
+        return Refusal(kind=RefusalKind.WAIT, code="never") if ask.request.key == "odd" else None
+
+
+async def test_whom_a_stage_holds_up_is_judged_by_himself():
+    crowd = Crowd([("never", Never())])
+    crowd.join("one", "tiny", capacity=1)
+    claim = crowd.occupy("one")
+    odd = await crowd.asks(3, "tiny", key="odd")
+    plain = await crowd.asks(2, "tiny")
+    claim.finish("ok", sent=True, status=200)
+    assert await asyncio.wait_for(plain[0], 5)
+    await crowd.calm()
+    assert not any(task.done() for task in (*odd, plain[1]))
+    await ended(*odd, *plain)
+
+
+# ---------------------------------------------------------------- nobody is overtaken
+
+
+async def test_a_newcomer_waits_while_those_before_it_are_still_to_be_asked():
+    crowd, _, tasks = await a_full_house(1, 3)
+    newcomer, stranger = crowd.ask("tiny"), crowd.ask("else")  # they come in this turn of the loop
+    crowd.join("new", "tiny", capacity=None)  # the three will have it, in the next
+    turns = await asyncio.gather(*tasks, newcomer)
+    assert [turn.choice.candidate.backend for turn in turns] == ["new"] * 4
+    assert [turn.claim.id for turn in turns] == sorted(turn.claim.id for turn in turns)
+    with pytest.raises(Problem):
+        await stranger
+
+
+async def test_a_newcomer_does_not_wait_for_those_who_want_something_else():
+    crowd, _, tasks = await a_full_house(1, 3)
+    crowd.join("far", "else", capacity=1)
+    crowd.waiting.pump()
+    assert (await crowd.ask("else")).choice.candidate.backend == "far"
+    await ended(*tasks)
+
+
+# ---------------------------------------------------------------- what a wait keeps
+
+
+async def test_a_wait_keeps_nothing_of_its_plan_and_what_it_takes_is_counted():
+    crowd, _, tasks = await a_full_house(50, 2)
+    first, second = crowd.waiting.waiters()
+    assert first.condition is second.condition
+    assert len(first.condition.backends) == 50
+    assert crowd.waiting.bytes == first.size + second.size > 2 * 4096
+    kept = [
+        cell.cell_contents
+        for cell in first.attempt.__closure__
+        if hasattr(cell.cell_contents, "plan") and hasattr(cell.cell_contents, "legs")
+    ]
+    assert [journey.plan.objections for journey in kept] == [()]
+    await ended(*tasks)
