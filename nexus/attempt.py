@@ -22,7 +22,7 @@ from nexus.judging import judged
 from nexus.model import UNANSWERED, Attempt, Call, Choice, Fault, Objection, Refusal
 from nexus.model.quick import maker, quick
 from nexus.outcome import BY_STATUS, REJECTED_BY_STATUS, FailureTable, Judged, Verdict, of_error
-from nexus.patience import Patience
+from nexus.patience import USUAL, Patience
 from nexus.pauses import asked_for
 from nexus.reading import ErrorAnswer, first_event, some_body, whole_body
 from nexus.redaction import redacted, redacted_text
@@ -43,10 +43,14 @@ MAX_WHOLE_BYTES = 16 * 1024 * 1024  # up to here a whole body is held, so that a
 @quick
 @attrs.frozen(kw_only=True, weakref_slot=False)
 class Turn:
-    """A choice whose slot is held."""
+    """A choice whose slot is held.  `patience` is how long an attempt at it may take."""
 
     choice: Choice
     claim: Claim
+    patience: Patience = USUAL
+
+
+_turn = maker(Turn)
 
 
 class Attempts:
@@ -70,19 +74,20 @@ class Attempts:
         reply is returned.
         """
         claim = turn.claim
+        turn = _turn(choice=turn.choice, claim=claim, patience=self._patience_for(claim))
         try:
             request, candidate = journey.request, turn.choice.candidate
             way = self._ways.to(candidate, journey.dialect, journey.endpoint, journey.payload, journey.facts, request.model)
             claim.asked = (way.dialect.name, way.endpoint.task)
-            call = self._prepared(self._call(journey, turn.choice, way))
+            call = self._prepared(self._call(journey, turn, way))
             if self._pipeline.admit:
                 await self._admitted(call)
             try:
                 return await self._asked(journey, turn, call, way)
             except Mended:
-                return await self._asked(journey, turn, self._prepared(self._call(journey, turn.choice, way)), way)
+                return await self._asked(journey, turn, self._prepared(self._call(journey, turn, way)), way)
         except BackendError as error:
-            self._failed(journey, turn, of_error(error), error.code, self._patience.told(error), sent=error.sent)
+            self._failed(journey, turn, of_error(error), error.code, turn.patience.told(error), sent=error.sent)
             return None
         except Objected as objected:
             self._objected(journey, turn, objected.stage, objected.refusal)
@@ -103,24 +108,34 @@ class Attempts:
 
     # ------------------------------------------------------------ the call
 
-    def _call(self, journey: Journey, choice: Choice, way: Way) -> Call:
-        facts, native = journey.facts, way.dialect is journey.dialect
+    def _patience_for(self, claim: Claim) -> Patience:
+        """What the configuration says for this pair: its model's table, else its backend's, else `[upstream]`."""
+        member, written = claim.standing.member, claim.pair.written
+        own = None if written is None else written.timeouts
+        if own is None and member.timeouts is None:
+            return self._patience
+        patience = self._patience.but(member.timeouts, f'[[backends]] "{member.name}"')
+        return patience.but(own, f'[[backends.models]] "{claim.pair.model.id}" of "{member.name}"')
+
+    def _call(self, journey: Journey, turn: Turn, way: Way) -> Call:
+        facts, native, patience, now = journey.facts, way.dialect is journey.dialect, turn.patience, self._clock.now()
+        setting = "first_byte" if facts.stream else "answer"
         if journey.first_byte_by is None:
-            seconds = self._patience.first_byte if facts.stream else self._patience.answer
-            journey.first_byte_by = self._clock.now() + seconds
-            journey.answer_by = None if facts.stream else journey.first_byte_by
+            journey.first_byte_by = now + (self._patience.first_byte if facts.stream else self._patience.answer)
+        until = patience.until(setting, now, journey.first_byte_by)
         return _call(
-            ask=choice.ask,
-            candidate=choice.candidate,
+            ask=turn.choice.ask,
+            candidate=turn.choice.candidate,
             dialect=way.dialect.name,
             task=journey.endpoint.task,
             path=way.endpoint.path + journey.query if native else way.endpoint.path,
             headers=_forwarded(journey.request.headers, way.dialect.forward if native else ()) + way.headers,
             body=way.body,
             stream=facts.stream,
-            first_byte_by=journey.first_byte_by,
-            answer_by=journey.answer_by,
-            idle_timeout=self._patience.idle,
+            first_byte_by=until,
+            answer_by=None if facts.stream else until,
+            idle_timeout=patience.idle,
+            connect_timeout=patience.connect if "connect" in patience.written else None,
         )
 
     def _prepared(self, call: Call) -> Call:
@@ -174,7 +189,7 @@ class Attempts:
         reader = way.reader(journey.request.id, turn.choice.candidate.name, int(self._clock.time()))
         try:
             head, whole = await (
-                first_event(reply, reader, way.dialect.stream_type, lambda: self._clock.now() >= self._signs_until(journey))
+                first_event(reply, reader, way.dialect.stream_type, lambda: self._clock.now() >= self._signs_until(journey, turn))
                 if journey.facts.stream
                 else whole_body(reply, reader, MAX_WHOLE_BYTES)
             )
@@ -183,9 +198,9 @@ class Attempts:
         turn.claim.answered()
         return self._opened(turn, reply, exchange, reader, way.back(headers, stream=journey.facts.stream), head, whole=whole)
 
-    def _signs_until(self, journey: Journey) -> float:
+    def _signs_until(self, journey: Journey, turn: Turn) -> float:
         """Comments and pings show that a server lives and still works: a long prompt may take longer than a first byte usually does."""
-        return (journey.first_byte_by or 0.0) - self._patience.first_byte + max(self._patience.answer, self._patience.first_byte)
+        return turn.patience.signs_until(turn.claim.since, journey.first_byte_by or 0.0)
 
     async def _error_came(
         self,
@@ -267,7 +282,7 @@ class Attempts:
         opened = OpenReply(
             turn.claim, turn.choice, reply, exchange, reader, headers, head, whole=whole, first_byte=first_byte, code=code
         )
-        opened.told = self._patience.told
+        opened.told = turn.patience.told
         return opened
 
     def _backend(self, turn: Turn) -> Backend:

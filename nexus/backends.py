@@ -192,6 +192,7 @@ class HTTPBackend(Backend):
                 first_byte_by=call.first_byte_by,
                 answer_by=call.answer_by,
                 idle_timeout=call.idle_timeout,
+                connect_timeout=call.connect_timeout,
                 private=call.ask.demand.zone is Zone.RESTRICTED,
             )
         )

@@ -24,6 +24,7 @@ from nexus.discovery import Recognised, addresses_of, folded, identity, is_addre
 from nexus.errors import StartupError
 from nexus.fleet import Fleet, Member
 from nexus.listing import Override, declared
+from nexus.patience import Timeouts
 from nexus.probing import Prober, Turns
 from nexus.state import Store
 from nexus.tasks import Tasks
@@ -149,6 +150,7 @@ class Finder:
             capacity=backend.max_concurrent,
             default_capacity=kind.capacity,
             slots=kind.slots,
+            timeouts=_timeouts(backend, connect=backend.connect_timeout_seconds),
             models=backend.models,
             overrides=tuple(_override(m) for m in backend.overrides),
             speaks=kind.speaks,
@@ -332,4 +334,16 @@ def _override(model: ModelConfig) -> Override:
         zone=model.zone,
         price=model.price,
         capacity=model.max_concurrent,
+        timeouts=_timeouts(model),
     )
+
+
+def _timeouts(table: BackendConfig | ModelConfig, connect: float | None = None) -> Timeouts | None:
+    """What a table says of how long things may take; None where it says nothing."""
+    written = Timeouts(
+        connect=connect,
+        first_byte=table.first_byte_timeout_seconds,
+        answer=table.answer_timeout_seconds,
+        idle=table.idle_timeout_seconds,
+    )
+    return None if written == Timeouts() else written

@@ -20,7 +20,6 @@ class Journey:
 
     __slots__ = (
         "allowed",
-        "answer_by",
         "attempts",
         "choice",
         "demand",
@@ -71,4 +70,3 @@ class Journey:
         self.routing_seconds = 0.0
         self.retry_after: float | None = None
         self.first_byte_by: float | None = None
-        self.answer_by: float | None = None

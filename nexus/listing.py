@@ -13,6 +13,7 @@ from fnmatch import translate
 import attrs
 
 from nexus.model import CHAT, COMPLETION, EMBEDDING, JSON_SCHEMA, THINKING, TOOLS, VISION, Model, Price, Zone
+from nexus.patience import Timeouts
 
 ABILITIES = (CHAT, COMPLETION, EMBEDDING, VISION, TOOLS, JSON_SCHEMA, THINKING)
 
@@ -33,6 +34,7 @@ class Override:
     zone: Zone | None = None
     price: Price | None = None
     capacity: int | None = None
+    timeouts: Timeouts | None = None
 
 
 Entry = tuple[Model, str, Override | None]

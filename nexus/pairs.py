@@ -21,6 +21,7 @@ from nexus.model import (
     Zone,
 )
 from nexus.model.quick import changer, maker
+from nexus.patience import Timeouts
 from nexus.slots import Memory, Slots
 from nexus.suspension import Suspension
 
@@ -67,6 +68,7 @@ class Member:
     capacity: int | None = None
     default_capacity: int | None = None
     slots: str = "server"
+    timeouts: Timeouts | None = None
     models: tuple[str, ...] | None = None
     overrides: tuple[Override, ...] = ()
     speaks: Speaks = frozenset()

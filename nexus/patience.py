@@ -2,26 +2,60 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import attrs
 
 from nexus.errors import BackendError
 
 UPSTREAM = "[upstream]"
+NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
+@attrs.frozen(kw_only=True)
+class Timeouts:
+    """What one table says of its backend or model, in seconds; None where it says nothing."""
+
+    connect: float | None = None
+    first_byte: float | None = None
+    answer: float | None = None
+    idle: float | None = None
 
 
 @attrs.frozen(kw_only=True)
 class Patience:
     """Seconds: until a connection, the first byte of a stream, a whole answer, and between two pieces.
 
-    Signs of life before a stream's first event (comments, pings) are waited through up to `answer`.  `where` is the table of the
-    configuration in which the settings stand, for errors.
+    Signs of life before a stream's first event (comments, pings) are waited through up to `answer`.  `written` names the table of each
+    setting that is not `[upstream]`'s.
     """
 
     connect: float = 5.0
     first_byte: float = 300.0
     answer: float = 1800.0
     idle: float = 300.0
-    where: str = UPSTREAM
+    written: Mapping[str, str] = NOTHING
+
+    def but(self, timeouts: Timeouts | None, table: str) -> Patience:
+        """The same, but for what a narrower table says."""
+        said = {} if timeouts is None else attrs.asdict(timeouts, filter=lambda _, seconds: seconds is not None)
+        return attrs.evolve(self, written={**self.written, **dict.fromkeys(said, table)}, **said) if said else self
+
+    def until(self, setting: str, now: float, shared: float) -> float:
+        """When an attempt that begins now is out of time.  `shared` is when all of the request's attempts are, by `[upstream]`; what a
+        narrower table says holds for each attempt by itself."""
+        seconds: float = getattr(self, setting)
+        return now + seconds if setting in self.written else shared
+
+    def signs_until(self, now: float, shared: float) -> float:
+        """How long signs of life before a stream's first event are waited through, in an attempt that began at `now`."""
+        longest = max(self.answer, self.first_byte)
+        return now + longest if self.written.keys() & {"first_byte", "answer"} else shared - self.first_byte + longest
+
+    def setting(self, code: str) -> str:
+        """Where the setting stands whose time was over, by the code of the error: `[upstream] idle_timeout_seconds`."""
+        return f"{self.written.get(code.removesuffix('_timeout'), UPSTREAM)} {code}_seconds"
 
     def told(self, error: BackendError) -> str:
         """The error's sentence; of one that took too long also how long was waited, and which setting said so."""
@@ -29,6 +63,7 @@ class Patience:
         said = error.hint or code
         if not error.timed_out:
             return said
-        seconds = getattr(self, code.removesuffix("_timeout"))
-        where = UPSTREAM if code == "connect_timeout" else self.where
-        return f"{said} (waited {seconds:g} s: {where} {code}_seconds)"
+        return f"{said} (waited {getattr(self, code.removesuffix('_timeout')):g} s: {self.setting(code)})"
+
+
+USUAL = Patience()

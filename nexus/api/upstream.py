@@ -33,12 +33,14 @@ class Upstream(Protocol):
         first_byte_by: float | None = None,
         answer_by: float | None = None,
         idle_timeout: float | None = None,
+        connect_timeout: float | None = None,
         private: bool = False,
     ) -> AbstractAsyncContextManager[Exchange]:
         """Send one request and wait for the head of its answer.
 
         `first_byte_by` (the first byte of the body: servers send a head long before a token) and `answer_by` are moments of
-        the clock, `idle_timeout` is seconds between two pieces of the body.
+        the clock, `idle_timeout` is seconds between two pieces of the body, `connect_timeout` until a connection
+        stands (None: `[upstream]`'s).
         `Host`, `Content-Length` and the framing are added here.  Leaving the context before the end of the body closes
         the connection: that is how an exchange is given up.  `private` is a request that may not leave the house (its demand's zone
         is `restricted`): where the name has come to mean an address that is not proven private, BackendError("address_moved") is

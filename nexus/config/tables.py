@@ -50,6 +50,7 @@ from nexus.model import (
 CAPABILITIES = (CHAT, COMPLETION, EMBEDDING, VISION, IMAGE_URL, TOOLS, JSON_SCHEMA, THINKING)
 STAGES = ("privacy", "budget", "tier", "capability", "balance")
 MIB = 1024 * 1024
+ELSE_UPSTREAM = "default: `[upstream]`'s"
 
 
 @attrs.frozen(kw_only=True)
@@ -188,6 +189,9 @@ class ModelConfig:
     max_output_tokens: int | None = setting(None, "most tokens it writes in one answer", at_least(1))
     max_concurrent: int | None = setting(None, "requests for it at one time; the backend's holds besides", at_least(1))
     tier: int | None = setting(None, "1 to 5; default: the backend's", between(1, 5))
+    first_byte_timeout_seconds: float | None = setting(None, "as at the backend, for this model; default: the backend's", above(0))
+    answer_timeout_seconds: float | None = setting(None, "as at the backend, for this model; default: the backend's", above(0))
+    idle_timeout_seconds: float | None = setting(None, "as at the backend, for this model; default: the backend's", above(0))
     zone: Zone | None = setting(None, "`restricted` or `open`; default: the backend's")
     price: Price | None = setting(None, "US dollars per million tokens: `{input = 2.5, output = 10, cached = 1.25}`", _price)
 
@@ -205,6 +209,14 @@ class BackendConfig:
     max_concurrent: int | None = setting(
         None, "requests at one time, for all its models together; default: what the server or its type says", at_least(1)
     )
+    connect_timeout_seconds: float | None = setting(None, f"until a connection stands; {ELSE_UPSTREAM}", above(0))
+    first_byte_timeout_seconds: float | None = setting(
+        None, f"until a stream's first byte, in each attempt; {ELSE_UPSTREAM}", above(0)
+    )
+    answer_timeout_seconds: float | None = setting(
+        None, f"until an answer that is not streamed, in each attempt; {ELSE_UPSTREAM}", above(0)
+    )
+    idle_timeout_seconds: float | None = setting(None, f"between two pieces of an answer; {ELSE_UPSTREAM}", above(0))
     models: tuple[str, ...] | None = setting(
         None, "globs of the models to use; default: all. Tables: see `[[backends.models]]`", each(filled)
     )

@@ -16,7 +16,7 @@ class Call:
 
     `path` is the dialect's own path (`/v1/chat/completions`), which a backend joins to its base URL.  `headers` are
     lower case and hold no credential.  `first_byte_by` and `answer_by` are in seconds of the gateway's clock,
-    `idle_timeout` in seconds.
+    `idle_timeout` and `connect_timeout` (None: as usual) in seconds.
     """
 
     ask: Ask
@@ -30,6 +30,7 @@ class Call:
     first_byte_by: float
     answer_by: float | None
     idle_timeout: float
+    connect_timeout: float | None = None
     method: str = "POST"
 
 

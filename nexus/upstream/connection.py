@@ -15,11 +15,13 @@ _JOIN_BELOW = 65536
 
 
 class Deadlines(NamedTuple):
-    """`first_byte_by` and `answer_by` are moments of the clock, `idle_timeout` is seconds between two pieces of the body."""
+    """`first_byte_by` and `answer_by` are moments of the clock, `idle_timeout` is seconds between two pieces of the body,
+    `connect_timeout` until a connection stands (None: as usual)."""
 
     first_byte_by: float | None
     answer_by: float | None
     idle_timeout: float | None
+    connect_timeout: float | None = None
 
 
 class Keeper(Protocol):

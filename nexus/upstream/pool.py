@@ -79,6 +79,7 @@ class Pool:
         first_byte_by: float | None = None,
         answer_by: float | None = None,
         idle_timeout: float | None = None,
+        connect_timeout: float | None = None,
         private: bool = False,
     ) -> Exchange:
         """One exchange, begun when its context is entered; see `nexus.api.Upstream`.
@@ -88,7 +89,7 @@ class Pool:
         """
         target = self._targets.get((method, url)) or self._target(method, url)
         head = request.render(target, headers, len(body))
-        return Exchange(self, target, head, body, Deadlines(first_byte_by, answer_by, idle_timeout), private)
+        return Exchange(self, target, head, body, Deadlines(first_byte_by, answer_by, idle_timeout, connect_timeout), private)
 
     def _target(self, method: str, url: str) -> request.Target:
         if len(self._targets) >= _MAX_TARGETS:
@@ -181,7 +182,8 @@ class Pool:
     def _patience(self, deadlines: Deadlines) -> tuple[float, str | None]:
         """How long to try to connect, and the code where it is a deadline that ends it."""
         now = self.clock()
-        patience, code = self._connect_timeout, None
+        patience: float = self._connect_timeout if deadlines.connect_timeout is None else deadlines.connect_timeout
+        code = None
         for by, name in ((deadlines.first_byte_by, "first_byte_timeout"), (deadlines.answer_by, "answer_timeout")):
             if by is not None and by - now < patience:
                 patience, code = max(by - now, 0.0), name

@@ -387,6 +387,8 @@ async def test_no_way_there(pool, monkeypatch):
 async def test_nobody_picks_up(make_pool, deaf):
     problem = await refused(make_pool(connect_timeout=0.05), f"http://127.0.0.1:{deaf}/")
     assert problem.code == "connect_timeout"
+    problem = await refused(make_pool(connect_timeout=60), f"http://127.0.0.1:{deaf}/", connect_timeout=0.05)
+    assert (problem.code, "0.05 s" in problem.hint) == ("connect_timeout", True)
 
 
 @pytest.mark.parametrize("deadline", ["first_byte_by", "answer_by"])
