@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import asyncio
+import contextlib
 import re
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -21,12 +22,14 @@ from nexus.health import Record
 from nexus.hosted import HostedVisit, headers_of
 from nexus.model import Candidate, Health, Lane, State
 from nexus.names import matcher
-from nexus.observers.feed import Feed
+from nexus.observers.feed import Feed, Subscription
 from nexus.observers.history import History
 from nexus.observers.stats import Stats
 from nexus.pairs import Pair, Standing
 
 MAX_EXPLAIN_BYTES = 8 * 1024 * 1024
+PING_SECONDS = 15.0
+BREATH_SECONDS = 0.05  # what happens meanwhile is told together: many readers must not cost what many requests do
 LIMIT = re.compile(r"[0-9]{1,4}")
 
 
@@ -265,17 +268,35 @@ class Control:
         )
 
     async def events(self, http: web.BaseRequest) -> web.StreamResponse:
-        """What happens from now on, as server-sent events."""
-        from aiohttp_sse import EventSourceResponse  # loaded where it is used
-
+        """What happens from now on, as server-sent events.  Whoever does not take them is cut off."""
         feed: Feed = self._component("feed", Feed)
         with feed.subscribe() as subscription:
-            response = EventSourceResponse()
+            response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
             await response.prepare(http)
-            async with response:
-                async for event in subscription:
-                    await response.send(json.dumps(event), event=event["type"])
+            with contextlib.suppress(ConnectionError):
+                while frames := await _or_a_ping(subscription):
+                    await self._told(http, response, frames)
+                    await asyncio.sleep(BREATH_SECONDS)
         return response
+
+    async def _told(self, http: web.BaseRequest, response: web.StreamResponse, frames: bytes) -> None:
+        """Raises ConnectionError where the reader has gone, or takes nothing."""
+        try:
+            async with asyncio.timeout(self._gateway.config.server.send_timeout_seconds):
+                await response.write(frames)
+        except TimeoutError:
+            if http.transport is not None:
+                http.transport.abort()
+            raise ConnectionResetError("the reader takes nothing") from None
+
+
+async def _or_a_ping(subscription: Subscription) -> bytes:
+    """What there is to tell, or a comment that keeps proxies from closing the connection."""
+    try:
+        async with asyncio.timeout(PING_SECONDS):
+            return await subscription.take()
+    except TimeoutError:
+        return b": ping\n\n"
 
 
 def _ejection(record: Record | None, now: float) -> dict[str, Any]:

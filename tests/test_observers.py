@@ -261,6 +261,15 @@ def test_other_events_leave_the_history_alone():
 # ---------------------------------------------------------------- feed
 
 
+async def read(events) -> list[dict]:
+    """All that waits."""
+    frames = (await events.take()).decode().split("\n\n")
+    assert frames.pop() == ""
+    told = [json.loads(frame.partition("\ndata: ")[2]) for frame in frames]
+    assert [frame.partition("\n")[0] for frame in frames] == [f"event: {entry['type']}" for entry in told]
+    return told
+
+
 @pytest.mark.parametrize(
     ("event", "facts"),
     [
@@ -277,9 +286,17 @@ async def test_a_subscriber_gets_every_event(event, facts):
     feed = Feed(CLOCK)
     with feed.subscribe() as events:
         feed.see(event)
-        told = await anext(events)
+        (told,) = await read(events)
     assert facts.items() <= told.items()
-    assert json.loads(json.dumps(told)) == told
+
+
+async def test_an_event_is_made_once_for_all_and_whatever_it_holds():
+    feed = Feed(CLOCK)
+    with feed.subscribe() as one, feed.subscribe() as other:
+        feed.see(Joined(at=1.0, backend="o\ud800", kind="x\n\ny", url="\u2028", source=float("nan")))
+        assert one._waiting[0] is other._waiting[0]
+        (told,) = await read(one)
+    assert (told["kind"], told["url"]) == ("x\n\ny", "\u2028")
 
 
 async def test_an_event_of_somebody_elses_kind_is_told_by_type_and_time():
@@ -297,14 +314,14 @@ async def test_a_subscriber_waits_for_what_comes():
         order.append("happened")
         feed.see(claimed(1))
 
-    async def read(events) -> dict:
-        told = await anext(events)
+    async def reader(events) -> list[dict]:
+        told = await read(events)
         order.append("read")
         return told
 
     with feed.subscribe() as events:
-        told, _ = await asyncio.gather(read(events), happen())
-    assert told["claim"] == 1
+        told, _ = await asyncio.gather(reader(events), happen())
+    assert [entry["claim"] for entry in told] == [1]
     assert order == ["happened", "read"]
 
 
@@ -313,9 +330,10 @@ async def test_a_slow_subscriber_loses_the_oldest_and_is_told():
     with feed.subscribe() as slow, feed.subscribe() as quick:
         for number in range(5):
             feed.see(claimed(number))
-            assert (await anext(quick))["claim"] == number
-        assert await anext(slow) == {"type": "dropped", "count": 3}
-        assert [(await anext(slow))["claim"] for _ in range(2)] == [3, 4]
+            assert [entry["claim"] for entry in await read(quick)] == [number]
+        lost, *kept = await read(slow)
+        assert lost == {"type": "dropped", "count": 3}
+        assert [entry["claim"] for entry in kept] == [3, 4]
         assert (slow.dropped, quick.dropped) == (3, 0)
 
 
@@ -324,9 +342,9 @@ async def test_losses_are_told_once():
     with feed.subscribe() as events:
         for number in range(3):
             feed.see(claimed(number))
-        assert [(await anext(events))["type"] for _ in range(2)] == ["dropped", "claimed"]
+        assert [entry["type"] for entry in await read(events)] == ["dropped", "claimed"]
         feed.see(claimed(3))
-        assert (await anext(events))["claim"] == 3
+        assert [entry["claim"] for entry in await read(events)] == [3]
 
 
 def test_without_subscribers_nothing_is_made():
@@ -347,8 +365,11 @@ async def test_leaving_the_block_ends_the_subscription():
 async def test_closing_ends_the_readers_once_they_have_read():
     feed = Feed(CLOCK)
 
-    async def read(events) -> list[int]:
-        return [entry["claim"] async for entry in events]
+    async def claims(events) -> list[int]:
+        told = []
+        while frames := await events.take():
+            told += [json.loads(frame.partition(b"\ndata: ")[2])["claim"] for frame in frames.split(b"\n\n")[:-1]]
+        return told
 
     async def happen() -> None:
         feed.see(claimed(1))
@@ -357,9 +378,9 @@ async def test_closing_ends_the_readers_once_they_have_read():
         feed.close()
 
     with feed.subscribe() as one, feed.subscribe() as other:
-        assert await asyncio.gather(read(one), read(other), happen()) == [[1, 2], [1, 2], None]
+        assert await asyncio.gather(claims(one), claims(other), happen()) == [[1, 2], [1, 2], None]
     with feed.subscribe() as late:
-        assert await read(late) == []
+        assert await claims(late) == []
 
 
 async def test_there_is_a_bound_on_subscribers():

@@ -118,7 +118,6 @@ HOMES = {
     "msgspec": "dialects observers",
     "aiohttp.web": "control front hosted server testing",
     "aiohttp.ClientSession(": "components testing",
-    "aiohttp_sse": "control",
     "click": "cli",
     "rich": "cli",
     "pytest": "testing",

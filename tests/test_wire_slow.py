@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from nexus.model import Health, Probed
 from nexus.testing import Hang, Respond, Slow, Stream, sse, until
 from nexus.testing.acts import Act
 
@@ -250,3 +251,38 @@ async def test_a_client_that_takes_a_little_now_and_then_is_served(tmp_path, way
                     break
         assert heard > 300 * len(BIG)
         await until(lambda: house.ledger.outcomes == ["ok"])
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_the_live_feed_is_for_many_readers_and_waits_for_none(tmp_path, way, monkeypatch):
+    async with tiny() as up, open_house(tmp_path, up, way=way, server={"send_timeout_seconds": 0.5}) as house:
+        feed = house.gateway.components["feed"]
+        url, prefix = house.url + "/nexus/events", urlsplit(house.url).path
+        head = f"GET {prefix}/nexus/events HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+        async with contextlib.AsyncExitStack() as stack:
+            readers = [await stack.enter_async_context(house.client.get(url)) for _ in range(5)]
+            await stack.enter_async_context(deaf(house, head))
+            await until(lambda: len(feed) == 6)
+            assert readers[0].headers["Content-Type"] == "text/event-stream"
+            assert (await house.post()).status == 200
+            for reader in readers:
+                heard = b""
+                while b"event: answered\n" not in heard:
+                    heard += await asyncio.wait_for(reader.content.readany(), 5)
+                assert [line for line in heard.split(b"\n") if line.startswith(b"event: ")][-3:] == [
+                    b"event: claimed", b"event: finished", b"event: answered",
+                ]  # fmt: skip
+            big = Probed(at=0.0, backend="x" * 200_000, health=Health.HEALTHY, seconds=0.0, models=0)
+            flood = asyncio.get_running_loop().create_task(_flood(feed, big))
+            drain = [asyncio.get_running_loop().create_task(reader.content.read()) for reader in readers]
+            await until(lambda: len(feed) == 5, timeout=20)  # the deaf one is cut off
+            flood.cancel()
+            for task in drain:
+                task.cancel()
+        await until(lambda: len(feed) == 0)
+
+
+async def _flood(feed, event) -> None:
+    while True:
+        feed.see(event)
+        await asyncio.sleep(0.01)

@@ -1,4 +1,4 @@
-"""Live events, for `/nexus/events`.  How they travel (SSE) is the route's business; what happened before is the history's.
+"""Live events, for `/nexus/events`, as server-sent events.  What happened before is the history's.
 
 A subscriber that reads too slowly loses its oldest events and is told how many; the gateway never waits for one.
 """
@@ -6,9 +6,12 @@ A subscriber that reads too slowly loses its oldest events and is told how many;
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+
+import msgspec
 
 from nexus.api import Clock, Observer
 from nexus.errors import Problem
@@ -17,10 +20,11 @@ from nexus.observers.render import Json, event_json
 
 QUEUE = 256
 SUBSCRIBERS = 64
+_encode = msgspec.json.Encoder(enc_hook=str).encode
 
 
 class Feed(Observer):
-    """Hands every event to every subscriber, as a dictionary made once.  Without subscribers nothing is made."""
+    """Hands every event to every subscriber, as bytes that are made once.  Without subscribers nothing is made."""
 
     def __init__(self, clock: Clock, *, queue: int = QUEUE, subscribers: int = SUBSCRIBERS) -> None:
         self._clock = clock
@@ -31,9 +35,9 @@ class Feed(Observer):
 
     def see(self, event: Event) -> None:
         if self._subscriptions:
-            entry = event_json(event, self._clock)
+            frame = frame_of(event_json(event, self._clock))
             for subscription in self._subscriptions:
-                subscription.put(entry)
+                subscription.put(frame)
 
     @contextmanager
     def subscribe(self) -> Iterator[Subscription]:
@@ -59,39 +63,44 @@ class Feed(Observer):
         return len(self._subscriptions)
 
 
-class Subscription:
-    """An async iterator of events, for one reader.
+def frame_of(told: Json) -> bytes:
+    """A server-sent event of its type."""
+    try:
+        data = _encode(told)
+    except UnicodeEncodeError:  # half of a surrogate pair: JSON has an escape for it, UTF-8 has nothing
+        data = json.dumps(told).encode()
+    return b"event: %b\ndata: %b\n\n" % (told["type"].encode(), data)
 
-    Where events were lost, the next thing it yields is `{"type": "dropped", "count": n}`; `dropped` counts all of them.
-    """
+
+class Subscription:
+    """The events of one reader.  It is given what is not read yet, at most so many; `dropped` counts those that it was too slow for."""
 
     def __init__(self, size: int) -> None:
         self.dropped = 0
         self._told = 0
-        self._waiting: deque[Json] = deque(maxlen=size)
+        self._waiting: deque[bytes] = deque(maxlen=size)
         self._news = asyncio.Event()
         self._closed = False
 
-    def put(self, entry: Json) -> None:
+    def put(self, frame: bytes) -> None:
         if len(self._waiting) == self._waiting.maxlen:
             self.dropped += 1
-        self._waiting.append(entry)
+        self._waiting.append(frame)
         self._news.set()
 
     def close(self) -> None:
         self._closed = True
         self._news.set()
 
-    def __aiter__(self) -> AsyncIterator[Json]:
-        return self
-
-    async def __anext__(self) -> Json:
+    async def take(self) -> bytes:
+        """All that waits, oldest first, as soon as anything does; b"" once it is closed and read.  Where events were lost it begins with
+        `{"type": "dropped", "count": n}`."""
         while not self._waiting:
             if self._closed:
-                raise StopAsyncIteration
+                return b""
             self._news.clear()
             await self._news.wait()
-        if self._told < self.dropped:
-            lost, self._told = self.dropped - self._told, self.dropped
-            return {"type": "dropped", "count": lost}
-        return self._waiting.popleft()
+        lost, self._told = self.dropped - self._told, self.dropped
+        frames = b"".join(self._waiting)
+        self._waiting.clear()
+        return frame_of({"type": "dropped", "count": lost}) + frames if lost else frames
