@@ -10,7 +10,7 @@ import functools
 import ipaddress
 import json
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import aiohttp
@@ -74,7 +74,7 @@ class _NotReady(Exception):
 class _Answer:
     """One answer, reduced to what checks look at.  A page for people is no answer: many servers give one for every path."""
 
-    def __init__(self, status: int, headers: frozenset[str], content_type: str, body: bytes) -> None:
+    def __init__(self, status: int, headers: Mapping[str, str], content_type: str, body: bytes) -> None:
         page = content_type == "text/html" or body.lstrip()[:1] == b"<"
         self.status = 0 if page or len(body) > MAX_BYTES else status
         self.headers = headers
@@ -85,8 +85,12 @@ class _Answer:
             self.status == check.status
             and (check.json is None or self._has(check.json))
             and (check.text is None or check.text in self.text)
-            and (check.header is None or check.header.lower() in self.headers)
+            and (check.header is None or self._sends(check.header))
         )
+
+    def _sends(self, header: str) -> bool:
+        name, _, beginning = header.partition(":")
+        return self.headers.get(name.lower(), "\n").startswith(beginning.strip()) if beginning else name.lower() in self.headers
 
     @functools.cached_property
     def json(self) -> Any:
@@ -138,7 +142,7 @@ class _Server:
                 body += more
             if got.status == 503:
                 raise _NotReady
-            return _Answer(got.status, frozenset(name.lower() for name in got.headers), got.content_type, body)
+            return _Answer(got.status, {name.lower(): value for name, value in got.headers.items()}, got.content_type, body)
 
 
 def _evidence(check: Check) -> str:

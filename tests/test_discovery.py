@@ -23,9 +23,11 @@ from nexus.testing import (
     llamafile_server,
     llamaswap_server,
     localai_server,
+    mlx_server,
     ollama_server,
     openai_server,
     rayserve_server,
+    transformers_server,
     vllm_server,
 )
 
@@ -40,6 +42,8 @@ DOUBLES = {
     "llamafile": llamafile_server,
     "rayserve": rayserve_server,
     "litellm": litellm_server,
+    "transformers": transformers_server,
+    "mlx": mlx_server,
     "openai-compatible": openai_server,
 }
 

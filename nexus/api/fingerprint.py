@@ -8,7 +8,8 @@ import attrs
 @attrs.frozen(kw_only=True)
 class Check:
     """One observation that a fingerprint rests on: GET `path` answers `status`, and where given its JSON body has the dotted
-    key `json` (`data.0.max_model_len`), its body contains `text`, its header `header` exists."""
+    key `json` (`data.0.max_model_len`), its body contains `text`, its header `header` exists; `name: beginning` also says how its value
+    begins."""
 
     path: str
     status: int = 200

@@ -29,6 +29,8 @@ PUBLISHED = {
     "llamaswap": SERVERS,
     "litellm": SERVERS,
     "rayserve": SERVERS,
+    "transformers": SERVERS,
+    "mlx": SERVERS,
 }
 
 

@@ -44,9 +44,11 @@ from nexus.testing.servers import (
     llamafile_server,
     llamaswap_server,
     localai_server,
+    mlx_server,
     ollama_server,
     openai_server,
     rayserve_server,
+    transformers_server,
     vllm_server,
 )
 from nexus.testing.upstream import ScriptedUpstream
@@ -89,10 +91,12 @@ __all__ = [
     "llamafile_server",
     "llamaswap_server",
     "localai_server",
+    "mlx_server",
     "ollama_server",
     "openai_server",
     "rayserve_server",
     "sse",
+    "transformers_server",
     "until",
     "vllm_server",
 ]

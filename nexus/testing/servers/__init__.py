@@ -2,6 +2,7 @@
 
 from nexus.testing.servers.anthropic import AnthropicServer, anthropic_event, anthropic_problem, anthropic_server
 from nexus.testing.servers.base import FakeModel, FakeServer, Knobs, Pace
+from nexus.testing.servers.huggingface import MLXServer, TransformersServer, mlx_server, transformers_server
 from nexus.testing.servers.llamacpp import LlamaCppServer, llamacpp_server
 from nexus.testing.servers.ollama import OllamaServer, ollama_server
 from nexus.testing.servers.openai import OpenAIServer, openai_server
@@ -22,9 +23,11 @@ __all__ = [
     "Knobs",
     "LiteLLMServer",
     "LlamaCppServer",
+    "MLXServer",
     "OllamaServer",
     "OpenAIServer",
     "Pace",
+    "TransformersServer",
     "VLLMServer",
     "anthropic_event",
     "anthropic_problem",
@@ -34,8 +37,10 @@ __all__ = [
     "llamafile_server",
     "llamaswap_server",
     "localai_server",
+    "mlx_server",
     "ollama_server",
     "openai_server",
     "rayserve_server",
+    "transformers_server",
     "vllm_server",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Unpack
 
 from nexus.testing.acts import Act, Respond
@@ -23,9 +23,42 @@ def localai_server(models: Models = ("tiny",), **knobs: Unpack[Knobs]) -> OpenAI
     return server.by_itself("/api/version", Respond(json={"version": "0.13.5"})).by_itself("/", Respond(body=b"Ollama is running"))
 
 
-def llamaswap_server(models: Models = ("tiny",), **knobs: Unpack[Knobs]) -> OpenAIServer:
+class LlamaSwapServer(OpenAIServer):
+    """llama-swap.  `also` are further names of models, which stand in its list as `meta` only.  `started` notes the models whose own server
+    was asked while it did not run: asking starts it."""
+
+    owner = "llama-swap"
+
+    def __init__(self, models: Models = ("tiny",), *, also: Mapping[str, str] | None = None, **knobs: Unpack[Knobs]) -> None:
+        super().__init__(models, **knobs)
+        self.also = dict(also or {})
+        self.started: list[str] = []
+        self.by_itself("/api/version", Respond(json={"build_date": "unknown", "commit": "abcd1234", "version": "0"}))
+        self.by_itself("/", Respond(301, headers={"Location": "/ui"}))
+
+    def entry(self, model: FakeModel) -> dict[str, Any]:
+        own = {"aliases": [alias for alias, name in self.also.items() if name == model.name], "type": "model"}
+        status = {"value": "loaded" if model.name in self.loaded else "unloaded"}
+        return {**super().entry(model), "meta": {"llamaswap": {k: v for k, v in own.items() if v}}, "status": status}
+
+    def find(self, name: object) -> FakeModel | None:
+        return super().find(self.also.get(name, name) if isinstance(name, str) else name)
+
+    def fallback(self, received: Received) -> Act:
+        name = received.path.removeprefix("/upstream/").removesuffix("/props")
+        if received.path != f"/upstream/{name}/props" or name not in self.models:
+            return super().fallback(received)
+        if name not in self.loaded:
+            self.started.append(name)
+            self.loaded.add(name)
+        return Respond(json={"default_generation_settings": {"n_ctx": self.models[name].context}, "total_slots": 1})
+
+
+def llamaswap_server(
+    models: Models = ("tiny",), *, also: Mapping[str, str] | None = None, **knobs: Unpack[Knobs]
+) -> LlamaSwapServer:
     """llama-swap: `/health` says OK whatever the models do; `/running` says which are loaded."""
-    server = OpenAIServer(models, **knobs)
+    server = LlamaSwapServer(models, also=also, **knobs)
 
     def running(received: Received) -> Act:
         return Respond(json={"running": [{"model": name, "state": "ready", "ttl": 0} for name in server.loaded]})

@@ -7,8 +7,10 @@ from nexus.testing import (
     llamafile_server,
     llamaswap_server,
     localai_server,
+    mlx_server,
     openai_server,
     rayserve_server,
+    transformers_server,
 )
 from nexus.testing.contracts import BackendContract
 
@@ -70,3 +72,19 @@ class TestOpenAI(BackendContract):
 
     def server(self):
         return openai_server(models=self.models)
+
+
+class TestTransformers(BackendContract):
+    kind = KINDS["transformers"]
+    models = ("org/tiny",)
+
+    def server(self):
+        return transformers_server(models=self.models)
+
+
+class TestMLX(BackendContract):
+    kind = KINDS["mlx"]
+    models = ("org/tiny",)
+
+    def server(self):
+        return mlx_server(models=self.models)

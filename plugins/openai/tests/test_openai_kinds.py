@@ -16,8 +16,10 @@ from nexus.testing import (
     llamafile_server,
     llamaswap_server,
     localai_server,
+    mlx_server,
     openai_server,
     rayserve_server,
+    transformers_server,
 )
 from nexus.testing.scope import a_scope
 
@@ -30,7 +32,10 @@ DOUBLES = {
     "llamafile": llamafile_server,
     "rayserve": rayserve_server,
     "litellm": litellm_server,
+    "transformers": transformers_server,
+    "mlx": mlx_server,
 }
+TASKS = {"transformers": {"chat"}, "mlx": {"chat", "completion"}}
 
 
 @contextlib.asynccontextmanager
@@ -49,7 +54,7 @@ async def probe(kind: str, server, key: str | None = None, options=None):
 def test_the_descriptors():
     assert set(KINDS) == set(DOUBLES)
     assert [name for name, kind in KINDS.items() if kind.cloud] == ["openai"]
-    assert [name for name, kind in KINDS.items() if kind.runs_models] == ["llamafile"]
+    assert [name for name, kind in KINDS.items() if kind.runs_models] == ["llamafile", "transformers", "mlx"]
     assert KINDS["openai"].default_url == "https://api.openai.com"
     assert KINDS["openai"].fingerprints == ()
     assert KINDS["llamafile"].capacity == 1
@@ -61,7 +66,11 @@ async def test_every_kind_lists_its_models(kind):
     assert report.ok, report.problem
     (model,) = report.models
     assert model.id == "tiny"
-    assert {task for _, task in model.speaks} == {"chat", "completion", "embedding"}
+    assert (
+        {task for _, task in model.speaks}
+        == TASKS.get(kind, {"chat", "completion", "embedding"})
+        == {t for _, t in KINDS[kind].speaks}
+    )
 
 
 @pytest.mark.parametrize(
@@ -71,7 +80,9 @@ async def test_every_kind_lists_its_models(kind):
         ("localai", True),
         ("litellm", True),
         ("openai-compatible", False),
-        ("llamaswap", False),
+        ("llamaswap", True),
+        ("mlx", True),
+        ("transformers", False),
         ("rayserve", False),
     ],
 )
@@ -269,3 +280,75 @@ async def test_generic_options_are_the_only_ones():
 async def test_an_empty_list_is_a_server_without_models():
     report = await probe("openai-compatible", ScriptedUpstream(Respond(json={"object": "list", "data": None})))
     assert (report.ok, report.models) == (True, ())
+
+
+# ---------------------------------------------------------------- llama-swap
+
+
+async def test_llama_swaps_further_names_are_in_its_meta():
+    report = await probe("llamaswap", llamaswap_server(["tiny-a", "tiny-b"], also={"alias-a": "tiny-a", "alias-b": "tiny-a"}))
+    assert [(m.id, m.aliases) for m in report.models] == [("tiny-a", ("alias-a", "alias-b")), ("tiny-b", ())]
+
+
+async def test_the_context_of_what_runs_is_asked_once_and_nothing_is_started_for_it():
+    models = [FakeModel("runs", context=4096), FakeModel("org/runs", context=8192), FakeModel("sleeps", loaded=False)]
+    async with llamaswap_server(models) as server, opened("llamaswap", server) as backend:
+        for _ in range(3):
+            report = await backend.probe()
+            assert {m.id: (m.context, m.state) for m in report.models} == {
+                "runs": (4096, State.READY),
+                "org/runs": (8192, State.READY),
+                "sleeps": (None, State.ASLEEP),
+            }
+        asked = [r.path for r in server.requests if r.path.startswith("/upstream/")]
+        assert sorted(asked) == ["/upstream/org/runs/props", "/upstream/runs/props"]  # each question puts off the unloading
+        server.loaded.discard("runs")
+        assert {m.id: m.context for m in (await backend.probe()).models}["runs"] is None
+        server.loaded.add("runs")
+        assert {m.id: m.context for m in (await backend.probe()).models}["runs"] == 4096
+        assert not server.started
+
+
+@pytest.mark.parametrize("state", ["starting", "stopping", "stopped", "shutdown", "new word", None])
+async def test_one_that_does_not_run_yet_is_not_asked(state):
+    async with llamaswap_server(["tiny"]) as server, opened("llamaswap", server) as backend:
+        server.on("/running", Respond(json={"running": [{"model": "tiny", "state": state}]}), method="GET")
+        (model,) = (await backend.probe()).models
+        assert model.state == (State.LOADING if state == "starting" else State.ASLEEP)
+        assert not [r for r in server.requests if r.path.startswith("/upstream")]
+
+
+async def test_what_runs_there_may_be_no_llama_cpp():
+    async with llamaswap_server(["tiny"]) as server, opened("llamaswap", server) as backend:
+        server.on("/upstream/tiny/props", Respond(404, body=b"not found"))
+        report = await backend.probe()
+        assert (report.ok, report.models[0].context) == (True, None)
+
+
+# ---------------------------------------------------------------- transformers and mlx
+
+
+async def test_transformers_only_chats_and_knows_its_models_by_their_revision_too():
+    (model,) = (await probe("transformers", transformers_server(["org/tiny"]))).models
+    assert model.aliases == ("org/tiny@main",)
+    assert (model.offers["completion"], model.offers["embedding"]) == (False, False)
+
+
+async def test_what_mlx_was_started_with_has_a_name_where_its_list_has_none():
+    async with mlx_server([]) as server:
+        async with opened("mlx", server) as backend:
+            assert [m.id for m in (await backend.probe()).models] == ["default_model"]
+        async with a_scope(upstream=object()) as scope:
+            declared = Server(name="x", url=server.url, declared=("org/mine",))
+            async with KINDS["mlx"].open(declared, KINDS["mlx"].options(), scope) as backend:
+                assert (await backend.probe()).models == ()
+
+
+@pytest.mark.parametrize("kind", ["openai-compatible", "mlx", "transformers", "llamaswap", "litellm", "rayserve"])
+@pytest.mark.parametrize("data", [None, []])
+async def test_a_list_of_nothing_is_a_list(kind, data):
+    async with DOUBLES[kind]() as server, opened(kind, server) as backend:
+        server.on("/v1/models", Respond(json={"object": "list", "data": data}), method="GET")
+        report = await backend.probe()
+        assert report.ok, report.problem
+        assert [m.id for m in report.models] == (["default_model"] if kind == "mlx" else [])

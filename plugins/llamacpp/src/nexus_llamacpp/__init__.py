@@ -29,10 +29,12 @@ FAILURES = (
     ),
 )
 
+PORTS = (8080, 9931)  # the usual one, and the one that its start announces as the next
+
 KIND = BackendKind(
     name="llamacpp",
     open=_open,
-    fingerprints=(Fingerprint(ports=(8080,), checks=(Check(path="/props", json="build_info"),), rank=6),),
+    fingerprints=tuple(Fingerprint(ports=(port,), checks=(Check(path="/props", json="build_info"),), rank=6) for port in PORTS),
     slots="model",  # as a router it has a server for each model, and waits until one is idle before it puts another in its place
     runs_models=True,
     default_url="http://127.0.0.1:8080",

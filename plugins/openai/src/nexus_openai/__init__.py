@@ -42,6 +42,9 @@ def _opens(word: str) -> Opener:
 # The usual ports of llama.cpp and its relatives, vLLM, SGLang, LM Studio, LiteLLM, text-generation-webui, Jan, KoboldCpp, GPT4All.
 PORTS = (8080, 8000, 1234, 4000, 5000, 5001, 1337, 4891, 8001, 8081, 30000)
 
+CHATS = frozenset({("openai", "chat")})
+WRITES = CHATS | {("openai", "completion")}
+
 KINDS = (
     BackendKind(name="openai", open=_opens("openai"), cloud=True, default_url="https://api.openai.com", accepts=OPENAI),
     BackendKind(
@@ -81,10 +84,38 @@ KINDS = (
         failures=LITELLM,
     ),
     BackendKind(
+        name="transformers",
+        open=_opens("transformers"),
+        fingerprints=(
+            Fingerprint(ports=(8000,), checks=(Check(path="/v1/models", json="data.0.owned_by.0"),), rank=8),
+            Fingerprint(
+                ports=(8000,), checks=(Check(path="/openapi.json", json="paths./load_model.post"),), rank=9
+            ),  # an empty cache
+        ),
+        runs_models=True,
+        speaks=CHATS,
+    ),
+    BackendKind(
+        name="mlx",
+        open=_opens("mlx"),
+        fingerprints=(
+            Fingerprint(  # it answers the question for one model with its list, whatever the name
+                ports=(8080,),
+                checks=(Check(path="/v1/models/-", text='{"object": "list", "data": [', header="server: BaseHTTP/"),),
+                rank=8,
+            ),
+        ),
+        runs_models=True,
+        speaks=WRITES,
+    ),
+    BackendKind(
         name="openai-compatible",
         open=_opens("openai-compatible"),
         options=CompatibleOptions,
-        fingerprints=(Fingerprint(ports=PORTS, checks=(Check(path="/v1/models", json="data.0.id"),), rank=9),),
+        fingerprints=(
+            Fingerprint(ports=PORTS, checks=(Check(path="/v1/models", json="data.0.id"),), rank=10),
+            Fingerprint(ports=PORTS, checks=(Check(path="/v1/models", json="object", text='"list"'),), rank=11),  # of nothing yet
+        ),
         service_types=("_openai._tcp", "_llm._tcp"),
     ),
 )

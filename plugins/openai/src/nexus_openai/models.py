@@ -85,7 +85,7 @@ def parse(answer: Any, *, takes_usage: bool = False) -> tuple[Model, ...]:
 
 
 def _model(entry: Mapping[str, Any], takes_usage: bool) -> Model:
-    aliases = entry.get("aliases")
+    aliases = entry.get("aliases") or within(entry, "meta", "llamaswap", "aliases")
     return Model(
         id=entry["id"],
         aliases=tuple(a for a in aliases if isinstance(a, str) and a and a != entry["id"]) if isinstance(aliases, list) else (),

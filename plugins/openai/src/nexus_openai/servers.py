@@ -10,12 +10,14 @@ import json
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
+from urllib.parse import quote
 
 import attrs
 
 from nexus.api import BackendError, Model, Price, Report, Scope, Server, State
-from nexus.backends import HTTPBackend, WrongStatus, objects, within, words_of
-from nexus_openai import CompatibleOptions
+from nexus.backends import HTTPBackend, WrongStatus, count_of, objects, within, words_of
+from nexus.model import COMPLETION, EMBEDDING
+from nexus_openai import CHATS, WRITES, CompatibleOptions
 from nexus_openai.cloud import OpenAI
 from nexus_openai.models import SPEAKS, offers_of, parse
 
@@ -78,13 +80,32 @@ class LocalAI(Compatible):
 class LlamaSwap(Compatible):
     """llama-swap starts a server per model on demand; `/running` has those that run.  Its `/health` says nothing of models."""
 
+    takes_usage = True
+
+    def __init__(self, server: Server, scope: Scope, options: Any = None) -> None:
+        super().__init__(server, scope, options)
+        self._contexts: dict[
+            str, int | None
+        ] = {}  # of the models that run, once each: every question puts off their being unloaded
+
     async def look(self) -> Report:
         models, running = await self.listed(), await self.get_json("/running")
-        states = {entry.get("model"): str(entry.get("state")) for entry in objects(running, "running")}
+        states = {str(entry.get("model")): RUNNING.get(str(entry.get("state"))) for entry in objects(running, "running")}
+        await self._ask_contexts([name for name, state in states.items() if state is State.READY])
         return Report(
             ok=True,
-            models=tuple(attrs.evolve(m, state=RUNNING.get(states.get(m.id, ""), State.ASLEEP)) for m in models),
+            models=tuple(
+                attrs.evolve(m, state=states.get(m.id) or State.ASLEEP, context=self._contexts.get(m.id) or m.context)
+                for m in models
+            ),
         )
+
+    async def _ask_contexts(self, ready: list[str]) -> None:
+        """Only of those that run: asking starts a server, too."""
+        new = [name for name in ready if name not in self._contexts]
+        props = await asyncio.gather(*(self.maybe_json(f"/upstream/{quote(name)}/props") for name in new))
+        found = {n: count_of(within(said, "default_generation_settings", "n_ctx")) for n, said in zip(new, props, strict=True)}
+        self._contexts = {name: (self._contexts | found)[name] for name in ready}
 
 
 class Llamafile(Compatible):
@@ -94,6 +115,38 @@ class Llamafile(Compatible):
         if wrong := await self.alive("/health"):
             return wrong
         return Report(ok=True, models=tuple(attrs.evolve(m, state=State.READY) for m in await self.listed()), capacity=1)
+
+
+class Transformers(Compatible):
+    """`transformers serve` lists all of Hugging Face's cache and loads what it is asked for; it chats, and does nothing else.  What it
+    loads may also be named with its revision, as it does itself.  Its first list takes seconds."""
+
+    async def look(self) -> Report:
+        if wrong := await self.alive("/health"):
+            return wrong
+        return Report(
+            ok=True, models=tuple(_cached(m, CHATS, COMPLETION, EMBEDDING, aliases=(f"{m.id}@main",)) for m in await self.listed())
+        )
+
+
+class MLX(Compatible):
+    """`mlx_lm.server` lists what is in Hugging Face's cache, in several files.  What it was started with may be no part of that and goes
+    by the name `default_model`."""
+
+    takes_usage = True
+
+    async def look(self) -> Report:
+        if wrong := await self.alive("/health"):
+            return wrong
+        models = await self.listed()
+        if not models and not self.server.declared:
+            models = (Model(id="default_model", takes_usage=True),)
+        return Report(ok=True, models=tuple(_cached(model, WRITES, EMBEDDING) for model in models))
+
+
+def _cached(model: Model, speaks: frozenset[tuple[str, str]], *never: str, aliases: tuple[str, ...] = ()) -> Model:
+    """A model that such a server runs itself.  Whether it is a chat model is not said."""
+    return attrs.evolve(model, speaks=speaks, aliases=aliases, offers={**model.offers, **dict.fromkeys(never, False)})
 
 
 class RayServe(Compatible):
@@ -189,4 +242,6 @@ CLASSES: Mapping[str, Any] = {
     "llamafile": Llamafile,
     "rayserve": RayServe,
     "litellm": LiteLLM,
+    "transformers": Transformers,
+    "mlx": MLX,
 }
