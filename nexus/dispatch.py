@@ -19,11 +19,13 @@ from nexus.journey import Journey
 from nexus.model import EMPTY, Candidate, Choice, Health, Plan
 from nexus.model.quick import maker
 from nexus.names import Names
+from nexus.nearest import Vocabulary, nearest
 from nexus.reply import OpenReply
 from nexus.routing import Circumstances, Pipeline, reason, route, waitable
 from nexus.waiters import Condition, Waiter
 from nexus.waiting import QueueFull, WaitedTooLong, Waiting
 
+NEAR, NEAR_SEEN, NEAR_SHOWN = 0.4, 8, 3  # how alike a name must be that is proposed, and how many
 MOST_ATTEMPTS = 32  # of one request, those counted to which a busy server answered
 
 _turn, _circumstances = maker(Turn), maker(Circumstances)
@@ -85,6 +87,7 @@ class Dispatcher:
         self.limits = limits
         self.learn: Learn = _nothing_new
         self._policy = names.demand if names.policies else None
+        self._aliases, self._served = Vocabulary(), Vocabulary()
 
     def plan(self, journey: Journey, *, whole: bool = False) -> Plan:
         """Where the request would go now, without claiming or sending anything.  `whole` looks at every leg."""
@@ -236,8 +239,21 @@ class Dispatcher:
         gone = next((backend for leg in journey.legs for id in leg.ids if (backend := self.fleet.missed(id))), None)
         if gone is not None:
             return verdict.gone(asked, gone)
-        known = [*filter(self._is_served, self.names.aliases), *self.fleet.names()]
-        return verdict.unknown_model(asked, [name for name in known if journey.allowed is None or journey.allowed(name)])
+        return verdict.unknown_model(asked, self._near(asked, journey.allowed))
+
+    def _near(self, asked: str, allowed: Callable[[str], bool] | None) -> list[str]:
+        """The names that are nearest to one that nobody serves, of those that somebody does."""
+        aliases, served = self.names.aliases, self.fleet.served
+        near = self._aliases.near(asked, aliases, None, n=NEAR_SEEN, alike=NEAR)
+        near += self._served.near(asked, served, self.fleet.served_changes, n=NEAR_SEEN, alike=NEAR)
+        meant = [
+            name
+            for name in dict.fromkeys(near)
+            if (allowed is None or allowed(name))
+            and (name not in aliases or self._is_served(name))
+            and (name in aliases or name in served)
+        ]
+        return nearest(asked, meant, n=NEAR_SHOWN, alike=NEAR)
 
     def _is_served(self, alias: str) -> bool:
         """Whether a backend that is not known to be down serves what is meant."""

@@ -132,6 +132,7 @@ class Fleet:
         self._index = Index()
         self.claims = 0
         self.served: Counter[str] = Counter()  # public names that healthy backends serve now, and how many do
+        self.served_changes = 0
         self._counted: dict[str, frozenset[str]] = {}
 
     # ------------------------------------------------------------ reading
@@ -261,6 +262,7 @@ class Fleet:
     def _tally(self, name: str, pairs: Iterable[Pair]) -> None:
         """What the backend serves now, where it is healthy."""
         before, after = self._counted.pop(name, frozenset()), frozenset(pair.name for pair in pairs)
+        self.served_changes += before != after
         self.served.update(after - before)
         for gone in before - after:
             self.served[gone] -= 1

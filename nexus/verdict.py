@@ -8,7 +8,6 @@ from typing import Any
 
 from nexus.errors import Problem
 from nexus.model import Attempt, Objection, Plan, RefusalKind, Zone
-from nexus.nearest import nearest
 from nexus.routing import by_pair, held_back
 from nexus.sentences import hint, sentence
 
@@ -37,11 +36,12 @@ def no_choice(plan: Plan, now: float, waiting: int = 0, code: str | None = None)
     return _unavailable(plan, pairs)
 
 
-def unknown_model(name: str, known: Sequence[str]) -> Problem:
-    """No backend serves the name, and all have been asked."""
-    near = nearest(name, known, n=3, alike=0.4)
+def unknown_model(name: str, near: Sequence[str]) -> Problem:
+    """No backend serves the name, and all have been asked.  `near` are names that may have been meant, the likeliest first."""
     offer = f"; did you mean {' or '.join(map(repr, near))}?" if near else "; GET /v1/models lists what is served"
-    return Problem(404, "model_not_found", f"no backend serves the model {name!r}{offer}", param="model", context={"nearest": near})
+    return Problem(
+        404, "model_not_found", f"no backend serves the model {name!r}{offer}", param="model", context={"nearest": list(near)}
+    )
 
 
 def not_ready(name: str, silent: Sequence[str]) -> Problem:

@@ -52,7 +52,7 @@ ROOMS = {
     "waiters": "model",
     "waiting": "errors model waiters",
     "conditions": "model routing waiters",
-    "verdict": "errors model nearest routing sentences",
+    "verdict": "errors model routing sentences",
     # speaking to servers
     "upstream": "descriptors errors outbox",
     "largejson": "",
@@ -64,7 +64,7 @@ ROOMS = {
     "reading": "api dialects errors",
     "judging": "dialects echoes fleet journey outcome",
     "attempt": "api dialects errors fleet journey judging model outcome patience pauses reading redaction reply routing",
-    "dispatch": "api attempt conditions dialects errors fleet journey model names reply routing verdict waiters waiting",
+    "dispatch": "api attempt conditions dialects errors fleet journey model names nearest reply routing verdict waiters waiting",
     # witnesses
     "observers": "api errors model plain sentences",
     # finding servers

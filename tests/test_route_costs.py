@@ -166,3 +166,51 @@ async def test_a_wait_keeps_nothing_of_its_plan_and_what_it_takes_is_counted():
     ]
     assert [journey.plan.objections for journey in kept] == [()]
     await ended(*tasks)
+
+
+# ---------------------------------------------------------------- many candidates, many models
+
+
+def reached(monkeypatch, name: str):
+    """Counts the calls of a function of `nexus.routing`, wherever it is used."""
+    import nexus.conditions
+    import nexus.dispatch
+    import nexus.routing
+    import nexus.verdict
+
+    inner, calls = getattr(nexus.routing, name), []
+    for module in (nexus.routing, nexus.dispatch, nexus.verdict, nexus.conditions):
+        if hasattr(module, name):
+            monkeypatch.setattr(module, name, lambda objections: calls.append(0) or inner(Counted(objections, calls)))
+    return calls
+
+
+class Counted(list):
+    """Objections; each that is read is a call."""
+
+    def __init__(self, objections, calls) -> None:
+        super().__init__(objections)
+        self.calls = calls
+
+    def __iter__(self):
+        for objection in super().__iter__():
+            self.calls.append(1)
+            yield objection
+
+
+async def test_what_is_refused_is_looked_at_once_for_each_purpose(monkeypatch):
+    calls = reached(monkeypatch, "by_pair")
+    read = []
+    for backends in (20, 40):
+        crowd = Crowd()
+        for number in range(backends):
+            crowd.join(f"gpu{number}", "tiny", capacity=1)
+            crowd.occupy(f"gpu{number}")
+        journey = crowd.journey("tiny")
+        plan = crowd.dispatcher.plan(journey)
+        calls.clear()
+        problem = crowd.dispatcher._give_up(journey, plan)
+        assert (problem.status, len(problem.context["available_backends"])) == (503, backends)
+        assert f"and {backends - 10} more" in problem.message
+        read.append(sum(calls))
+    assert read[1] == 2 * read[0] > 0
