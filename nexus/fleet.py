@@ -46,6 +46,8 @@ DEFAULT_PAUSE_SECONDS = 5.0
 BELIEVED_SECONDS = 600.0  # that a server lacks a path
 MOST_SHOWN, LONGEST_SHOWN = 4, 100  # names in a line of the log, and letters of each
 
+NOT_YET = (State.ASLEEP, State.LOADING)
+
 _claimed, _finished = maker(Claimed), maker(Finished)
 
 
@@ -75,8 +77,8 @@ class Claim:
 
     def answered(self) -> None:
         """The server has begun to answer: what it had to load for this, it has loaded."""
-        if self.memory is not None and self.memory.loading and not self._done:
-            self._fleet._answered(self)
+        if not self._done and self.request.takes_slot and (self.memory is not None or self.pair.model.state in NOT_YET):
+            self._fleet._begun(self)
 
     def finish(
         self,
@@ -368,10 +370,19 @@ class Fleet:
         pair.claimed += change
         standing.version += 1
 
+    def _begun(self, claim: Claim) -> None:
+        """Who was told that the model is loading may have it, too."""
+        loading = claim.pair.model.state is State.LOADING
+        self._answered(claim)
+        if loading:
+            self.freed(claim.standing.widest(claim.pair))
+
     def _answered(self, claim: Claim) -> None:
         """Where the model had to be loaded, what else is still resident is the server's to say."""
-        if claim.memory is not None and claim.memory.answered(claim.pair.model.id, claim.id):
+        loaded = claim.memory is not None and claim.memory.answered(claim.pair.model.id, claim.id)
+        if loaded:
             self._reloaded(claim)
+        if loaded or claim.pair.model.state in NOT_YET:
             self._awake(claim.standing, claim.pair)
 
     def _reloaded(self, claim: Claim) -> None:
@@ -384,6 +395,9 @@ class Fleet:
 
     def _finished(self, claim: Claim, event: Finished, retry_after: float | None) -> None:
         standing, pair = claim.standing, claim.pair
+        helped = (
+            standing.slots.domain if standing.record.ejected_until else standing.widest(pair)
+        )  # all wait for who tries it again
         self._count(claim, -event.request.takes_slot)
         if claim.memory is not None:
             if event.outcome == "ok":
@@ -398,7 +412,7 @@ class Fleet:
         if standing is not self._standings.get(standing.member.name):
             self._outlived(standing)
         self.tell(event)
-        self.freed(standing.widest(pair))
+        self.freed(helped)
 
     def _outlived(self, standing: Standing) -> None:
         """A claim has ended on a backend that has left; another of its name may have come, and counts what is left of its claims."""
@@ -449,7 +463,7 @@ class Fleet:
             generating = event.seconds - event.first_byte
             if event.usage.output_tokens > 1 and generating > 0:
                 pair.speed = _smooth(pair.speed, event.usage.output_tokens / generating)
-        if pair.model.state in (State.ASLEEP, State.LOADING):
+        if pair.model.state in NOT_YET:
             self._awake(standing, pair)
 
     def _awake(self, standing: Standing, pair: Pair) -> None:

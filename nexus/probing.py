@@ -58,11 +58,11 @@ class Turns:
     def question(self) -> Iterator[None]:
         """Now it is asked."""
         self.began, self.asking = self._clock.now(), True
+        self._doubt.clear()  # what is doubted while it is asked may have happened after the answer was made
         try:
             yield
         finally:
             self.asking = False
-            self._doubt.clear()
             self.close()
 
     def close(self) -> None:

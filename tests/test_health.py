@@ -5,11 +5,12 @@ import logging
 
 import pytest
 
+from nexus.clock import LoopClock
 from nexus.errors import BackendError
 from nexus.fleet import Fleet, Member
 from nexus.health import NO_CONNECTION, Limits, Pulse, Record, is_of_the_server
 from nexus.model import Finished, Health, Model, Report
-from nexus.probing import Pace, Prober, Turns
+from nexus.probing import LEAST_SECONDS, Pace, Prober, Turns
 from nexus.testing import FakeClock, FakeModel, Hang, Respond, a_leg, a_request, openai_server
 
 from .asking import CHAT, a_backend, ask, chats, fleet, page, settled
@@ -518,6 +519,21 @@ def test_one_that_is_down_is_asked_less_and_less_often(monkeypatch):
     assert after(ok=True, code="") == 60
     assert after() == 2  # one probe that fails is looked into at once
     assert [after(), after(), after()] == [2, 4, 8]
+
+
+async def test_a_doubt_that_comes_while_it_is_asked_is_looked_into_afterwards():
+    """What it said may be older than the doubt."""
+    turns = Turns(LoopClock())
+    turns.doubt()
+    with turns.question():
+        turns.doubt()
+    async with asyncio.timeout(10):
+        await turns.rest(60)
+    with turns.question():
+        pass
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(LEAST_SECONDS + 0.2):
+            await turns.rest(60)
 
 
 async def test_who_asks_for_what_is_down_brings_the_next_probe_forward(nexus_gateway):

@@ -166,6 +166,31 @@ def test_a_server_that_arranges_its_models_itself_is_asked_at_once():
     assert house.freed[-1] == "gpu/a"  # nobody else is helped by it
 
 
+@pytest.mark.parametrize("slots", ["server", "model", "resident"])
+def test_who_waits_for_a_model_that_is_loading_may_have_it_as_soon_as_it_answers_somebody(slots):
+    house = House(slots, capacity=2)
+    house.report(Model(id="a", state=READY))
+    claim = house.claim("a")
+    house.report(Model(id="a", state=State.LOADING))
+    house.freed.clear()
+    claim.answered()
+    assert (house.one("a").state, house.freed) == (READY, ["gpu"])
+    claim.finish("ok")
+    assert house.free("a")
+
+
+def test_who_waits_while_a_server_is_tried_again_is_told_how_that_ends():
+    """Whichever of its models it is tried with."""
+    house = House("model")
+    house.report(Model(id="a"), Model(id="b"))
+    for _ in range(10):
+        house.claim("b").finish("failed", code="connect_refused")
+    assert house.one("a").ejected_backend
+    house.freed.clear()
+    house.claim("b").finish("ok", sent=True, status=200)
+    assert (house.one("a").ejected_until, house.freed) == (0, ["gpu"])
+
+
 # ---------------------------------------------------------------- how many
 
 
