@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from nexus.api import Backend, Clock, Reader, Reply
+from nexus.api import Clock, Reader, Reply
 from nexus.dialects.complaints import Complaint, complaint_of
 from nexus.dialects.jsontext import dumps
 from nexus.dialects.rejections import as_json, is_packed, rejected
 from nexus.dialects.ways import Ways
 from nexus.errors import BackendError, Problem, Refused, StageError
+from nexus.failures import LOADING
 from nexus.fleet import Claim, Fleet
 from nexus.journey import Journey
-from nexus.judging import judged
+from nexus.judging import Judge, code_of
 from nexus.model import UNANSWERED, Attempt, Call, Choice, Fault, Objection, Refusal
 from nexus.model.quick import maker, quick
 from nexus.outcome import BY_STATUS, REJECTED_BY_STATUS, FailureTable, Judged, Verdict, of_error
 from nexus.patience import USUAL, Patience
-from nexus.pauses import asked_for
 from nexus.reading import ErrorAnswer, first_event, some_body, whole_body
 from nexus.redaction import redacted, redacted_text
 from nexus.reply import OpenReply, passed_back
@@ -53,6 +53,16 @@ class Turn:
 _turn = maker(Turn)
 
 
+@attrs.frozen
+class _Got:
+    """What came of a call that was not served: the reply and how to leave it, the way it was asked, what of its headers may pass."""
+
+    reply: Reply
+    exchange: AbstractAsyncContextManager[Reply]
+    way: Way
+    headers: Headers
+
+
 class Attempts:
     """Makes attempts: prepares and admits the call, sends it, judges what comes back."""
 
@@ -64,7 +74,7 @@ class Attempts:
         self._ways = ways
         self._clock = clock
         self._patience = patience
-        self._failures = failures
+        self._judging = Judge(failures, fleet, clock)
 
     async def make(self, journey: Journey, turn: Turn) -> OpenReply | None:
         """One pair, asked once; once more where a pooled connection had died, and where what it rejected could be mended.  None: try
@@ -183,9 +193,9 @@ class Attempts:
     async def _judged(
         self, journey: Journey, turn: Turn, reply: Reply, exchange: AbstractAsyncContextManager[Reply], way: Way
     ) -> OpenReply | None:
-        headers = passed_back(reply.headers, way.dialect.backward, self._backend(turn))
+        headers = passed_back(reply.headers, way.dialect.backward, turn.claim.standing.member.backend)
         if not 200 <= reply.status < 300:
-            return await self._refused_there(journey, turn, reply, exchange, headers, way)
+            return await self._refused_there(journey, turn, _Got(reply, exchange, way, headers))
         reader = way.reader(journey.request.id, turn.choice.candidate.name, int(self._clock.time()))
         try:
             head, whole = await (
@@ -194,7 +204,7 @@ class Attempts:
                 else whole_body(reply, reader, MAX_WHOLE_BYTES)
             )
         except ErrorAnswer as error:
-            return await self._error_came(journey, turn, reply, exchange, headers, way, error.complaint)
+            return await self._error_came(journey, turn, _Got(reply, exchange, way, headers), error.complaint)
         turn.claim.answered()
         return self._opened(turn, reply, exchange, reader, way.back(headers, stream=journey.facts.stream), head, whole=whole)
 
@@ -202,69 +212,47 @@ class Attempts:
         """Comments and pings show that a server lives and still works: a long prompt may take longer than a first byte usually does."""
         return turn.patience.signs_until(turn.claim.since, journey.first_byte_by or 0.0)
 
-    async def _error_came(
-        self,
-        journey: Journey,
-        turn: Turn,
-        reply: Reply,
-        exchange: AbstractAsyncContextManager[Reply],
-        headers: Headers,
-        way: Way,
-        said: Complaint,
-    ) -> OpenReply | None:
+    async def _error_came(self, journey: Journey, turn: Turn, got: _Got, said: Complaint) -> OpenReply | None:
         """An error that came with a 200: judged as if it had come with the status that it names."""
-        secrets = self._backend(turn).secrets
-        found = await self._judge(journey, turn, reply, way, said.status, said)
+        found = await self._judge(journey, turn, got, said.status, said)
         if found.verdict.next:
-            message = redacted_text(said.message, secrets())
-            self._judged_so(journey, turn, reply, found, said, message, said.status, "error_event")
+            self._tried_elsewhere(journey, turn, got, found, said, said.status, "error_event", said.message)
             return None
-        body = redacted(dumps(said.value) if isinstance(said.value, dict) else said.message.encode("utf-8", "replace"), secrets())
-        return self._rejected(journey, turn, reply, exchange, as_json(headers), way, found, said.status, body)
+        body = dumps(said.value) if isinstance(said.value, dict) else said.message.encode("utf-8", "replace")
+        body = redacted(body, turn.claim.standing.member.backend.secrets())
+        return self._rejected(journey, turn, attrs.evolve(got, headers=as_json(got.headers)), found, said.status, body)
 
-    async def _refused_there(
-        self, journey: Journey, turn: Turn, reply: Reply, exchange: AbstractAsyncContextManager[Reply], headers: Headers, way: Way
-    ) -> OpenReply | None:
+    async def _refused_there(self, journey: Journey, turn: Turn, got: _Got) -> OpenReply | None:
         """An answer with the status of an error: the client's, or another pair's to try."""
-        secrets, status = tuple(self._backend(turn).secrets()), reply.status
-        if status in REJECTED_BY_STATUS:
+        secrets, reply, way = tuple(turn.claim.standing.member.backend.secrets()), got.reply, got.way
+        if reply.status in REJECTED_BY_STATUS:
             head, whole = await whole_body(reply, None, MAX_REJECTION_BYTES)
         else:
             head, whole = await some_body(reply), True
         head, packed = redacted(head, secrets), is_packed(reply.headers)
         said = complaint_of(head) if whole and not packed else Complaint()
-        found = await self._judge(journey, turn, reply, way, status, said)
+        found = await self._judge(journey, turn, got, reply.status, said)
         if found.verdict.next:
-            message = f"answered {status}: {redacted_text(way.dialect.read_error(head), secrets)}"
-            self._judged_so(journey, turn, reply, found, said, message, status, BY_STATUS)
+            message = f"answered {reply.status}: {way.dialect.read_error(head)}"
+            self._tried_elsewhere(journey, turn, got, found, said, reply.status, BY_STATUS, message)
             return None
         if not whole or (secrets and packed):  # what cannot be looked into is told anew
-            head, headers = way.dialect.error(rejected(status, ""), journey.request.id), as_json(headers)
-        return self._rejected(journey, turn, reply, exchange, headers, way, found, status, head)
+            head = way.dialect.error(rejected(reply.status, ""), journey.request.id)
+            got = attrs.evolve(got, headers=as_json(got.headers))
+        return self._rejected(journey, turn, got, found, reply.status, head)
 
-    async def _judge(self, journey: Journey, turn: Turn, reply: Reply, way: Way, status: int | None, said: Complaint) -> Judged:
-        if way.again(said.message):
+    async def _judge(self, journey: Journey, turn: Turn, got: _Got, status: int | None, said: Complaint) -> Judged:
+        if got.way.again(said.message):
             raise Mended
-        says_when = asked_for(reply.headers, self._clock.time(), said.value) is not None
-        return await judged(self._failures, journey, turn.claim, way, status, said, says_when=says_when)
+        return await self._judging.judge(journey, turn.claim, got.way, status, got.reply.headers, said)
 
-    def _rejected(
-        self,
-        journey: Journey,
-        turn: Turn,
-        reply: Reply,
-        exchange: AbstractAsyncContextManager[Reply],
-        headers: Headers,
-        way: Way,
-        found: Judged,
-        status: int | None,
-        body: bytes,
-    ) -> OpenReply:
+    def _rejected(self, journey: Journey, turn: Turn, got: _Got, found: Judged, status: int | None, body: bytes) -> OpenReply:
         """The request's own fault, for the client to read.  It is no server's error, whatever its server made of it."""
         status = status if status is not None and status < 500 else 400
-        code = found.code if found.code != BY_STATUS else rejected(status, way.dialect.read_error(body)).code
-        body, headers = way.rejection(status, headers, body, journey.request.id)
-        return self._opened(turn, attrs.evolve(reply, status=status), exchange, None, headers, body, whole=True, code=code)
+        code = code_of(found, turn.claim, rejected(status, got.way.dialect.read_error(body)).code)
+        body, headers = got.way.rejection(status, got.headers, body, journey.request.id)
+        reply = attrs.evolve(got.reply, status=status)
+        return self._opened(turn, reply, got.exchange, None, headers, body, whole=True, code=code)
 
     def _opened(
         self,
@@ -285,9 +273,6 @@ class Attempts:
         opened.told = turn.patience.told
         return opened
 
-    def _backend(self, turn: Turn) -> Backend:
-        return turn.claim.standing.member.backend
-
     # ------------------------------------------------------------ what did not work out
 
     def _objected(self, journey: Journey, turn: Turn, stage: str, refusal: Refusal) -> None:
@@ -297,33 +282,24 @@ class Attempts:
         journey.tried |= {(candidate.backend, candidate.model)}
         journey.objections.append(Objection(stage=stage, candidate=candidate, leg=turn.choice.ask.leg.index, refusal=refusal))
 
-    def _judged_so(
+    def _tried_elsewhere(
         self,
         journey: Journey,
         turn: Turn,
-        reply: Reply,
+        got: _Got,
         found: Judged,
         said: Complaint,
-        message: str,
         status: int | None,
-        by_nothing_else: str,
+        otherwise: str,
+        message: str,
     ) -> None:
-        """What the table says follows for the backend and the pair; then the attempt has failed."""
-        rule, claim, pause = found.rule, turn.claim, None
-        if rule.fault is Fault.BUSY:
-            asked = asked_for(reply.headers, self._clock.time(), said.value)
-            pause = rule.pause if asked is None else asked
-        elif rule.fault in (Fault.ACCOUNT, Fault.PERMISSION):
-            why = rule.reason + (f" (it answered {status})" if status else "")
-            self._fleet.suspend(claim, why, model_only=rule.fault is Fault.PERMISSION)
-        elif rule.fault is Fault.BLOCKED:
-            self._fleet.blame(claim, f"forbids requests, perhaps to the configured key (api_key_env): it answered {status}")
-        elif rule.fault is Fault.PATH:
-            self._fleet.lack(claim)
-        code = found.code if found.code != BY_STATUS else by_nothing_else
-        if rule.fault is Fault.PATH:
-            code = f"no_{claim.asked[1]}"
-        self._failed(journey, turn, found.verdict, code, message, sent=True, status=status, pause=pause, fault=rule.fault)
+        """What the table says follows; then the attempt has failed, with the code `otherwise` where nothing but its status says why."""
+        pause = self._judging.pause(found, got.reply.headers, said)
+        self._judging.tell(found, turn.claim, status)
+        code = code_of(found, turn.claim, otherwise)
+        # whom a pause holds back need not be remembered, nor who is not asked in these words again
+        again = found.rule.fault in (Fault.BUSY, Fault.PATH) and journey.request.takes_slot
+        self._failed(journey, turn, found.verdict, code, message, sent=True, status=status, pause=pause, again=again)
 
     def _failed(
         self,
@@ -336,19 +312,16 @@ class Attempts:
         sent: bool,
         status: int | None = None,
         pause: float | None = None,
-        fault: Fault | None = None,
+        again: bool = False,
     ) -> None:
         candidate = turn.choice.candidate
         self._tried(journey, turn, verdict.outcome, status=status, code=code, message=message)
         if pause is not None:
             journey.retry_after = pause if journey.retry_after is None else min(pause, journey.retry_after)
-        # whom a pause holds back need not be remembered, nor who is not asked in these words again
-        if not (fault in (Fault.BUSY, Fault.PATH) and journey.request.takes_slot):
+        if not again:
             journey.tried |= {(candidate.backend, candidate.model)}
-        if verdict.avoid and fault is not Fault.BLOCKED:  # before the slot is given back: who waits for it chooses at once
-            self._fleet.blame(turn.claim, "")
         turn.claim.finish(verdict.outcome, sent=sent, status=status, code=code, retry_after=pause)
-        if verdict.probe or fault is Fault.BUSY:
+        if verdict.probe or code == LOADING:
             self._fleet.doubted(candidate.backend)
 
     def _tried(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from nexus.model import COMPLETION, COUNT, EMBEDDING, IMAGE_URL, JSON_SCHEMA, TOOLS, VISION, FailureRule, Fault
 
-OVERFLOW = "context_length_exceeded"
+OVERFLOW, LOADING = "context_length_exceeded", "loading"
 ANY_5XX = range(500, 600)
 _SPEAKS_OF_IT = (
     400,
@@ -196,7 +196,7 @@ BUSY = (
         status=(400, 404, 409, 425, 429, *ANY_5XX),
         codes=("model_loading", "model_is_loading"),
         words=("loading model", "model … is loading", "model … is currently loading", "model is loading", "the model is loading"),
-        code="loading",
+        code=LOADING,
         pause=2.0,
         source="llama.cpp, LM Studio, Hugging Face, TabbyAPI",
     ),

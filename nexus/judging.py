@@ -1,15 +1,21 @@
-"""A failed answer on its way through the table of failures: what of it counts.  The table is in `nexus.outcome`, what follows in `attempt`."""
+"""A failed answer on its way through the table of failures: what of it counts, and what follows for the backend and the pair.
+
+The table is in `nexus.outcome`; what follows for the request is decided in `attempt`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from nexus.api import Clock
 from nexus.dialects.complaints import Complaint
 from nexus.echoes import echoed
-from nexus.fleet import Claim
+from nexus.fleet import Claim, Fleet
 from nexus.journey import Journey
-from nexus.outcome import Answer, FailureTable, Judged
+from nexus.model import Fault
+from nexus.outcome import BY_STATUS, Answer, FailureTable, Judged
+from nexus.pauses import asked_for
 
 if TYPE_CHECKING:
     from nexus.dialects.ways import Way
@@ -17,23 +23,57 @@ if TYPE_CHECKING:
 Headers = Iterable[tuple[str, str]]
 
 
-async def judged(
-    table: FailureTable, journey: Journey, claim: Claim, way: Way, status: int | None, complaint: Complaint, *, says_when: bool
-) -> Judged:
-    """What the table says of the answer, by nothing that the request itself has said."""
-    request = journey.request
-    answer = Answer(
-        status=status,
-        message=complaint.message,
-        codes=complaint.codes,
-        says_when=says_when,
-        needs=request.needs | {request.task},
-        path_known=claim.asked in claim.standing.served,
-    )
-    for found in table.judge(claim.candidate.kind, answer):
-        if found.words is None or not await echoed(found.words, _sent(journey, way)):
-            return found
-    raise AssertionError("the last line always holds")
+class Judge:
+    """Reads the table, and tells the fleet."""
+
+    def __init__(self, table: FailureTable, fleet: Fleet, clock: Clock) -> None:
+        self._table = table
+        self._fleet = fleet
+        self._clock = clock
+
+    async def judge(
+        self, journey: Journey, claim: Claim, way: Way, status: int | None, headers: Headers, said: Complaint
+    ) -> Judged:
+        """What the table says of an answer, by nothing that the request itself has said.  `status` is None where it has none."""
+        request = journey.request
+        answer = Answer(
+            status=status,
+            message=said.message,
+            codes=said.codes,
+            says_when=asked_for(headers, self._clock.time(), said.value) is not None,
+            needs=request.needs | {request.task},
+            path_known=claim.asked in claim.standing.served,
+        )
+        for found in self._table.judge(claim.candidate.kind, answer):
+            if found.words is None or not await echoed(found.words, _sent(journey, way)):
+                return found
+        raise AssertionError("the last line always holds")
+
+    def pause(self, found: Judged, headers: Headers, said: Complaint) -> float | None:
+        """Seconds for which a pair that is busy is left alone; None for any other fault."""
+        if found.rule.fault is not Fault.BUSY:
+            return None
+        asked = asked_for(headers, self._clock.time(), said.value)
+        return found.rule.pause if asked is None else asked
+
+    def tell(self, found: Judged, claim: Claim, status: int | None) -> None:
+        """What the fleet must know before the slot is given back, for who waits for it chooses at once."""
+        fault, answered = found.rule.fault, f"it answered {status}" if status else "it said so in its answer"
+        if fault in (Fault.ACCOUNT, Fault.PERMISSION):
+            self._fleet.suspend(claim, f"{found.rule.reason} ({answered})", model_only=fault is Fault.PERMISSION)
+        elif fault is Fault.PATH:
+            self._fleet.lack(claim)
+        elif fault is Fault.BLOCKED:
+            self._fleet.blame(claim, f"forbids requests, perhaps to the configured key (api_key_env): {answered}")
+        elif found.verdict.avoid:
+            self._fleet.blame(claim, "")
+
+
+def code_of(found: Judged, claim: Claim, otherwise: str) -> str:
+    """The code of the attempt; `otherwise` where nothing but the status said what it is."""
+    if found.rule.fault is Fault.PATH:
+        return f"no_{claim.asked[1]}"
+    return otherwise if found.code == BY_STATUS else found.code
 
 
 def _sent(journey: Journey, way: Way) -> tuple[bytes, ...]:

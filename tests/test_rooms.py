@@ -62,8 +62,8 @@ ROOMS = {
     "journey": "api model",
     "reply": "api errors fleet model redaction",
     "reading": "api dialects errors",
-    "judging": "dialects echoes fleet journey outcome",
-    "attempt": "api dialects errors fleet journey judging model outcome patience pauses reading redaction reply routing",
+    "judging": "api dialects echoes fleet journey model outcome pauses",
+    "attempt": "api dialects errors failures fleet journey judging model outcome patience reading redaction reply routing",
     "dispatch": "api attempt conditions dialects errors fleet journey model names nearest reply routing verdict waiters waiting",
     # witnesses
     "observers": "api errors model plain sentences",

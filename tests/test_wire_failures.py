@@ -30,11 +30,17 @@ NO_MONEY = {
     }
 }
 POOR = Respond(429, json=NO_MONEY)
-FINE = Respond(json={"choices": []})
+FINE = Respond(
+    json={"id": "c", "object": "chat.completion", "created": 1, "model": "tiny", "choices": [{"index": 0, "message": {"role": "assistant", "content": "hi"}, "finish_reason": "stop"}]}
+)  # fmt: skip
 
 
 def standing(house, name="a"):
     return house.gateway.fleet.standings[name]
+
+
+def ejected(house):
+    return any(candidate.ejected_until for candidate in standing(house).candidates())
 
 
 def wind(house, seconds):
@@ -78,7 +84,7 @@ async def test_an_empty_account_is_left_alone_and_tried_again_by_one_request(tmp
             assert (await house.post(body, path)).headers["x-nexus-backend"] == "a"
             assert standing(house).problem == ""
             assert (await house.get("/health"))["status"] == "healthy"
-        assert not standing(house).pulse.ejected_until
+        assert not ejected(house)
         assert {e.outcome for e in house.ledger.finished if e.candidate.backend == "a"} <= {"rejected", "ok", "failed"}
 
 
@@ -191,8 +197,8 @@ async def test_all_the_pauses_of_a_request_are_one_wait(tmp_path):
         up.on(CHAT, busy, method="POST")
         got = await asyncio.wait_for(house.post(), 10)
         assert (got.status, got.error["code"]) == (503, "busy")
-        assert 900 <= int(got.headers["x-nexus-queue-ms"]) < 2500
-        assert 3 <= len(up.calls(CHAT)) <= 5
+        assert 500 <= int(got.headers["x-nexus-queue-ms"]) < 2500  # the last pause would end after it
+        assert 3 <= len(up.calls(CHAT)) <= 5, "more than `max_attempts`, for it was only busy"
 
 
 async def test_a_503_that_says_nothing_is_a_failure_and_keeps_its_status(tmp_path):
@@ -217,7 +223,7 @@ async def test_a_model_that_cannot_be_loaded_is_avoided_and_its_server_is_not(tm
                 got = await house.post()
                 assert (got.status, got.headers["x-nexus-backend"], got.headers["x-nexus-attempts"]) == (200, "b", attempts)
             assert (await house.post(a_body("other"))).headers["x-nexus-backend"] == "a"
-            assert not standing(house).pulse.ejected_until
+            assert not ejected(house)
             await a.until(lambda: len(a.calls("/v1/models")) > asked)
 
 
