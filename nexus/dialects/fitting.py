@@ -12,20 +12,26 @@ from typing import Any
 
 import attrs
 
+from nexus.dialects.alternatives import Unfit
 from nexus.dialects.canonical import (
     Conversation,
     Document,
+    Format,
     Image,
     Losses,
     Lost,
     Message,
     Part,
+    ResponseFormat,
+    Role,
     Target,
     Text,
     Tool,
     ToolCall,
     ToolResult,
 )
+from nexus.dialects.jsontext import dumps_text
+from nexus.dialects.schemas import fitted_schema, one_object
 from nexus.dialects.toolnames import renamed
 from nexus.dialects.userids import Pseudonyms
 from nexus.model import Accepts
@@ -36,6 +42,9 @@ _SAMPLING = {"temperature": "temperature", "top_p": "top_p", "top_k": "top_k"} |
 )
 _USUAL = {"temperature": 1, "top_p": 1, "presence_penalty": 0, "frequency_penalty": 0}
 """What a model does that is not told otherwise."""
+
+
+ONLY_JSON = "Answer with one JSON value that is valid by this JSON schema, and nothing else: no other words, no code fence.\n{}"
 
 
 @attrs.frozen(kw_only=True)
@@ -67,15 +76,15 @@ class _Fitting:
         self.names = {new: old for old, new in self._new.items()}
 
     def conversation(self) -> Conversation:
-        said = self.said
-        return attrs.evolve(
-            said,
-            messages=self._messages(),
+        fields: dict[str, Any] = {
+            "messages": self._messages(),
+            "stop": self._stop(),
+            "user": self._user(),
             **self._tools(),
-            stop=self._stop(),
-            user=self._user(),
             **self._sampling(),
-        )
+            **self._format(),
+        }
+        return attrs.evolve(self.said, **fields)
 
     # ---- tools
 
@@ -89,7 +98,54 @@ class _Fitting:
         return {"tools": tuple(self._tool(tool) for tool in said.tools), "tool_choice": choice}
 
     def _tool(self, tool: Tool) -> Tool:
-        return attrs.evolve(tool, name=self._new[tool.name]) if tool.name in self._new else tool
+        schema, strict = tool.schema, tool.strict
+        if strict and self.accepts.schema is not None:
+            held = self._held({"type": "object", "properties": {}, **(schema or {})})
+            schema, strict = (schema, None) if held is None else (held, True)
+            if strict is None:
+                self.lost.add("strict")
+        if schema is not None and self.accepts.plain_tools:
+            schema, dropped = one_object(schema)
+            self._lose(dropped)
+        return attrs.evolve(tool, name=self._new.get(tool.name, tool.name), schema=schema, strict=strict)
+
+    # ---- schemas
+
+    def _held(self, schema: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The schema as one that the model can be held to; None where there is none that is no stricter."""
+        assert self.accepts.schema is not None
+        try:
+            made, dropped = fitted_schema(schema, self.accepts.schema)
+        except Unfit:
+            return None
+        self._lose(dropped)
+        return made
+
+    def _lose(self, keywords: tuple[str, ...]) -> None:
+        for keyword in keywords:
+            self.lost.field(keyword)
+
+    def _format(self) -> dict[str, Any]:
+        """A schema for the answer that the server cannot hold the model to is put into words, where the client did not insist on it."""
+        asked, accepts = self.said.response_format, self.accepts
+        if asked is None or asked.kind is not Format.JSON_SCHEMA or accepts.schema is None:
+            return {}
+        if not (asked.strict or accepts.strict_answers):
+            return {}
+        held = self._held(asked.schema or {"type": "object"})
+        if held is not None:
+            return {"response_format": attrs.evolve(asked, schema=held)}
+        if not accepts.strict_answers:
+            self.lost.add("strict")
+            return {"response_format": attrs.evolve(asked, strict=None)}
+        self.lost.add("response_format", meant=asked.strict is True)
+        return {"response_format": None, "messages": self._told(asked)}
+
+    def _told(self, asked: ResponseFormat) -> tuple[Message, ...]:
+        messages = self._messages()
+        top = next((at for at, message in enumerate(messages) if message.role is not Role.SYSTEM), len(messages))
+        words = ONLY_JSON.format(dumps_text(asked.schema or {"type": "object"}))
+        return (*messages[:top], Message(role=Role.SYSTEM, parts=(Text(text=words),)), *messages[top:])
 
     # ---- messages
 

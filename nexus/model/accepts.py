@@ -13,7 +13,7 @@ class SchemaRules:
 
     `keywords` are all that may stand in it, `formats` what `format` may say.  `closed`: every object must say that it takes no
     further members.  `all_required`: every property must be required.  `recursive`: a definition may lead to itself.
-    `root_object`: the top must be one object.  `most_min_items` is the largest `minItems`; `depth` how many levels there may be
+    `root_object`: the top must be one object.  `typed_items`: an array must say what it holds.  `most_min_items` is the largest `minItems`; `depth` how many levels there may be
     at most, `properties` how many properties in all.
     """
 
@@ -23,6 +23,7 @@ class SchemaRules:
     all_required: bool = False
     recursive: bool = True
     root_object: bool = False
+    typed_items: bool = False
     most_min_items: int | None = None
     depth: int | None = None
     properties: int | None = None

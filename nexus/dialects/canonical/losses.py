@@ -23,7 +23,7 @@ class Loss:
 Losses = tuple[Loss, ...]
 
 # what may stand in a header: a field that somebody made up is not repeated there
-_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
+_NAME = re.compile(r"[A-Za-z$][A-Za-z0-9_$-]{0,39}")
 
 
 class Lost:

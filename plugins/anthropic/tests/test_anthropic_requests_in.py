@@ -271,7 +271,7 @@ def test_thinking(fields: Any, thinking: Thinking | None, losses: tuple[Loss, ..
 def test_a_schema_for_the_answer(field: str):
     form = {"type": "json_schema", "schema": {"type": "object"}}
     conversation, losses = read(**{field: {"format": form} if field == "output_config" else form})
-    assert conversation.response_format == ResponseFormat(kind=Format.JSON_SCHEMA, schema={"type": "object"})
+    assert conversation.response_format == ResponseFormat(kind=Format.JSON_SCHEMA, schema={"type": "object"}, strict=True)
     assert losses == ()
 
 

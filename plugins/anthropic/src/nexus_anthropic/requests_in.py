@@ -169,7 +169,8 @@ class _Reading:
             return None
         if asked.get("type") != "json_schema":
             raise bad("'output_config.format.type' must be json_schema", "output_config.format.type")
-        return ResponseFormat(kind=Format.JSON_SCHEMA, schema=members(asked.get("schema"), "output_config.format.schema"))
+        schema = members(asked.get("schema"), "output_config.format.schema")
+        return ResponseFormat(kind=Format.JSON_SCHEMA, schema=schema, strict=True)
 
     def _thinking(self) -> Thinking | None:
         config = members(self.body.get("output_config"), "output_config")

@@ -6,7 +6,6 @@ server that runs models itself for one that takes every field there is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from nexus.dialects.canonical import (
@@ -35,11 +34,6 @@ EFFORTS = {"minimal": "low"} | {word: word for word in ("low", "medium", "high",
 ONLY_JSON = "Answer with one JSON object and nothing else: no other words, no code fence."
 _MODES = {ToolMode.AUTO: "auto", ToolMode.NONE: "none", ToolMode.REQUIRED: "any", ToolMode.NAMED: "tool"}
 _UNSAID = ("presence_penalty", "frequency_penalty")
-_SCHEMAS_IN = {  # the keywords of a JSON schema that hold schemas: one, several, or by name
-    "one": frozenset({"additionalProperties", "items", "not", "if", "then", "else", "contains", "propertyNames"}),
-    "several": frozenset({"anyOf", "oneOf", "allOf", "prefixItems", "items"}),
-    "named": frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"}),
-}
 
 
 def write_request(conversation: Conversation, target: Target) -> tuple[bytes, Losses]:
@@ -200,7 +194,7 @@ class _Writing:
         ):
             if said:
                 self.lost.add(word)
-        return {"type": "json_schema", "schema": closed(asked.schema or {"type": "object"})}
+        return {"type": "json_schema", "schema": asked.schema or {"type": "object"}}
 
     def _only_json(self) -> list[dict[str, Any]]:
         """There is no mode for JSON without a schema; the model is told."""
@@ -222,23 +216,3 @@ class _Writing:
 
 
 _OFF = {"type": "disabled"}
-
-
-def closed(schema: Any) -> Any:
-    """The schema with every object in it closed to further members, as the cloud demands.  What is no schema (a default, an
-    example) stays as it is."""
-    if not isinstance(schema, Mapping):
-        return schema
-    made = {name: _closed_in(name, value) for name, value in schema.items()}
-    kind = schema.get("type")
-    if (kind == "object" or (isinstance(kind, list) and "object" in kind)) and "additionalProperties" not in schema:
-        made["additionalProperties"] = False
-    return made
-
-
-def _closed_in(keyword: str, value: Any) -> Any:
-    if isinstance(value, list):
-        return [closed(inner) for inner in value] if keyword in _SCHEMAS_IN["several"] else value
-    if keyword in _SCHEMAS_IN["named"] and isinstance(value, Mapping):
-        return {name: closed(inner) for name, inner in value.items()}
-    return closed(value) if keyword in _SCHEMAS_IN["one"] else value

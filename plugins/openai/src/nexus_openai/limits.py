@@ -16,6 +16,7 @@ SCHEMA = SchemaRules(
     formats=frozenset({"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"}),
     all_required=True,
     root_object=True,
+    typed_items=True,
     depth=10,
     properties=5000,
 )  # fmt: skip
