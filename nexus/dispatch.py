@@ -16,12 +16,13 @@ from nexus.dialects.ways import Ways
 from nexus.errors import Problem, StageError
 from nexus.fleet import Fleet
 from nexus.journey import Journey
-from nexus.model import EMPTY, Candidate, Choice, Health, Plan
+from nexus.model import EMPTY, Candidate, Choice, Health, Leg, Plan
 from nexus.model.quick import maker
 from nexus.names import Names
 from nexus.nearest import Vocabulary, nearest
 from nexus.reply import OpenReply
 from nexus.routing import Circumstances, Pipeline, reason, route, waitable
+from nexus.sampling import any_pairs
 from nexus.waiters import Condition, Waiter
 from nexus.waiting import QueueFull, WaitedTooLong, Waiting
 
@@ -92,7 +93,7 @@ class Dispatcher:
     def plan(self, journey: Journey, *, whole: bool = False) -> Plan:
         """Where the request would go now, without claiming or sending anything.  `whole` looks at every leg."""
         at = _circumstances(
-            candidates=self.fleet.candidates,
+            candidates=self.fleet.candidates if not journey.request.flexible else lambda leg: self._flexible(leg, journey),
             now=self.clock.now(),
             tried=journey.tried,
             policy=self._policy,
@@ -109,6 +110,11 @@ class Dispatcher:
         if journey.objections:
             plan = attrs.evolve(plan, objections=plan.objections + tuple(journey.objections))
         return plan
+
+    def _flexible(self, leg: Leg, journey: Journey) -> tuple[Candidate, ...]:
+        if not leg.any_model:
+            return self.fleet.candidates(leg)
+        return any_pairs(self.fleet.standings.values(), journey.request, journey.allowed)
 
     def outlook(self, journey: Journey) -> Outlook:
         """What `open` would do with the request now, up to the first attempt.  Claims nothing.  Raises StageError."""

@@ -52,6 +52,7 @@ ROOMS = {
     "waiters": "model",
     "waiting": "errors model waiters",
     "conditions": "model routing waiters",
+    "sampling": "model pairs",
     "verdict": "errors model routing sentences",
     # speaking to servers
     "upstream": "descriptors errors outbox",
@@ -64,7 +65,7 @@ ROOMS = {
     "reading": "api dialects errors",
     "judging": "api dialects echoes fleet journey model outcome pauses",
     "attempt": "api dialects errors failures fleet journey judging model outcome patience reading redaction reply routing",
-    "dispatch": "api attempt conditions dialects errors fleet journey model names nearest reply routing verdict waiters waiting",
+    "dispatch": "api attempt conditions dialects errors fleet journey model names nearest reply routing sampling verdict waiters waiting",
     # witnesses
     "observers": "api errors model plain sentences",
     # finding servers

@@ -6,13 +6,16 @@ Nothing is timed: what is counted is how often a stage looks at a candidate.
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 
 import pytest
 
-from nexus.api import Refusal, RefusalKind, Stage
+from nexus.api import Refusal, RefusalKind, Stage, State
 from nexus.errors import Problem
+from nexus.names import matcher
+from nexus.sampling import MOST
 
-from .bench.crowd import Crowd
+from .bench.crowd import Crowd, a_model, standard_stages
 
 
 async def ended(*tasks) -> None:
@@ -168,7 +171,55 @@ async def test_a_wait_keeps_nothing_of_its_plan_and_what_it_takes_is_counted():
     await ended(*tasks)
 
 
-# ---------------------------------------------------------------- many candidates, many models
+# ---------------------------------------------------------------- any model of very many
+
+
+def chosen(plan) -> set[str]:
+    return {choice.candidate.model for choice in plan.choices}
+
+
+async def test_of_very_many_models_a_flexible_request_looks_at_some_of_every_backend():
+    crowd = Crowd()
+    crowd.join("many", *[f"m{n}" for n in range(2 * MOST)], cloud=True)
+    crowd.join("down", *[f"d{n}" for n in range(2 * MOST)])
+    crowd.join("few", "one", "two")
+    crowd.fail("down")
+    plan = crowd.dispatcher.plan(crowd.journey("unknown", flexible=True))
+    assert crowd.counting.looks == MOST
+    assert {"one", "two", "m0"} <= chosen(plan)
+    assert (len(plan.choices), len(plan.objections)) == (MOST - MOST // 3, MOST // 3)
+    assert plan.choices[0].candidate.backend == "few"
+
+
+async def test_what_is_loaded_and_what_can_do_it_is_among_them_wherever_it_stands():
+    crowd = Crowd()
+    plain = [a_model(f"m{n}", state=State.ASLEEP, offers={"chat": True, "vision": False}) for n in range(2 * MOST)]
+    loaded = a_model("loaded", offers={"chat": True, "vision": False})
+    sees = a_model("sees", state=State.ASLEEP, offers={"chat": True, "vision": True})
+    crowd.join("many", *plain, sees, loaded)
+    assert "loaded" in chosen(crowd.dispatcher.plan(crowd.journey("unknown", flexible=True)))
+    needs = crowd.journey("unknown", flexible=True, needs=frozenset({"vision"}))
+    assert chosen(crowd.dispatcher.plan(needs)) == {"sees"}
+
+
+async def test_a_key_that_opens_few_of_very_many_finds_them():
+    crowd = Crowd()
+    crowd.join("many", *[f"m{n}" for n in range(2 * MOST)])
+    journey = crowd.journey("unknown", flexible=True)
+    journey.allowed = matcher(["unknown", f"m{2 * MOST - 1}"])
+    assert chosen(crowd.dispatcher.plan(journey)) == {f"m{2 * MOST - 1}"}
+
+
+async def test_what_nobody_can_is_told_with_reasons_all_the_same():
+    async with AsyncExitStack() as stack:
+        crowd = Crowd(await standard_stages(stack))
+        crowd.join("many", *[a_model(f"m{n}", offers={"chat": True, "vision": False}) for n in range(MOST + 1)])
+        with pytest.raises(Problem, match="takes no images") as caught:
+            await crowd.ask("unknown", flexible=True, needs=frozenset({"vision"}))
+        assert (caught.value.status, caught.value.code) == (400, "capability_mismatch")
+
+
+# ---------------------------------------------------------------- many candidates
 
 
 def reached(monkeypatch, name: str):
