@@ -157,6 +157,8 @@ class HTTPBackend(Backend):
             code, problem = "not_this_kind", f"does not answer as its kind does: {error.hint}"
         elif error.code == "connect_refused":
             code, problem = "unreachable", f"refused the connection at {self.shown}"
+            if self.server.refused:
+                problem += f"; if it runs, it may listen for its own machine only: {self.server.refused}"
         else:
             code, problem = "unreachable", f"cannot be used at {self.shown}: {error.hint}"
         return Report(ok=False, code=code, problem=problem)

@@ -10,7 +10,7 @@ import functools
 import ipaddress
 import json
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import aiohttp
@@ -48,13 +48,14 @@ async def recognise(
     *,
     key: Secret | None = None,
     timeout: float = 2.0,
+    keyed: Callable[[], None] = lambda: None,
 ) -> Recognised | None:
     """The kind of the first fingerprint, by rank, all of whose checks hold for the server at `url`; None where there is none.
 
     Only GETs, each distinct path at most once, no redirects followed, at most `MAX_BYTES` of each answer, `timeout` seconds
     in all.  None also where the server is not yet able to say: it breaks a connection off, takes too long, or answers 503
     to a question.  llama.cpp lists its models while it loads and answers 503 to everything else; believing the list would
-    make it a stranger for good, so ask again later.
+    make it a stranger for good, so ask again later.  `keyed` hears that one who is not recognised answers 401.
     """
     server = _Server(url, session, key)
     try:
@@ -63,7 +64,9 @@ async def recognise(
                 if await server.has(fingerprint.checks):
                     return Recognised(kind=kind, evidence=", ".join(_evidence(check) for check in fingerprint.checks))
     except (TimeoutError, aiohttp.ClientError, OSError, ValueError, _NotReady):
-        return None
+        pass
+    if server.keyed:
+        keyed()
     return None
 
 
@@ -123,6 +126,7 @@ class _Server:
         self._session = session
         self._headers = {"authorization": f"Bearer {key.reveal()}"} if key else {}
         self._answers: dict[str, _Answer] = {}
+        self.keyed = False
 
     async def has(self, checks: Sequence[Check]) -> bool:
         for check in checks:
@@ -142,6 +146,7 @@ class _Server:
                 body += more
             if got.status == 503:
                 raise _NotReady
+            self.keyed |= got.status == 401
             return _Answer(got.status, {name.lower(): value for name, value in got.headers.items()}, got.content_type, body)
 
 

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import attrs
 
+from nexus import advice
 from nexus.api import Backend, BackendKind, Check, Fingerprint, Report, Server, Sighting, Source, Zone
 from nexus.catalog import Catalog
 from nexus.components import Ground, open_backend
@@ -35,6 +36,7 @@ from nexus.upstream.guards import Guarded
 AGAIN_SECONDS = 2.0  # until something that listens but was not recognised is asked again
 SELDOM_SECONDS = 30.0  # the same, once it has been asked often
 OFTEN = 10
+QUICK_SECONDS, SLOW_SECONDS = 2.0, 10.0
 NEXUS = "nexus"
 # A Nexus found on the way, this one included, is no backend: requests would go round in circles.
 _NEXUS = Fingerprint(ports=(), checks=(Check(path="/health", json="backends.unknown"),), rank=0)
@@ -50,6 +52,7 @@ class Found:
         self.stack = AsyncExitStack()
         self.tasks = tasks
         self.name: str | None = None
+        self.told = False
 
 
 class Finder:
@@ -94,7 +97,7 @@ class Finder:
 
     async def _recognised_later(self, backend: BackendConfig, place: Identity, stack: AsyncExitStack) -> None:
         """Until it says what it is, it is a member like any other: of type `auto`, without models, unhealthy."""
-        server = _configured(backend, backend.url)
+        server = self._server_of(backend, backend.url, None, await _addresses(backend.url or ""))
         unknown = Unrecognised(server, self._ground.scope(server.name, self._tasks.spawn))
         zone, why = _written(backend.zone) or (Zone.OPEN, "it has not said yet what it is")
         self._fleet.leave(server.name)  # where this begins again after a crash
@@ -121,7 +124,9 @@ class Finder:
     async def _recognised(self, server: Server, unknown: Unrecognised, turns: Turns) -> Recognised | None:
         began = self._ground.clock.now()
         with turns.question():
-            seen = await recognise(server.url, self._fingerprints, self._ground.session(), key=server.key)
+            seen = await recognise(
+                server.url, self._fingerprints, self._ground.session(), key=server.key, timeout=_patience(turns.misses)
+            )
             if seen is None:
                 report = without_secrets(await unknown.probe(), unknown.secrets())
                 self._fleet.report(server.name, report, self._ground.clock.now() - began)
@@ -129,14 +134,15 @@ class Finder:
 
     async def _admit(self, backend: BackendConfig, kind: BackendKind, place: Identity, stack: AsyncExitStack) -> None:
         url = backend.url or kind.default_url or ""
-        server = _configured(backend, url)
+        addresses = await _addresses(url)
+        server = self._server_of(backend, url, kind.name, addresses)
         if backend.without_key:
             component: Backend = Keyless(f"{backend.without_key} (api_key_env): start Nexus again with it")
             self._log.error("%s cannot be used: %s", backend.name, backend.without_key)
         else:
             component = await open_backend(self._ground, kind, server, backend.options, stack)
         proof = self._proof(server.url, kind, "the configuration names it")
-        zone, evidence = _written(backend.zone) or proof.zone(await _addresses(server.url))
+        zone, evidence = _written(backend.zone) or proof.zone(addresses)
         member = Member(
             name=backend.name,
             kind=kind.name,
@@ -158,6 +164,15 @@ class Finder:
         self._join(member, self._tasks)
         if backend.zone is None:
             self._watch(member, proof, self._tasks, stack)
+
+    def _server_of(self, backend: BackendConfig, url: str | None, kind: str | None, addresses: tuple[str, ...]) -> Server:
+        return Server(
+            name=backend.name,
+            url=(url or "").rstrip("/"),
+            key=backend.key,
+            declared=declared(backend.models, (model.id for model in backend.overrides)),
+            refused=advice.refused(self._catalog.backends, kind, url or "", addresses),
+        )
 
     def _proof(self, url: str, kind: BackendKind, vouched: str | None) -> Proof:
         host = urlsplit(url).hostname or ""
@@ -221,7 +236,8 @@ class Finder:
         for tries in itertools.count(1):
             kind, evidence = sighting.kind, sighting.evidence
             if kind is None:
-                seen = await recognise(sighting.url, self._strangers, self._ground.session())
+                session, tell = self._ground.session(), partial(self._keyed, found, sighting.url)
+                seen = await recognise(sighting.url, self._strangers, session, timeout=_patience(tries - 1), keyed=tell)
                 kind, evidence = (seen.kind, seen.evidence) if seen else (None, "")
             if self._found.get(place) is not found or kind == NEXUS:
                 return
@@ -229,6 +245,12 @@ class Finder:
                 await self._welcomed(found, sighting, place, self._catalog.backends[kind], evidence)
                 return
             await asyncio.sleep(AGAIN_SECONDS if tries < OFTEN else SELDOM_SECONDS)
+
+    def _keyed(self, found: Found, url: str) -> None:
+        """Said once: it is found on the way, and nobody may have asked for it."""
+        if not found.told:
+            found.told = True
+            self._log.info("%s", advice.keyed(url))
 
     async def _welcomed(self, found: Found, sighting: Sighting, place: Identity, kind: BackendKind, evidence: str) -> None:
         by_loopback = sighting.source == "loopback" and is_private(place[0])
@@ -292,9 +314,9 @@ class Finder:
             await self._let_go(self._found.popitem()[1])
 
 
-def _configured(backend: BackendConfig, url: str | None) -> Server:
-    ids = declared(backend.models, (model.id for model in backend.overrides))
-    return Server(name=backend.name, url=(url or "").rstrip("/"), key=backend.key, declared=ids)
+def _patience(tries: int) -> float:
+    """Seconds for all questions of one round: some servers take long for their first list."""
+    return QUICK_SECONDS if tries < 2 else SLOW_SECONDS
 
 
 def _written(zone: Zone | None) -> tuple[Zone, str] | None:

@@ -18,8 +18,11 @@ class Unrecognised(HTTPBackend):
 
     async def look(self) -> Report:
         """Never ok: where any answer comes, it is none that a fingerprint knows."""
-        async with self.get("/", timeout=2.0):
+        async with self.get("/v1/models", timeout=2.0) as (status, _):
             pass
+        if status == 401:
+            wants = "does not take the key" if self.server.key else "wants a key: put it into an environment variable"
+            return self._unknown(f"answers 401 at {self.shown}: it {wants} (api_key_env)")
         return self._unknown(f"answers at {self.shown}, but as no installed type of server; `type` can name what it is")
 
     def report_of(self, error: BackendError) -> Report:

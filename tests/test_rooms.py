@@ -81,7 +81,8 @@ ROOMS = {
     "keys": "config",
     "components": "api errors tasks upstream",
     "unrecognised": "api backends",
-    "finding": "api catalog components config crossing discovery errors fleet listing patience probing state tasks trust unrecognised upstream",
+    "advice": "api discovery",
+    "finding": "advice api catalog components config crossing discovery errors fleet listing patience probing state tasks trust unrecognised upstream",
     "witnesses": "api model",
     "gateway": "api attempt catalog clock components config dialects dispatch finding fleet health keys model names outcome patience policies probing routing state"
     " tasks upstream waiting witnesses",

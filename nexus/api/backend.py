@@ -18,13 +18,14 @@ class Server:
     """The server a backend component talks to.  `url` has no trailing slash and may carry a path.
 
     `declared` are the ids of models that the operator wrote: they are served whether the server lists them or not, so that one
-    without a list is none the worse for it.
+    without a list is none the worse for it.  `refused` is what to do where it refuses connections, for people.
     """
 
     name: str
     url: str
     key: Secret | None = None
     declared: tuple[str, ...] = ()
+    refused: str = ""
 
 
 @attrs.define(kw_only=True)

@@ -55,7 +55,8 @@ class BackendKind:
     that are somebody else's computer.  `default_url` is used where the operator gives none.  `accepts` is
     what such servers take in a request: one that is translated is made to fit.  `failures` are its servers' own lines of
     the table of failures, which go before the core's.  `speaks` are the (dialect, task) pairs of a model that the operator declares
-    and no server lists.
+    and no server lists.  `refused` is what to do on the machine of one that refuses connections from elsewhere (`start it there with
+    --host 0.0.0.0`), where such servers listen for their own machine only unless told otherwise.
     """
 
     name: str
@@ -71,6 +72,7 @@ class BackendKind:
     accepts: Accepts = ANYTHING
     failures: tuple[FailureRule, ...] = ()
     speaks: frozenset[tuple[str, str]] = OPENAI_API
+    refused: str = ""
 
 
 @attrs.frozen(kw_only=True)

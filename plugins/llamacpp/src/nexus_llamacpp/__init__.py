@@ -33,6 +33,7 @@ PORTS = (8080, 9931)  # the usual one, and the one that its start announces as t
 
 KIND = BackendKind(
     name="llamacpp",
+    refused="start llama-server there with --host 0.0.0.0",
     open=_open,
     fingerprints=tuple(Fingerprint(ports=(port,), checks=(Check(path="/props", json="build_info"),), rank=6) for port in PORTS),
     slots="model",  # as a router it has a server for each model, and waits until one is idle before it puts another in its place

@@ -46,6 +46,7 @@ FAILURES = (
 
 KIND = BackendKind(
     name="ollama",
+    refused="start Ollama there with OLLAMA_HOST=0.0.0.0",
     open=_open,
     fingerprints=(
         Fingerprint(

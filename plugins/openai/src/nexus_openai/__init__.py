@@ -62,6 +62,7 @@ KINDS = (
     ),
     BackendKind(
         name="llamafile",
+        refused="start the llamafile there with --host 0.0.0.0",
         open=_opens("llamafile"),
         fingerprints=(Fingerprint(ports=(8080,), checks=(Check(path="/v1/models", text='"llamafile"'),), rank=7),),
         capacity=1,
@@ -69,6 +70,7 @@ KINDS = (
     ),
     BackendKind(
         name="rayserve",
+        refused="start Ray Serve there with the HTTP host 0.0.0.0",
         open=_opens("rayserve"),
         fingerprints=(
             Fingerprint(
@@ -85,6 +87,7 @@ KINDS = (
     ),
     BackendKind(
         name="transformers",
+        refused="start transformers serve there with --host 0.0.0.0",
         open=_opens("transformers"),
         fingerprints=(
             Fingerprint(ports=(8000,), checks=(Check(path="/v1/models", json="data.0.owned_by.0"),), rank=8),
@@ -97,6 +100,7 @@ KINDS = (
     ),
     BackendKind(
         name="mlx",
+        refused="start mlx_lm.server there with --host 0.0.0.0",
         open=_opens("mlx"),
         fingerprints=(
             Fingerprint(  # it answers the question for one model with its list, whatever the name
@@ -110,6 +114,7 @@ KINDS = (
     ),
     BackendKind(
         name="openai-compatible",
+        refused='in LM Studio there, turn on "Serve on Local Network"; most others are started with --host 0.0.0.0',
         open=_opens("openai-compatible"),
         options=CompatibleOptions,
         fingerprints=(
