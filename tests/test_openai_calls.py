@@ -117,6 +117,7 @@ STREAMS = {
     "empty arguments": ([("f", "")], [[call(0, "x", "f", "")]]),
     "arguments of null": ([("f", "")], [[call(0, "x", "f", None)]]),
     "arguments of null twice": ([("f", ""), ("g", "")], [[call(0, name="f", arguments=None)], [call(0, name="g", arguments=None)]]),
+    "no arguments, and another call with some": ([("f", ""), ("g", B)], [[call(0, "x", "f")], [call(1, "y", "g", B)]]),
     "no arguments twice, in one event": ([("f", ""), ("g", "")], [[call(0, name="f"), call(0, name="g")]]),
 }
 

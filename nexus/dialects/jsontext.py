@@ -12,6 +12,7 @@ import msgspec
 from nexus.dialects.weight import weigh, windows
 
 T = TypeVar("T")
+BOM = "\ufeff".encode()
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _FIRST, _SECOND = rb"\\u[dD][89abAB][0-9a-fA-F]{2}", rb"\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 _HALF = re.compile(rb"%s(?!%s)|(?<!%s)%s" % (_FIRST, _SECOND, _FIRST, _SECOND))
@@ -35,11 +36,11 @@ def loads(data: bytes) -> Any:
 
 def decoded(decoder: msgspec.json.Decoder[T], data: bytes) -> T:
     """What the decoder makes of it.  Half of a surrogate pair, which some clients and servers send where they cut a text, becomes
-    U+FFFD: no UTF-8 can hold it.  Raises as the decoder does."""
+    U+FFFD: no UTF-8 can hold it; a byte order mark is passed over.  Raises as the decoder does."""
     try:
         return decoder.decode(data)
     except msgspec.DecodeError:
-        mended = whole_characters(data)
+        mended = whole_characters(bytes(data).removeprefix(BOM))
         if mended == data:
             raise
     return decoder.decode(mended)

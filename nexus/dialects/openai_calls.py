@@ -65,12 +65,13 @@ class _Call:
 class ToolCalls:
     """Reads the pieces of one stream."""
 
-    __slots__ = ("_at", "_by_id", "_calls")
+    __slots__ = ("_at", "_by_id", "_calls", "_open")
 
     def __init__(self) -> None:
         self._at: dict[int | None, _Call] = {}  # by the server's index: the last one there
         self._by_id: dict[tuple[int | None, str], _Call] = {}
         self._calls: list[_Call] = []
+        self._open: _Call | None = None  # nobody has been told of it yet
 
     def __bool__(self) -> bool:
         return bool(self._calls)
@@ -82,17 +83,19 @@ class ToolCalls:
             function = piece.function or _NOTHING
             said = "" if function.arguments is msgspec.UNSET else arguments_text(function.arguments)
             call = self._call(piece, function, said, began)
+            if self._open is not call:  # what began first is told first
+                self._tell(out)
+                self._open = call if call.open else None
             if function.arguments is not msgspec.UNSET:
-                self._tell(call, out)
+                self._tell(out)
                 call.told_none = call.told_none or (function.arguments is None and bool(function.name))
             if said and not (function.name and call.arguments.complete):  # a whole call that is told again says nothing new
                 call.arguments.add(said)
                 out.append(ToolCallDelta(index=call.number, arguments=said))
 
     def finish(self, out: list[StreamEvent]) -> None:
-        """Put out the calls of which nobody has been told yet."""
-        for call in self._calls:
-            self._tell(call, out)
+        """Put out a call of which nobody has been told yet."""
+        self._tell(out)
 
     def _call(self, piece: Piece, function: Function, said: str, began: int) -> _Call:
         name, at = function.name, self._at.get(piece.index)
@@ -118,7 +121,8 @@ class ToolCalls:
             self._by_id[piece.index, piece.id] = call
         return call
 
-    def _tell(self, call: _Call, out: list[StreamEvent]) -> None:
-        if call.open:
+    def _tell(self, out: list[StreamEvent]) -> None:
+        call, self._open = self._open, None
+        if call is not None:
             call.open = False
             out.append(ToolCallStart(index=call.number, id=call.id or made_call_id(), name=call.name))

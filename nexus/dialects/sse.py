@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 from nexus.errors import BackendError
 
-BOM = "\ufeff".encode()  # some servers begin with one
 ERROR = b"error"  # the name of an event that is one, in every dialect
 MAX_EVENT_BYTES = 16 * 1024 * 1024
 _OVERLAP = 2  # bytes of what is held back that may begin a boundary

@@ -13,7 +13,8 @@ from typing import Any
 
 from nexus.api import Reader
 from nexus.dialects.failures import told_in, value_in
-from nexus.dialects.sse import BOM, ERROR, Splitter
+from nexus.dialects.jsontext import BOM
+from nexus.dialects.sse import ERROR, Splitter
 from nexus.errors import BackendError
 from nexus.model import Usage
 
