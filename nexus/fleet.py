@@ -424,17 +424,24 @@ class Fleet:
 
     def _recorded(self, standing: Standing, pair: Pair, event: Finished) -> None:
         """A server is well that answers, whatever it says; a pair whose answers are good.  A timeout says nothing of the server."""
+        if event.outcome == "ok":
+            standing.record.served(True, event.at)
+            self._record_of(pair).served(True, event.at)
+            return
         failed = event.outcome in ("failed", "timeout")
         if failed and is_of_the_server(event.code, sent=event.sent):
             standing.record.served(False, event.at, event.code)
             return
-        if event.status is not None or event.outcome in ("ok", "failed"):
+        if event.status is not None or event.outcome == "failed":
             standing.record.served(True, event.at)
-        if failed or event.outcome == "ok":
-            if pair.record is None:
-                pair.record = Record(self._limits)
+        if failed:
             why = f"it answered {event.status}" if event.code == "status" else event.code
-            pair.record.served(not failed, event.at, why)
+            self._record_of(pair).served(False, event.at, why)
+
+    def _record_of(self, pair: Pair) -> Record:
+        if pair.record is None:
+            pair.record = Record(self._limits)
+        return pair.record
 
     def _judge(self, standing: Standing, pair: Pair, event: Finished, retry_after: float | None) -> None:
         """What the end of an exchange says of how well the pair serves."""

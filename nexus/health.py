@@ -54,39 +54,44 @@ class Record:
     exchange at a time is let through from then on, and the first that succeeds ends the ejection.
     """
 
-    __slots__ = ("_ejections", "_fine", "_limits", "_times", "ejected_until", "reason")
+    __slots__ = ("_ejections", "_failed", "_limits", "_times", "ejected_until", "reason")
 
     def __init__(self, limits: Limits) -> None:
         self.ejected_until = 0.0
         self.reason = ""
         self._limits = limits
         self._ejections = 0
-        self._times: deque[float] = deque(maxlen=MOST_SAMPLES)  # of the last exchanges, and which of them were fine
-        self._fine: deque[bool] = deque(maxlen=MOST_SAMPLES)
+        self._times: deque[float] = deque(maxlen=MOST_SAMPLES)  # of the last exchanges, and of those that failed
+        self._failed: deque[float] = deque(maxlen=MOST_SAMPLES)
 
     def served(self, ok: bool, now: float, why: str = "") -> None:
         """One exchange ended, well or by this domain's fault; `why` is how."""
-        if ok and self.ejected_until:
-            self.ejected_until = 0.0
-            self.reason = ""
-            self._ejections = 0
-            self._times.clear()
-            self._fine.clear()
-        if self.ejected_until:
-            if now >= self.ejected_until:  # the half-open trial failed
-                self._eject(now, f"the request that tried it again failed, too: {why}")
-            return
-        times, fine = self._times, self._fine
-        times.append(now)
-        fine.append(ok)
+        if ok:
+            if self.ejected_until:
+                self._clear()
+            self._times.append(now)
+        elif not self.ejected_until:
+            self._times.append(now)
+            self._failed.append(now)
+            self._judge(now, why)
+        elif now >= self.ejected_until:  # the half-open trial failed
+            self._eject(now, f"the request that tried it again failed, too: {why}")
+
+    def _clear(self) -> None:
+        self.ejected_until = 0.0
+        self.reason = ""
+        self._ejections = 0
+        self._times.clear()
+        self._failed.clear()
+
+    def _judge(self, now: float, why: str) -> None:
+        times, failed = self._times, self._failed
         while times[0] < now - self._limits.window_seconds:
             times.popleft()
-            fine.popleft()
-        if ok or len(fine) < self._limits.min_samples:
-            return
-        failed = fine.count(False)
-        if failed >= self._limits.failure_ratio * len(fine):
-            self._eject(now, f"{failed} of its last {len(fine)} requests failed, the last of them so: {why}")
+        while failed[0] < times[0]:
+            failed.popleft()
+        if len(times) >= self._limits.min_samples and len(failed) >= self._limits.failure_ratio * len(times):
+            self._eject(now, f"{len(failed)} of its last {len(times)} requests failed, the last of them so: {why}")
 
     def _eject(self, now: float, reason: str) -> None:
         self.ejected_until = now + self._limits.eject_seconds * 2 ** min(self._ejections, 4)

@@ -300,8 +300,8 @@ def _zone(standing: Standing, pair: Pair) -> Zone:
 
 def _ejected_until(standing: Standing, pair: Pair) -> float:
     """When both its server and itself may be tried again."""
-    server = standing.record.ejected_until
-    return server if pair.record is None else max(server, pair.record.ejected_until)
+    until, record = standing.record.ejected_until, pair.record
+    return until if record is None or record.ejected_until < until else record.ejected_until
 
 
 def _waits_for(standing: Standing, pair: Pair) -> str:
@@ -356,6 +356,8 @@ def _photograph(standing: Standing, pair: Pair) -> Candidate:
 
 
 def _suspended_until(standing: Standing, pair: Pair) -> float:
+    if standing.suspension is None and pair.suspension is None:
+        return 0.0
     both = (standing.suspension, pair.suspension)
     return max([suspension.until for suspension in both if suspension is not None], default=0.0)
 

@@ -72,6 +72,26 @@ def test_old_failures_are_forgotten():
     assert served(record, "---", 32)
 
 
+def test_old_successes_are_forgotten_too_and_those_before_the_first_failure_count():
+    record = Record(LIMITS)
+    assert not served(record, "+" * 100, 0)
+    assert not served(record, "-" * 20, 10)
+    assert served(record, "-", 31)  # 21 failures, and what was fine is too long ago
+    assert record.reason == "21 of its last 21 requests failed, the last of them so: "
+
+
+def test_no_more_is_kept_than_the_last_thousand():
+    record = Record(Limits(min_samples=10, failure_ratio=0.5, window_seconds=3600))
+    for second in range(3000):
+        record.served(second % 3 > 0, second)
+    assert not record.ejected_until
+    for second in range(3000, 3000 + 260):  # 247 of the last 740 of before had failed
+        record.served(False, second)
+    assert record.ejected_until > 0
+    assert int(record.reason.split()[0]) == 500
+    assert record.reason.split()[4] == "1000"
+
+
 def test_one_success_ends_the_ejection_and_failed_trials_make_it_longer():
     record = Record(LIMITS)
     served(record, "----", 100)
