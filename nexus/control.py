@@ -26,6 +26,7 @@ from nexus.observers.feed import Feed, Subscription
 from nexus.observers.history import History
 from nexus.observers.stats import Stats
 from nexus.pairs import Pair, Standing
+from nexus.suspension import Suspension
 
 MAX_EXPLAIN_BYTES = 8 * 1024 * 1024
 PING_SECONDS = 15.0
@@ -178,6 +179,7 @@ class Control:
             "health": standing.pulse.health.value,
             "problem": standing.problem or None,
             **_ejection(standing.record, now),
+            **_suspension(standing.suspension, now),
             "version": report.version if report else "",
             "last_probe_seconds_ago": None if standing.last_probe is None else round(now - standing.last_probe, 1),
             "in_flight": standing.in_flight,
@@ -211,6 +213,7 @@ class Control:
             "tokens_per_second": None if c.speed is None else round(c.speed, 1),
             "failures": round(c.failures, 3),
             **_ejection(pair.record, self._gateway.clock.now()),
+            **_suspension(pair.suspension, self._gateway.clock.now()),
         }
 
     # ------------------------------------------------------------ requests
@@ -304,6 +307,13 @@ def _ejection(record: Record | None, now: float) -> dict[str, Any]:
     if record is None or not record.ejected_until:
         return {"ejected_seconds": None, "ejected_reason": None}
     return {"ejected_seconds": max(0.0, round(record.ejected_until - now, 1)), "ejected_reason": record.reason}
+
+
+def _suspension(held: Suspension | None, now: float) -> dict[str, Any]:
+    """How long nobody is sent there yet whose account or key was refused, and what was said; both null where it was not."""
+    if held is None:
+        return {"suspended_seconds": None, "suspended_reason": None}
+    return {"suspended_seconds": max(0.0, round(held.until - now, 1)), "suspended_reason": held.reason}
 
 
 def _json(value: Any, status: int = 200) -> web.Response:

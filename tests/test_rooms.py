@@ -98,7 +98,7 @@ ROOMS = {
     "relay": "api dialects errors journey model outcome plain redaction reply verdict visit",
     "answer": "api body config errors gateway journey keys model names relay visit watch wishes",
     "explaining": "answer api config dispatch errors gateway journey model observers plain routing",
-    "control": "api body config dialects errors explaining gateway health hosted model names observers pairs",
+    "control": "api body config dialects errors explaining gateway health hosted model names observers pairs suspension",
     "front": "answer api body config control door errors gateway hosted nearest relay visit watch",
     "server": "answer catalog config descriptors downstream errors front gateway holder stall state tasks watch",
     # for people and for authors

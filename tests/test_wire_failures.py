@@ -9,6 +9,7 @@ import re
 
 import pytest
 
+from nexus.cli.backends import evidence
 from nexus.testing import Hang, Respond, Stream, a_body, anthropic_server, openai_server, sse, vllm_server
 
 from .wire import WAYS, open_house, tiny
@@ -70,6 +71,10 @@ async def test_an_empty_account_is_left_alone_and_tried_again_by_one_request(tmp
         assert len(a.calls(CHAT)) == 1
         shown = {each["name"]: each for each in (await house.get("/nexus/backends"))["backends"]}
         assert "no money or quota" in shown["a"]["problem"]
+        assert 0 < shown["a"]["suspended_seconds"] <= 60
+        assert "no money or quota" in " ".join(evidence([shown["a"]]))
+        assert "tried again in" in " ".join(" ".join(evidence([shown["a"]])).split())
+        assert shown["b"]["suspended_seconds"] is None
         assert (await house.get("/health"))["status"] == "degraded"
         for tried, seconds in enumerate((60, 120, 240), start=2):
             wind(house, seconds - 1)
@@ -133,6 +138,8 @@ async def test_a_permission_for_one_model_suspends_that_one(tmp_path):
         assert (await house.post()).headers["x-nexus-attempts"] == "1"
         assert (await house.post(a_body("other"))).headers["x-nexus-backend"] == "a"
         assert "tiny: the key may not use this model" in standing(house).problem
+        listed = {(each["backend"], each["id"]): each["suspended_reason"] for each in (await house.get("/nexus/models"))["models"]}
+        assert [pair for pair, reason in listed.items() if reason] == [("a", "tiny")]
 
 
 @pytest.mark.parametrize("place", ["model's answer", "code"])

@@ -66,4 +66,5 @@ def _health(b: Mapping[str, Any]) -> str:
     version = f", version {b['version']}" if b["version"] else ""
     said = b["problem"] or f"answered{version}"
     resting = f"; left out for {b['ejected_seconds']:g} s: {b['ejected_reason']}" if b["ejected_seconds"] else ""
-    return f"{said}; probed {b['last_probe_seconds_ago']:g} s ago; found by {b['source']}{resting}"
+    waiting = f"; tried again in {b['suspended_seconds']:g} s" if b["suspended_seconds"] else ""
+    return f"{said}; probed {b['last_probe_seconds_ago']:g} s ago; found by {b['source']}{resting}{waiting}"

@@ -38,6 +38,12 @@ def command(remote: Remote, as_json: bool) -> None:
             click.echo(
                 plain(f"{pair['backend']} ({pair['name']}) is left out for {pair['ejected_seconds']:g} s: {pair['ejected_reason']}")
             )
+        if pair["suspended_seconds"]:
+            click.echo(
+                plain(
+                    f"{pair['backend']} ({pair['name']}) is tried again in {pair['suspended_seconds']:g} s: {pair['suspended_reason']}"
+                )
+            )
     if answer["aliases"]:
         click.echo()
     for alias, ids in answer["aliases"].items():
