@@ -59,7 +59,9 @@ class Control:
 
     async def welcome(self, http: web.BaseRequest) -> web.Response:
         """For people who open the address in a browser."""
-        here = f"{http.scheme}://{http.headers.get('Host', '')}{http.path}".rstrip("/")
+        told = http.headers.get("X-Forwarded-Proto", "")  # by a proxy that speaks TLS; who makes it up lies to nobody else
+        scheme = told if told in ("http", "https") else http.scheme
+        here = f"{scheme}://{http.headers.get('Host', '')}{http.path}".rstrip("/")
         clients = [f"Clients of OpenAI's API take {here}/v1 as their base URL."]
         if "anthropic" in self._gateway.runtime.dialects:
             clients.append(f"Clients of Anthropic's API take {here}.")

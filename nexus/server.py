@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -20,7 +21,7 @@ from aiohttp import web
 
 from nexus.answer import request_id
 from nexus.catalog import Catalog
-from nexus.config import Config, load
+from nexus.config import Config, load, read
 from nexus.descriptors import is_shortage, most_clients, raise_limit
 from nexus.downstream import Listener
 from nexus.errors import StartupError
@@ -42,13 +43,14 @@ CLOSED_AT_ONCE = 16
 ACCEPT_TOLD_SECONDS = 60.0
 MAX_LINE_BYTES = 16 * 1024
 
+NAME_OF_FILE = re.compile(r"[^\n=\[\]]+\.toml")  # no TOML text looks so
 Source = Config | Path | str | Mapping[str, Any] | None
 
 
 def create_app(config: Source = None, *, plugins: Sequence[object] = ()) -> web.Application:
     """An aiohttp application that is nothing but Nexus.  See `attach`."""
     app = web.Application()
-    attach(app, "", config, plugins=plugins, hosts=True)
+    _attach(app, "", *_loaded(config, plugins), hosts=True)
     return app
 
 
@@ -57,15 +59,20 @@ def attach(
 ) -> web.AppKey[Gateway]:
     """Serve Nexus under `prefix` of an existing application; it opens and closes with the application.
 
-    `config` is a Config, TOML text, a file, a mapping of tables, or None for the defaults.  `plugins` are modules or objects
+    `config` is a Config, TOML text, a file (also by its name, where that ends in `.toml`), a mapping of tables, or None for the defaults.
+    An application that gives one has nothing discovered but by the sources that it lists.  `plugins` are modules or objects
     with hookimpls beside those installed.  `hosts` says whether requests by names that may be somebody else's are refused, as on a
     server of Nexus' own; by default they are where `[server] hosts` lists some, for the application knows its names.  The running gateway is `app[GATEWAY]`; of several in one application that is the
     first, and each is under the key that `attach` returns.  What it learns is kept beyond this process only where `[server] state_dir`
     is set; several may share one.  Raises ConfigError
     at once; a gateway that cannot start raises StartupError when the application starts.
     """
-    loaded, catalog = _loaded(config, plugins)
-    front = Front(prefix.rstrip("/"), hosts=bool(loaded.server.hosts) if hosts is None else hosts)
+    loaded, catalog = _loaded(config, plugins, discover=config is None)
+    return _attach(app, prefix, loaded, catalog, hosts=bool(loaded.server.hosts) if hosts is None else hosts)
+
+
+def _attach(app: web.Application, prefix: str, loaded: Config, catalog: Catalog, *, hosts: bool) -> web.AppKey[Gateway]:
+    front = Front(prefix.rstrip("/"), hosts=hosts)
     key = web.AppKey(f"nexus.gateway {prefix}", Gateway)
 
     async def running(app: web.Application) -> AsyncIterator[None]:
@@ -190,10 +197,15 @@ async def _later(http: web.Request) -> None:
     """Whether a client may send its body is said where the body is read."""
 
 
-def _loaded(config: Source, plugins: Sequence[object]) -> tuple[Config, Catalog]:
+def _loaded(config: Source, plugins: Sequence[object], *, discover: bool = True) -> tuple[Config, Catalog]:
+    """`discover` says whether servers are looked for where nothing says so."""
     if isinstance(config, Config):
         return config, Catalog.load(config.plugins, plugins, config.disabled, config.path)
-    return load({} if config is None else config, env=os.environ, extra=plugins)
+    if isinstance(config, str) and NAME_OF_FILE.fullmatch(config):
+        config = Path(config).expanduser()
+    source: Path | str | Mapping[str, Any] = {} if config is None else config
+    told = discover or "sources" in (read(source, env=os.environ).raw.get("discovery") or {})
+    return load(source, env=os.environ, flags={} if told else {"discovery.sources": []}, extra=plugins)
 
 
 class _Connection(web.RequestHandler):

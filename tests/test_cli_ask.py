@@ -284,7 +284,13 @@ async def test_something_else_answers(tmp_path, act):
     assert f"what answers at {upstream.url} is not a Nexus gateway" in ended.err
 
 
-@pytest.mark.parametrize("url", ["127.0.0.1:6398", "ftp://127.0.0.1", "http://", "http://127.0.0.1:port"])
+async def test_a_url_without_a_scheme_is_of_http(nexus_gateway, tmp_path):
+    gateway = await nexus_gateway()
+    ended = await nexus("health", "--url", gateway.url.removeprefix("http://"), cwd=tmp_path)
+    assert "unhealthy" in ended.out + ended.err
+
+
+@pytest.mark.parametrize("url", [":6398", "127.0.0.1:port", "ftp://127.0.0.1", "http://", "http://127.0.0.1:port"])
 async def test_a_url_that_is_none(tmp_path, url):
     ended = await nexus("health", "--url", url, cwd=tmp_path)
     assert ended.code == 1

@@ -215,3 +215,25 @@ async def test_an_application_knows_its_own_names(tmp_path, hosts, listed, statu
                     assert answer.status == expected, host
                 async with client.post("/llm" + CHAT, data=b'{"model":"tiny","messages":[]}', headers={"Host": host}) as answer:
                     assert answer.status == expected, host
+
+
+async def test_an_application_that_says_what_it_wants_gets_nothing_else(tmp_path):
+    """Loopback is looked at only where nothing was said, or where it was said."""
+    (tmp_path / "nexus.toml").write_text("[queue]\nmax_requests = 7\n")
+    found = {}
+    for name, config in {
+        "mapping": {"queue": {"max_requests": 7}},
+        "text": "[queue]\nmax_requests = 7\n",
+        "file": tmp_path / "nexus.toml",
+        "name": str(tmp_path / "nexus.toml"),
+        "listed": {"queue": {"max_requests": 7}, "discovery": {"sources": ["loopback"]}},
+        "alone": str(tmp_path / "nexus.toml"),
+    }.items():
+        app = web.Application() if name != "alone" else create_app(config)
+        key = attach(app, "/llm", config) if name != "alone" else GATEWAY
+        async with serving(app):
+            assert app[key].config.queue.max_requests == 7, name
+            found[name] = app[key].config.discovery.sources
+    assert found == {"mapping": (), "text": (), "file": (), "name": (), "listed": ("loopback",), "alone": ("loopback",)}
+    with pytest.raises(ConfigError, match="no such file"):
+        create_app("nowhere/nexus.toml")

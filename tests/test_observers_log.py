@@ -222,7 +222,8 @@ class Elsewhere(logging.Handler):
 )
 def test_what_failed_is_a_warning(out, status, outcome, level):
     event = attrs.evolve(ANSWERED, status=status, outcome=outcome)
-    assert f" {level:7} nexus.request: {status} {outcome} " in seen(out, "pretty", event)
+    said = {"refused": "failed"}.get(outcome, outcome) if status >= 500 else {"broken": "broken off"}.get(outcome, outcome)
+    assert f" {level:7} nexus.request: {status} {said} " in seen(out, "pretty", event)
     out.seek(0)
     out.truncate()
     assert json.loads(seen(out, "json", event))["level"] == level.lower()
@@ -255,7 +256,8 @@ def test_who_else_listens_gets_a_whole_record_and_our_line_stays_the_same(out, m
     level = logging.WARNING if event.status == 503 else logging.INFO
     assert (record.name, record.levelno, record.levelname) == ("nexus.request", level, logging.getLevelName(level))
     assert (record.fields["id"], record.fields["status"]) == ("req-1", event.status)
-    assert f"{event.status} {event.outcome} openai/chat" in logging.Formatter("%(asctime)s %(process)d %(message)s").format(record)
+    said = "failed" if event.status >= 500 else event.outcome
+    assert f"{event.status} {said} openai/chat" in logging.Formatter("%(asctime)s %(process)d %(message)s").format(record)
     assert beside == alone
 
 

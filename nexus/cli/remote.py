@@ -21,11 +21,11 @@ ABOUT_THE_KEY = ("invalid_key", "admin_only")  # the codes that another key in t
 class Remote:
     """One gateway.  `key` is what it is shown, `key_name` the variable that it came from, for hints.
 
-    `url` may carry a prefix, and the `/v1` that clients are given.  Raises Failure with a sentence that says what to do.
+    `url` may carry a prefix, and the `/v1` that clients are given; without a scheme it is of HTTP.  Raises Failure with a sentence that says what to do.
     """
 
     def __init__(self, url: str, key: str | None = None, key_name: str = "NEXUS_KEY") -> None:
-        self.url = url.rstrip("/").removesuffix("/v1")
+        self.url = (url if "://" in url else f"http://{url}").rstrip("/").removesuffix("/v1")
         self._key = (key or "").strip()
         self._key_name = key_name
         try:

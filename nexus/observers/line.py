@@ -50,7 +50,6 @@ class Line(msgspec.Struct, gc=False):
         return facts
 
     def __str__(self) -> str:
-        code = f" {self.code}" if self.code not in (None, self.outcome) else ""
         on = f" on {self.backend} ({self.zone})" if self.backend else ""
         reason = f" {self.reason}" if self.reason else ""
         attempts = f" {self.attempts} attempts" if self.attempts > 1 else ""
@@ -59,9 +58,16 @@ class Line(msgspec.Struct, gc=False):
         first = f" first byte {self.first_byte_ms:.0f} ms," if self.first_byte_ms is not None else ""
         key = f" key {self.key}" if self.key else ""
         return plain(
-            f"{self.status} {self.outcome}{code} {self.dialect}/{self.task}{self._models()}{on}{reason}{attempts}{met}"
+            f"{self.status} {self._ended()} {self.dialect}/{self.task}{self._models()}{on}{reason}{attempts}{met}"
             f"{queued}{first} total {self.total_ms:.0f} ms{self._spent()}{key} [{self.id}]"
         )
+
+    def _ended(self) -> str:
+        """How, in a word, and why: what ends with a 5xx was no refusal of ours, and a 200 may still have been broken off."""
+        code = "" if self.code in (None, self.outcome) else f" {self.code}"
+        if self.outcome == "broken":
+            return f"broken off{code}"
+        return f"failed{code}" if self.outcome == "refused" and self.status >= 500 else f"{self.outcome}{code}"
 
     def _models(self) -> str:
         asked, answered = self.model, self.answered_model
