@@ -125,7 +125,7 @@ class Attempts:
         if own is None and member.timeouts is None:
             return self._patience
         patience = self._patience.but(member.timeouts, f'[[backends]] "{member.name}"')
-        return patience.but(own, f'[[backends.models]] "{claim.pair.model.id}" of "{member.name}"')
+        return patience.but(own, f'[[backends.models]] "{written.id if written else ""}" of "{member.name}"')
 
     def _call(self, journey: Journey, turn: Turn, way: Way) -> Call:
         facts, native, patience, now = journey.facts, way.dialect is journey.dialect, turn.patience, self._clock.now()

@@ -114,6 +114,15 @@ async def test_a_stream_that_stops_is_cut_after_its_models_time_and_says_which(n
         assert f"(waited 0.5 s: {MODEL} idle_timeout_seconds)" in event
 
 
+async def test_the_table_is_named_as_it_is_written(nexus_gateway):
+    """By the id that the operator wrote, be it one of several names or one that stands for many."""
+    async with openai_server(["tiny"]) as server:
+        server.on(CHAT, Hang(), method="POST")
+        tables = {"models": [{"id": "ti*", "answer_timeout_seconds": 0.5}]}
+        gateway = await settled(await nexus_gateway(fleet(a_backend("gpu", server, **tables))))
+        assert '[[backends.models]] "ti*" of "gpu" answer_timeout_seconds' in story(await ask(gateway))
+
+
 @pytest.mark.parametrize(
     ("text", "place", "word"),
     [

@@ -11,7 +11,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 from nexus.fleet import Claim, Fleet, Limits, Member, Override
 from nexus.model import Model, Report, State
 from nexus.slots import Slots
-from nexus.testing import FakeClock, FakeModel, Held, Pace, Respond, a_leg, a_request, ollama_server
+from nexus.testing import FakeClock, FakeModel, Held, Pace, Respond, a_leg, a_request, llamaswap_server, ollama_server
 
 from .asking import CHAT, a_backend, ask, chats, fleet, page, settled
 
@@ -489,6 +489,21 @@ async def test_two_that_do_not_fit_never_drive_each_other_out_while_they_answer(
         assert [said.status for said in answers] == [200] * 9
         assert server.peak <= 2  # one at a time, and a probe
         assert len(server.loads) <= 8
+        await idle(gateway)
+
+
+async def test_llama_swap_gets_ten_at_once_of_each_model_and_the_eleventh_waits(nexus_gateway):
+    gate = asyncio.Event()
+    async with llamaswap_server(["a", FakeModel("b", loaded=False)]) as server:
+        gateway = await settled(await nexus_gateway(fleet(a_backend("swap", server, "llamaswap"))))
+        server.on(CHAT, Held(gate, OK), method="POST")
+        asked = [begin(ask(gateway, "a")) for _ in range(11)]
+        await server.until(lambda: server.in_flight == 10)
+        await queued(gateway, 1)
+        asked.append(begin(ask(gateway, "b")))  # the server knows whether it fits
+        await server.until(lambda: server.in_flight == 11)
+        gate.set()
+        assert [(await task).status for task in asked] == [200] * 12
         await idle(gateway)
 
 

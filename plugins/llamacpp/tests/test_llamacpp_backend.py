@@ -198,7 +198,9 @@ def router() -> ScriptedUpstream:
         .on("/health", Respond(json={"status": "ok"}), method="GET")
         .on("/v1/models", Respond(json={"data": data}), method="GET")
     )
-    return server.on("/props", Respond(json={"build_info": "b9", "default_generation_settings": {"n_ctx": 4096}}), method="GET")
+    return server.on(
+        "/props", Respond(json={"build_info": "b9", "total_slots": 4, "default_generation_settings": {"n_ctx": 4096}}), method="GET"
+    )
 
 
 async def test_a_router_lists_models_with_their_states():
@@ -216,7 +218,8 @@ async def test_a_router_lists_models_with_their_states():
     assert [model.id for model in report.models if model.failed] == ["e/f"]
     assert {model.id: model.context for model in report.models if model.context} == {"a": 4096}
     assert report.version == "b9"
-    assert report.capacity is None
+    assert report.capacity is None  # each model has slots of its own, which are known once it is loaded
+    assert {model.id: model.capacity for model in report.models if model.capacity} == {"a": 4}
 
 
 async def test_asking_a_router_loads_nothing():
