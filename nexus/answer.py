@@ -9,7 +9,8 @@ import re
 from collections.abc import Mapping
 from urllib.parse import parse_qs, urlencode
 
-from nexus.api import Dialect, Endpoint
+from nexus.api import Dialect, Endpoint, Facts
+from nexus.aside import aside
 from nexus.body import Bodies
 from nexus.config import KeyConfig
 from nexus.errors import Problem, StageError
@@ -53,10 +54,12 @@ class Answerer:
         self._watch.add(visit)
         try:
             payload.body = await self._bodies.read(visit)
+            facts = await aside(len(payload.body), dialect.decode, endpoint, payload)
             journey = journey_of(
                 self._gateway,
                 headers,
                 payload,
+                facts,
                 dialect,
                 endpoint,
                 key,
@@ -161,6 +164,7 @@ def journey_of(
     gateway: Gateway,
     headers: Mapping[str, str],
     payload: Payload,
+    facts: Facts,
     dialect: Dialect,
     endpoint: Endpoint,
     key: KeyConfig | None,
@@ -169,8 +173,9 @@ def journey_of(
     peer: str,
     query: str = "",
 ) -> Journey:
-    """Headers and body become a request and its legs.  Raises Problem (400) for what is malformed."""
-    facts, wishes = dialect.decode(endpoint, payload), wishes_of(headers)
+    """Headers and body, of which the dialect has told the facts, become a request and its legs.  Raises Problem (400) for headers
+    that are malformed."""
+    wishes = wishes_of(headers)
     if wishes.zone is Zone.RESTRICTED and "zone" not in gateway.runtime.enforced:
         raise Problem(
             400, "zone_not_enforced", "X-Nexus-Zone cannot be kept here: no active stage enforces zones", param="X-Nexus-Zone"

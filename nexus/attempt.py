@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from nexus.api import Clock, Reader, Reply
+from nexus.aside import aside
 from nexus.dialects.complaints import Complaint, complaint_of
 from nexus.dialects.jsontext import dumps
 from nexus.dialects.rejections import as_json, is_packed, rejected
@@ -87,7 +88,8 @@ class Attempts:
         turn = _turn(choice=turn.choice, claim=claim, patience=self._patience_for(claim))
         try:
             request, candidate = journey.request, turn.choice.candidate
-            way = self._ways.to(candidate, journey.dialect, journey.endpoint, journey.payload, journey.facts, request.model)
+            asked = (candidate, journey.dialect, journey.endpoint, journey.payload, journey.facts, request.model)
+            way = await aside(len(journey.payload.body), self._ways.to, *asked)
             claim.asked = (way.dialect.name, way.endpoint.task)
             call = self._prepared(self._call(journey, turn, way))
             if self._pipeline.admit:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 
 from nexus.errors import Problem
 from nexus.model import Payload
@@ -10,6 +11,35 @@ from nexus.visit import Visit
 
 SILENCE_SECONDS = 30.0  # the longest pause within a body
 RETRY_SECONDS = 1
+JOINED_BYTES = 8 * 1024 * 1024
+
+
+class Pieces:
+    """What comes in pieces and is wanted in one.
+
+    A little is joined at the end, which copies it once.  Much would take too long then: getting so much memory from the system takes
+    longer than copying, so it is got as the pieces come.
+    """
+
+    def __init__(self) -> None:
+        self._few: list[bytes] = []
+        self._much: io.BytesIO | None = None
+        self._size = 0
+
+    def add(self, piece: bytes) -> None:
+        """One more."""
+        self._size += len(piece)
+        if self._much is not None:
+            self._much.write(piece)
+        else:
+            self._few.append(piece)
+            if self._size > JOINED_BYTES:
+                self._much, self._few = io.BytesIO(b"".join(self._few)), []
+                self._much.seek(0, io.SEEK_END)
+
+    def whole(self) -> bytes:
+        """All of it.  Nothing may be added any more."""
+        return b"".join(self._few) if self._much is None else self._much.getvalue()
 
 
 class Bodies:
@@ -38,17 +68,17 @@ class Bodies:
         payload.body = b""
 
     async def _slowly(self, visit: Visit) -> bytes:
-        pieces, size = [], 0
+        pieces, size = Pieces(), 0
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(SILENCE_SECONDS) as patience:
                 while piece := await visit.piece():
-                    pieces.append(piece)
+                    pieces.add(piece)
                     size += len(piece)
                     self.held += len(piece)
                     self._check(size, 0)
                     patience.reschedule(loop.time() + SILENCE_SECONDS)
-            return b"".join(pieces)
+            return pieces.whole()
         except TimeoutError:
             self.held -= size
             raise Problem(408, "request_timeout", f"no byte of the body came for {SILENCE_SECONDS:g} s") from None

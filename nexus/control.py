@@ -224,7 +224,7 @@ class Control:
         """What would happen to a request now, without sending it: `{"request": {…}, "headers": {…}, "path": "/v1/…", "key": "name"}`."""
         visit = HostedVisit(http, self._gateway.clock.now)
         raw = await Bodies(MAX_EXPLAIN_BYTES, MAX_EXPLAIN_BYTES).read(visit)
-        return _json(explained(self._gateway, self._dialects, raw))
+        return _json(await explained(self._gateway, self._dialects, raw))
 
     async def requests(self, http: web.BaseRequest) -> web.Response:
         limit = http.query.get("limit", "50")

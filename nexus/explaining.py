@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from nexus.answer import NOT_FOR_THIS_CLIENT, check_key, journey_of, request_id
 from nexus.api import Dialect, Endpoint
+from nexus.aside import aside
 from nexus.config import KeyConfig
+from nexus.dialects.jsontext import dumps, loads
+from nexus.dialects.weight import TooMany
 from nexus.dispatch import Outlook
 from nexus.errors import Problem, StageError
 from nexus.gateway import Gateway
@@ -21,16 +23,17 @@ from nexus.routing import reason
 Json = dict[str, Any]
 
 
-def explained(gateway: Gateway, dialects: tuple[Dialect, ...], raw: bytes) -> Json:
+async def explained(gateway: Gateway, dialects: tuple[Dialect, ...], raw: bytes) -> Json:
     """The answer to the body `raw`.  Raises Problem where that body, its path or its key is wrong, not where the request in it is."""
-    asked = _asked(raw)
+    asked, request = await aside(len(raw), _asked, raw)
     dialect, endpoint = _endpoint(dialects, asked.get("path") or "/v1/chat/completions")
     headers = {whole(str(name)).lower(): whole(str(value)) for name, value in asked.get("headers", {}).items()}
-    payload = Payload(json.dumps(asked["request"]).encode())
+    payload = Payload(request)
     key = _named_key(gateway, asked.get("key"))
     now = gateway.clock.now()
     try:
-        journey = journey_of(gateway, headers, payload, dialect, endpoint, key, request_id(headers), now, "")
+        facts = await aside(len(request), dialect.decode, endpoint, payload)
+        journey = journey_of(gateway, headers, payload, facts, dialect, endpoint, key, request_id(headers), now, "")
         check_key(journey)
     except Problem as problem:
         return _malformed(asked["request"], endpoint, problem)
@@ -102,17 +105,20 @@ def _error(problem: Problem) -> Json:
 # ---------------------------------------------------------------- what was asked
 
 
-def _asked(raw: bytes) -> Mapping[str, Any]:
+def _asked(raw: bytes) -> tuple[Mapping[str, Any], bytes]:
+    """All of it, and the body of the request by itself."""
     try:
-        asked = json.loads(raw)
-    except (ValueError, RecursionError):
+        asked = loads(raw)
+    except TooMany as error:
+        raise Problem(413, "request_too_large", f"the body has {error}: send less at a time") from None
+    except ValueError:
         raise Problem(400, "invalid_request", 'the body must be JSON: {"request": {the body of the request to explain}}') from None
     headers = asked.get("headers", {}) if isinstance(asked, dict) else None
     if not isinstance(asked, dict) or not isinstance(asked.get("request"), dict) or not isinstance(headers, dict):
         raise Problem(
             400, "invalid_request", 'give {"request": {the body of the request to explain}, "headers": {…}}', param="request"
         )
-    return asked
+    return asked, dumps(asked["request"])
 
 
 def _endpoint(dialects: tuple[Dialect, ...], path: object) -> tuple[Dialect, Endpoint]:

@@ -42,6 +42,9 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_it_weighs_what_is_outside_of_texts(value: Any, ascii_only: bool) -> None:
     data = json.dumps(value, ensure_ascii=ascii_only).encode()
     assert b"".join(windows(data)) == data
+    if isinstance(value, dict):
+        assert weight.has_few_members(data, max(len(value), 1))
+        assert len(value) < 2 or not weight.has_few_members(data, len(value) - 1)
     weighs = values_in(value)
     assert is_light(data, weighs)
     assert weighs == 0 or not is_light(data, weighs - 1)

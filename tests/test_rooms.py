@@ -25,6 +25,7 @@ ROOMS = {
     "redaction": "api",
     # small things that know no others
     "clock": "",
+    "aside": "",
     "tasks": "",
     "holder": "",
     "outbox": "",
@@ -62,9 +63,9 @@ ROOMS = {
     # from a request to an open reply
     "journey": "api model",
     "reply": "api errors fleet model redaction",
-    "reading": "api dialects errors",
+    "reading": "api aside dialects errors",
     "judging": "api dialects echoes fleet journey model outcome pauses",
-    "attempt": "api dialects errors failures fleet journey judging model outcome patience reading redaction reply routing",
+    "attempt": "api aside dialects errors failures fleet journey judging model outcome patience reading redaction reply routing",
     "dispatch": "api attempt conditions dialects errors fleet journey model names nearest reply routing sampling verdict waiters waiting",
     # witnesses
     "observers": "api errors model plain sentences",
@@ -96,8 +97,8 @@ ROOMS = {
     "body": "errors model visit",
     "door": "config errors hosts keys",
     "relay": "api dialects errors journey model outcome plain redaction reply verdict visit",
-    "answer": "api body config errors gateway journey keys model names relay visit watch wishes",
-    "explaining": "answer api config dispatch errors gateway journey model observers plain routing",
+    "answer": "api aside body config errors gateway journey keys model names relay visit watch wishes",
+    "explaining": "answer api aside config dialects dispatch errors gateway journey model observers plain routing",
     "control": "api body config dialects errors explaining gateway health hosted model names observers pairs suspension",
     "front": "answer api body config control door errors gateway hosted nearest relay visit watch",
     "server": "answer catalog config descriptors downstream errors front gateway holder stall state tasks watch",

@@ -15,7 +15,9 @@ LEAST = 1024  # letters: what is shorter is left where it is
 _HEAD = re.compile(rb'(?:data:(?:[^,"\\]|\\/){0,256},)?')
 _LETTERS = re.compile(rb"(?:[A-Za-z0-9+/=_-]|\\[/nr]){%d}" % LEAST)
 _KEY = re.compile(rb'(?<!\\)"([A-Za-z0-9_.-]{1,64})"\s{0,8}:\s{0,8}"\Z')
+_TEXT = re.compile(rb"text\\?/")
 _LONGEST_KEY = 96
+_LONGEST_SOURCE = 512
 _AT_ONCE = 1024 * 1024
 _WORDS = frozenset(
     {
@@ -37,34 +39,35 @@ def spans(body: bytes, kept: int = 0) -> Iterator[Span]:
 
 def without(body: bytes) -> bytes:
     """The body without its base64; the media types stay.  Where there is none, it is the same object."""
-    pieces, at = [], 0
+    whole, pieces, at = memoryview(body), [], 0
     for start, end in spans(body):
-        pieces.append(body[at:start])
+        pieces.append(whole[at:start])
         at = end
-    return b"".join([*pieces, body[at:]]) if pieces else body
+    return _joined([*pieces, whole[at:]]) if pieces else body
 
 
 class Luggage:
     """A body whose base64 stays behind while it is put into other words: `body` has a mark in its place.
 
-    The first letters stay, by which some tell what it is.  What an escape stands in stays as a whole: at another depth it is written
-    in another way.
+    The first letters stay, by which some tell what it is.  What an escape stands in stays as a whole, for at another depth it is
+    written in another way, and so does a text, which some put among the words.
     """
 
     FIRST = 64
 
     def __init__(self, body: bytes) -> None:
         self._whole = body
-        self._spans = [span for span in spans(body, self.FIRST) if body.find(b"\\", *span) < 0]
+        self._spans = [span for span in spans(body, self.FIRST) if body.find(b"\\", *span) < 0 and not _is_text(body, *span)]
         self._mark = b"nexus-%s-" % secrets.token_hex(16).encode()
         self.body = body if not self._spans else self._marked()
 
     def _marked(self) -> bytes:
-        pieces, at = [], 0
+        pieces: list[bytes | memoryview] = []
+        whole, at = memoryview(self._whole), 0
         for number, (start, end) in enumerate(self._spans):
-            pieces += [self._whole[at:start], b"%b%08d" % (self._mark, number)]
+            pieces += [whole[at:start], b"%b%08d" % (self._mark, number)]
             at = end
-        return b"".join([*pieces, self._whole[at:]])
+        return _joined([*pieces, whole[at:]])
 
     def unpacked(self, body: bytes) -> bytes:
         """Another body, with the base64 where the marks are."""
@@ -75,9 +78,9 @@ class Luggage:
         while (found := body.find(self._mark, at)) >= 0:
             after = found + len(self._mark) + 8
             start, end = self._spans[int(body[after - 8 : after])]
-            pieces += [body[at:found], whole[start:end]]
+            pieces += [memoryview(body)[at:found], whole[start:end]]
             at = after
-        return _joined([*pieces, body[at:]])
+        return _joined([*pieces, memoryview(body)[at:]])
 
 
 def _long(body: bytes) -> Iterator[Span]:
@@ -103,6 +106,12 @@ def _joined(pieces: Iterable[bytes | memoryview]) -> bytes:
         for at in range(0, len(piece), _AT_ONCE):
             whole.write(piece[at : at + _AT_ONCE])
     return whole.getvalue()
+
+
+def _is_text(body: bytes, start: int, end: int) -> bool:
+    """Whether what stands around it says that it is one."""
+    around = (max(0, start - _LONGEST_SOURCE), start), (end, end + _LONGEST_SOURCE)
+    return any(_TEXT.search(body, *place) for place in around)
 
 
 def _is_no_word(body: bytes, start: int) -> bool:

@@ -15,6 +15,7 @@ from nexus.dialects.failures import told_in, value_in
 from nexus.dialects.halves import Halves, torn
 from nexus.dialects.jsontext import BOM
 from nexus.dialects.sse import ERROR, Splitter
+from nexus.dialects.weight import MOST_VALUES, check_event
 from nexus.errors import BackendError
 
 
@@ -43,6 +44,8 @@ class EventDecoder(StreamDecoder):
 
     def feed(self, data: bytes) -> list[StreamEvent]:
         ready = self._frames.feed(data)
+        if len(ready) > MOST_VALUES:  # bytes, which so many values take at least
+            check_event(ready)
         if not self.begun:
             ready = ready.removeprefix(BOM)
         for event in self._frames.events(ready):

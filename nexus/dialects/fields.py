@@ -16,7 +16,7 @@ from nexus.dialects.base64s import without
 from nexus.dialects.checks import bad
 from nexus.dialects.jsonbytes import times_at_top
 from nexus.dialects.jsontext import decoded
-from nexus.dialects.weight import MOST_PASSED, MOST_VALUES, MOST_WORDS, TooMany, check_text, is_light, weigh
+from nexus.dialects.weight import MOST_PASSED, MOST_VALUES, MOST_WORDS, TooMany, check_text, has_few_members, is_light, weigh
 from nexus.errors import Problem
 
 # A prompt of n bytes has between n/8 and n/2 tokens: long English words and runs of blanks reach 8 bytes a token, Chinese
@@ -27,7 +27,8 @@ MAX_MODEL_NAME = 512
 MAX_WHOLE = 2**53
 _JUDGED = {"model": b'"model"', "stream": b'"stream"'}  # what routing believes must be what the server reads
 LARGE = 4096  # bytes
-_WEIGHED = 1024 * 1024  # bytes from which on a body is weighed of which only the top is read
+_WEIGHED = 64 * 1024  # bytes from which on a body is weighed of which only the top is read
+_MOST_MEMBERS = 1000  # of such a body
 NOTHING = msgspec.Raw(b"null")
 _LEAST_MEMBER = len(b'"model":0,')
 
@@ -89,15 +90,19 @@ def _too_large(what: str) -> Problem:
 
 
 def _members(body: bytes, known: frozenset[str]) -> Fields:
-    """A body of very many values may have no fields but those that are known: each would be kept."""
-    if len(body) < _WEIGHED or is_light(body):
+    """Each member is kept, so a large body must not have very many: it has few beside those that are known."""
+    if len(body) < _WEIGHED:
         return decoded(_body, body)
-    weigh(body, MOST_PASSED)
     try:
-        found = decoded(_decoder(known), body)
+        found = decoded(_decoder(known), body, MOST_PASSED)
     except msgspec.ValidationError as error:
-        raise TooMany(MOST_VALUES) if "unknown field" in str(error) else error from None
-    return {name: raw for name in known if type(raw := getattr(found, name)) is msgspec.Raw}
+        if "unknown field" not in str(error):
+            raise
+    else:
+        return {name: raw for name in known if type(raw := getattr(found, name)) is msgspec.Raw}
+    if body.count(b":") > _MOST_MEMBERS and not has_few_members(body, _MOST_MEMBERS):
+        raise _too_large(f"the body has more than {_MOST_MEMBERS:,} fields")
+    return decoded(_body, body, MOST_PASSED)
 
 
 @functools.cache

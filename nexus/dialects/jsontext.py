@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from nexus.dialects.weight import weigh, windows
+from nexus.dialects.weight import MOST_VALUES, TooMany, weigh, windows
 
 T = TypeVar("T")
 BOM = "\ufeff".encode()
@@ -25,18 +25,21 @@ def loads(data: bytes) -> Any:
 
     Raises ValueError for what is no JSON, no UTF-8 or nested too deeply, and its kind TooMany for more values than are decoded.
     """
-    weigh(data)
     try:
         return decoded(_value, data)
+    except TooMany:
+        raise
     except msgspec.DecodeError as error:
         raise ValueError(str(error)) from None
     except RecursionError:
         raise ValueError("nested too deeply") from None
 
 
-def decoded(decoder: msgspec.json.Decoder[T], data: bytes) -> T:
+def decoded(decoder: msgspec.json.Decoder[T], data: bytes, most: int = MOST_VALUES) -> T:
     """What the decoder makes of it.  Half of a surrogate pair, which some clients and servers send where they cut a text, becomes
-    U+FFFD: no UTF-8 can hold it; a byte order mark is passed over.  Raises as the decoder does."""
+    U+FFFD: no UTF-8 can hold it; a byte order mark is passed over.  Raises as the decoder does, and for more than `most` values
+    without asking it."""
+    weigh(data, most)
     try:
         return decoder.decode(data)
     except msgspec.DecodeError:

@@ -41,7 +41,10 @@ COMMON_FIELDS = frozenset(
     {
         "model", "stream", "messages", "input", "prompt", "tools", "functions", "max_tokens", "max_completion_tokens", "temperature",
         "stream_options", "response_format", "n", "tool_choice", "parallel_tool_calls", "top_p", "stop", "seed", "user",
-        "reasoning_effort", "metadata", "encoding_format", "dimensions", "suffix",
+        "reasoning_effort", "metadata", "encoding_format", "dimensions", "suffix", "store", "service_tier", "logprobs", "top_logprobs",
+        "logit_bias", "modalities", "audio", "prediction", "prompt_cache_key", "safety_identifier", "verbosity", "web_search_options",
+        "frequency_penalty", "presence_penalty", "function_call", "best_of", "echo", "top_k", "min_p", "repeat_penalty",
+        "chat_template_kwargs", "options", "keep_alive", "cache_prompt", "extra_body", "reasoning",
     }
 )  # fmt: skip
 AUDIO = "audio"

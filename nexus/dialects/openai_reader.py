@@ -16,6 +16,7 @@ from nexus.dialects.jsontext import decoded, is_object, loads
 from nexus.dialects.openai_usage import Counts, usage_from, usage_in, usage_of
 from nexus.dialects.sse import ERROR, Splitter, data_of, events, name_of
 from nexus.dialects.watching import BodyReader, EventReader
+from nexus.dialects.weight import MOST_VALUES, weigh
 from nexus.errors import BackendError
 from nexus.model import CHAT, COMPLETION, Usage
 
@@ -216,6 +217,8 @@ class WholeReader(BodyReader):
 
     def read(self, body: bytes) -> Usage | None:
         try:
+            if self._task in (CHAT, COMPLETION):
+                weigh(body)
             usual = _usual.decode(body)
         except _UNREADABLE:
             return self._read_patiently(body)
@@ -229,7 +232,7 @@ class WholeReader(BodyReader):
 
     def _read_patiently(self, body: bytes) -> Usage | None:
         try:
-            frame = decoded(_frame, body)
+            frame = decoded(_frame, body, MOST_VALUES if self._task in (CHAT, COMPLETION) else len(body))
             if (said := error_in(body)) is not None:
                 raise BackendError("error_event", said, sent=True)
             usage = usage_in(frame.usage)

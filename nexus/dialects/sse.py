@@ -82,7 +82,8 @@ class Splitter:
             ready = b""
             held += data
         elif held:
-            ready = bytes(held) + data[:end]
+            held += data[:end]
+            ready = bytes(held)
             held[:] = data[end:]
         else:
             ready = data[:end]

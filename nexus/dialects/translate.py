@@ -9,6 +9,7 @@ from __future__ import annotations
 import attrs
 
 from nexus.api import Dialect, Endpoint, Facts, Reader
+from nexus.dialects.base64s import Luggage
 from nexus.dialects.calls import Calls, ids_in
 from nexus.dialects.canonical import (
     Begin,
@@ -26,11 +27,13 @@ from nexus.dialects.fields import likely_tokens
 from nexus.dialects.fitting import fitted
 from nexus.dialects.rejections import LOSS_HEADER, OF_THE_BODY, Headers, is_packed, rejected
 from nexus.dialects.userids import Pseudonyms
+from nexus.dialects.weight import MOST_VALUES, is_light
 from nexus.errors import BackendError, Problem, Refused
 from nexus.model import ANYTHING, IMAGE_URL, THINKING, Accepts, Candidate, Payload, Refusal, RefusalKind, Usage
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 LOSS_CODE = "translation_loss"
+MOST_WORDS = 8 * 1024 * 1024  # bytes of a request beside the base64 in it
 LEAST_SHARE = 8  # of the context, for the answer
 
 
@@ -72,7 +75,10 @@ class Translation:
     ) -> None:
         there = server.endpoint_for(endpoint.task)
         assert there is not None, "can_translate() says so before"
-        conversation, unread = client.read_request(endpoint, payload)
+        luggage = Luggage(payload.body)
+        if too_much := _too_much_in(luggage.body):
+            raise _refused(too_much, client, server)
+        conversation, unread = client.read_request(endpoint, Payload(luggage.body))
         fit = fitted(conversation, target, pseudonyms)
         body, unwritten = server.write_request(there, fit.conversation, target)
         losses = unread + fit.losses + unwritten
@@ -82,7 +88,7 @@ class Translation:
         self._called = ids_in(conversation)
         self._id = made_id()
         self.dialect = server
-        self.body = body
+        self.body = luggage.unpacked(body)
         self.endpoint = there
         self.headers = server.own_headers
         self.losses = losses
@@ -267,13 +273,18 @@ class TranslatedWhole(Reader):
         return Usage(input_tokens=self._context.input_estimate, output_tokens=self._size // 8, source="counted")
 
 
+def _too_much_in(words: bytes) -> str:
+    """What would be lost of a request that would take too long, and too much memory, to put into other words; "" for any other."""
+    if len(words) > MOST_WORDS:
+        return f"text beyond {MOST_WORDS // 1024**2} MiB"
+    return "" if is_light(words) else f"JSON values beyond {MOST_VALUES:,}"
+
+
 def _refuse_what_was_meant(losses: Losses, client: Dialect, server: Dialect) -> None:
     lost = list(dict.fromkeys(loss.what for loss in losses if loss.meaning_changed))
     if lost:
-        raise Refused(
-            Refusal(
-                kind=RefusalKind.NEVER,
-                code=LOSS_CODE,
-                data={"lost": ", ".join(lost), "from": client.name, "to": server.name},
-            )
-        )
+        raise _refused(", ".join(lost), client, server)
+
+
+def _refused(lost: str, client: Dialect, server: Dialect) -> Refused:
+    return Refused(Refusal(kind=RefusalKind.NEVER, code=LOSS_CODE, data={"lost": lost, "from": client.name, "to": server.name}))

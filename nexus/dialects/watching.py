@@ -15,6 +15,7 @@ from nexus.api import Reader
 from nexus.dialects.failures import told_in, value_in
 from nexus.dialects.jsontext import BOM
 from nexus.dialects.sse import ERROR, Splitter
+from nexus.dialects.weight import MOST_VALUES, check_event, is_light
 from nexus.errors import BackendError
 from nexus.model import Usage
 
@@ -75,6 +76,8 @@ class EventReader(_Watcher):
         ready = self._frames.feed(data)
         if not ready:
             return ready
+        if len(ready) > MOST_VALUES:  # bytes, which so many values take at least
+            check_event(ready)
         if not self.begun:
             ready = ready.removeprefix(BOM)
             self._first(ready)
@@ -195,7 +198,10 @@ def _last_usage(tail: bytes) -> Any:
     found = list(_USAGE.finditer(tail))
     if not found:
         return None
+    end = tail[found[-1].end() :]
+    if not is_light(end):
+        return None
     try:
-        return _decoder.raw_decode(tail[found[-1].end() :].decode("utf-8", "replace"))[0]
+        return _decoder.raw_decode(end.decode("utf-8", "replace"))[0]
     except (ValueError, RecursionError):
         return None

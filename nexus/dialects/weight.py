@@ -10,17 +10,25 @@ import codecs
 import re
 from collections.abc import Iterator
 
+import msgspec
+
+from nexus.errors import BackendError
+
 MOST_VALUES = 250_000  # objects, arrays and members of either that become Python's values at one time
 MOST_PASSED = 2_000_000  # as many in a body that is only looked at
-MOST_WORDS = 32 * 1024 * 1024  # bytes of a body beside the base64 in it
+MOST_WORDS = 16 * 1024 * 1024  # bytes of a body beside the base64 in it
 WINDOW = 64 * 1024
 _LONGEST_ESCAPE = len(rb"\ud83d")
 _SECOND = re.compile(rb"\\u[dD][c-fC-F]")  # of the two halves of a character
+_LEVELS = 4
+_CLOSED = re.compile(rb"[\[{][^\[\]{}]*+[\]}]")
+_BRACKETS = re.compile(rb"([\[\]{}])")
+_OPEN, _CLOSE = (b"{", b"["), (b"}", b"]")
 _OPENS = (b",", b"{", b"[")
 
 
-class TooMany(ValueError):
-    """The JSON holds more values than anybody wants to decode."""
+class TooMany(msgspec.DecodeError, ValueError):
+    """The JSON holds more values than anybody wants to decode: whoever takes care of JSON that cannot be read takes care of this."""
 
     def __init__(self, most: int) -> None:
         super().__init__(f"more than {most:,} JSON values")
@@ -69,6 +77,30 @@ def check_text(data: bytes) -> None:
         except UnicodeDecodeError as error:
             before = at + len(window) - len(error.object)  # an unfinished character of the window before is there, too
             raise UnicodeDecodeError(error.encoding, error.object, before + error.start, before + error.end, error.reason) from None
+
+
+def check_event(event: bytes) -> None:
+    """Raises BackendError (too_large) for more values than are looked at in one event of a stream."""
+    if not is_light(event):
+        raise BackendError("too_large", f"one event of the stream has more than {MOST_VALUES:,} JSON values")
+
+
+def has_few_members(data: bytes, most: int) -> bool:
+    """Whether an object has no more than `most` members of its own."""
+    depth, commas = 0, 0
+    for window in _outside(data):
+        for _ in range(_LEVELS):  # what opens and closes in one window changes nothing, but must not be looked at piece by piece
+            window = _CLOSED.sub(b"", window)
+        for piece in _BRACKETS.split(window):
+            if piece in _OPEN:
+                depth += 1
+            elif piece in _CLOSE:
+                depth -= 1
+            elif depth == 1:
+                commas += piece.count(b",")
+        if commas >= most:
+            return False
+    return True
 
 
 def _at_most(data: bytes, enough: int) -> int:

@@ -12,6 +12,9 @@ from nexus.upstream.answer import Answer, Limits, Malformed
 from nexus.upstream.request import Address
 
 _JOIN_BELOW = 65536
+_PIECE_BYTES = 256 * 1024
+_PIECES_IN_A_TURN = 8
+_NOTHING = memoryview(b"")
 
 
 class Deadlines(NamedTuple):
@@ -44,13 +47,16 @@ class Connection(asyncio.BufferedProtocol):
     asyncio itself sets TCP_NODELAY.
     """
 
-    __slots__ = ("_keeper", "_last", "_paused", "_transport", "address", "answer", "deadlines", "idle_since", "reused", "spent")
+    __slots__ = (
+        "_keeper", "_last", "_paused", "_transport", "_unsent", "address", "answer", "deadlines", "idle_since", "reused", "spent",
+    )  # fmt: skip
 
     def __init__(self, keeper: Keeper, address: Address) -> None:
         self._keeper = keeper
         self._last = 0.0
         self._paused = False
         self._transport: asyncio.Transport | None = None
+        self._unsent = _NOTHING
         self.address = address
         self.answer: Answer | None = None
         self.deadlines: Deadlines | None = None
@@ -72,8 +78,8 @@ class Connection(asyncio.BufferedProtocol):
     def send(self, answer: Answer, head: bytes, body: bytes, deadlines: Deadlines) -> None:
         """Write the request; from now on what arrives belongs to `answer`.
 
-        A small body leaves with the head in one packet.  A large one is written by itself, for joining would copy it; an
-        early answer is seen while it still drains.
+        A small body leaves with the head in one packet.  A large one is written as the peer takes it, for whatever the transport has to
+        keep is a copy; an early answer is seen while it still drains.
         """
         assert self._transport is not None
         answer.begin()
@@ -82,8 +88,23 @@ class Connection(asyncio.BufferedProtocol):
         if len(body) < _JOIN_BELOW:
             self._keeper.outbox.write(self._transport, head + body)
         else:
-            self._keeper.outbox.write(self._transport, head)
-            self._keeper.outbox.write(self._transport, body)
+            self._keeper.outbox.flush()
+            self._transport.write(head)
+            self._unsent = memoryview(body)
+            self._write_more()
+
+    def _write_more(self) -> None:
+        """The next pieces of a large body, until the peer must be waited for or others are due."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            self._unsent = _NOTHING
+            return
+        for _ in range(_PIECES_IN_A_TURN):
+            if not self._unsent or transport.get_write_buffer_size():
+                return  # of what is written more is asked for once it has drained
+            piece, self._unsent = self._unsent[:_PIECE_BYTES], self._unsent[_PIECE_BYTES:]
+            transport.write(piece)
+        asyncio.get_running_loop().call_soon(self._write_more)
 
     def resume(self) -> None:
         """What lay unread was taken."""
@@ -95,6 +116,7 @@ class Connection(asyncio.BufferedProtocol):
     def drop(self) -> None:
         """Close at once; whatever was not yet sent is thrown away."""
         answer, self.answer = self.answer, None
+        self._unsent = _NOTHING
         if answer is not None:
             answer.finish()
         if self._transport is not None:
@@ -132,7 +154,12 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=0)  # whatever it has to keep is told, and that it has gone
         self._keeper.opened(self)
+
+    def resume_writing(self) -> None:
+        if self._unsent:
+            self._write_more()
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._keeper.scratch
@@ -165,7 +192,8 @@ class Connection(asyncio.BufferedProtocol):
         transport = cast(asyncio.Transport, self._transport)
         self.answer = None
         answer.finish()
-        if not answer.keep_alive or answer.surplus or transport.get_write_buffer_size():
+        if not answer.keep_alive or answer.surplus or self._unsent or transport.get_write_buffer_size():
+            self._unsent = _NOTHING
             transport.abort()
         else:
             self._keeper.released(self)
@@ -190,6 +218,7 @@ class Connection(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._broken("broke the connection")
         self._transport = None
+        self._unsent = _NOTHING
         self._keeper.lost(self)
 
     def _broken(self, what: str) -> None:

@@ -34,6 +34,7 @@ COMMON_FIELDS = frozenset(
     {
         "model", "stream", "messages", "system", "tools", "tool_choice", "max_tokens", "metadata", "thinking", "output_config",
         "context_management", "temperature", "output_format", "stop_sequences", "top_p", "top_k", "service_tier",
+        "mcp_servers", "container", "inference_geo", "speed", "cache_control", "betas",
     }
 )  # fmt: skip
 

@@ -1,0 +1,26 @@
+"""Work that would keep the event loop, in a thread of its own: one piece of it at a time.
+
+Python gives the interpreter from one thread to the other between two of its instructions, so what is done here must be made of many
+short ones.  What such a piece of work holds in memory is held once, however many clients ask for it at the same time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+LARGE_BYTES = 1024 * 1024  # of JSON that is better read here; to go here and back costs some hundredths of a millisecond
+T = TypeVar("T")
+_thread = ThreadPoolExecutor(1, "nexus-aside")
+
+
+async def aside(size: int, work: Callable[..., T], *args: object) -> T:
+    """What `work(*args)` gives or raises; at once where the `size` in bytes of what it works on is none to speak of.
+
+    Who is cancelled does not wait for it.
+    """
+    if size < LARGE_BYTES:
+        return work(*args)
+    return await asyncio.get_running_loop().run_in_executor(_thread, work, *args)

@@ -1,0 +1,266 @@
+"""Bodies made to cost as much as they can: none makes the loop stand still, or takes much more memory than it has bytes.
+
+The gateway runs in a process of its own (`measured_gateway`), with a server behind it that swallows whatever comes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import json
+import random
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from .measured_gateway import Heart
+
+ROOT = Path(__file__).parent.parent
+MIB = 1024 * 1024
+STILL_SECONDS = 0.05
+TRIES = 3
+MORE_BYTES = 4  # of memory for each of the body
+ANYWAY = 40 * MIB  # what any request may take: so many values as are decoded, buffers of sockets, pages half filled
+CHAT, MESSAGES, EMBEDDINGS = "/v1/chat/completions", "/v1/messages", "/v1/embeddings"
+BITS = base64.b64encode(random.Random(1).randbytes(3 * 64 * 1024))
+PICTURE = b'{"type":"image_url","image_url":{"url":"data:image/png;base64,%b"}}'
+SOURCE = b'{"type":"image","source":{"type":"base64","media_type":"image/png","data":"%b"}}'
+CODE = rb"def f(x):\n    return \"hello\", 'world'  # \\d+\n"
+
+Make = Callable[[int], bytes]
+
+
+def filled(before: bytes, piece: bytes, after: bytes, between: bytes = b"") -> Make:
+    """A body of about a size: as many pieces as fit."""
+    return lambda size: before + between.join([piece] * max(1, size // (len(piece) + len(between)))) + after
+
+
+def numbered(before: bytes, piece: bytes, after: bytes) -> Make:
+    """As many different pieces as fit."""
+    return lambda size: before + b",".join(piece % at for at in range(size // (len(piece) + 6))) + after
+
+
+def chat(content: bytes) -> tuple[bytes, bytes]:
+    before, _, after = content.partition(b"@")
+    return b'{"model":"tiny","max_tokens":9,"messages":[' + before, after + b"]}"
+
+
+def turn(content: bytes) -> tuple[bytes, bytes]:
+    return chat(b'{"role":"user","content":%b}' % content)
+
+
+def wrapped(holder: tuple[bytes, bytes], piece: bytes, between: bytes = b",") -> Make:
+    return filled(holder[0], piece, holder[1], between)
+
+
+def picture(size: int) -> bytes:
+    return (BITS * (size // len(BITS) + 1))[: size // 4 * 4]
+
+
+SMALL_PICTURE, SMALL_SOURCE = PICTURE % picture(4000), SOURCE % picture(4000)
+REFUSED, TAKEN = (400, 413), (200,)
+BOTH = {
+    "objects": (wrapped(chat(b"@"), b"{}"), REFUSED),
+    "arrays": (wrapped(chat(b"@"), b"[]"), (200, *REFUSED)),
+    "arrays in arrays": (wrapped(chat(b"@"), b"[[[[[[[[[[]]]]]]]]]]"), REFUSED),
+    "numbers": (wrapped(chat(b"@"), b"1.5"), REFUSED),
+    "different fields": (lambda size: numbered(b'{"model":"tiny","messages":[],', b'"x%d":1', b"}")(size), (200, *REFUSED)),
+    "different members": (numbered(*[chat(b"{@}")[0], b'"x%d":{}', chat(b"{@}")[1]]), (200, *REFUSED)),
+    "empty parts": (wrapped(turn(b"[@]"), b'{"type":"text","text":""}'), (200, *REFUSED)),
+    "halves": (wrapped(turn(b'"@"'), rb"\ud800", b""), (200, *REFUSED)),
+    "halves and a picture": (wrapped(turn(b'[%b,{"type":"text","text":"@"}]' % SMALL_PICTURE), rb"\ud800", b""), (200, *REFUSED)),
+    "backslashes": (wrapped(turn(b'"@"'), rb"\\", b""), (200, *REFUSED)),
+    "quotes": (wrapped(turn(b'"@"'), rb"\"", b""), (200, *REFUSED)),
+    "half a text": (wrapped(chat(b'{"role":"user","content":"@'), rb"\"x", b""), REFUSED),
+    "blanks": (wrapped(chat(b"@"), b" ", b""), (200, *REFUSED)),
+    "letters": (wrapped(turn(b'"@"'), b"word ", b""), (200, *REFUSED)),
+    "code": (wrapped(turn(b'"@"'), CODE, b""), (200, *REFUSED)),
+    "faces": (wrapped(turn(b'"@"'), "😀 x".encode(), b""), (200, *REFUSED)),
+    "long messages": (wrapped(chat(b"@"), b'{"role":"user","content":"%b"}' % (CODE * 400)), (200, *REFUSED)),
+    "short messages": (wrapped(chat(b"@"), b'{"role":"user","content":"hi"}'), (200, *REFUSED)),
+    "no JSON": (wrapped((b"", b""), b"x", b""), REFUSED),
+    "no UTF-8": (wrapped(turn(b'"@\xff"'), "é".encode(), b""), REFUSED),
+}
+OPENAI = {
+    "objects and a picture": (wrapped(turn(b"[%b,@]" % SMALL_PICTURE), b"{}"), (413,)),
+    "pictures": (wrapped(turn(b"[@]"), PICTURE % picture(750_000)), TAKEN),
+    "one picture": (lambda size: turn(b"[@]")[0] + PICTURE % picture(size) + turn(b"[@]")[1], TAKEN),
+}
+ANTHROPIC = {
+    "objects and a picture": (wrapped(turn(b"[%b,@]" % SMALL_SOURCE), b"{}"), (413,)),
+    "pictures": (wrapped(turn(b"[@]"), SOURCE % picture(750_000)), TAKEN),
+    "one picture": (lambda size: turn(b"[@]")[0] + SOURCE % picture(size) + turn(b"[@]")[1], TAKEN),
+    "results in results": (
+        lambda size: (turn(b"[%b,@]" % SMALL_SOURCE)[0] + b'{"type":"tool_result","content":[' * 200)
+        + b'{"type":"text","text":"%b"}' % (b"x " * (size // 2)) + b"]}" * 200 + turn(b"@")[1].replace(b"}", b"]}", 1),
+        (200, *REFUSED),
+    ),
+}  # fmt: skip
+INPUTS = {
+    "texts": (filled(b'{"model":"tiny","input":[', b'"%b"' % (b"word " * 100), b"]}", b","), (200, 413)),
+    "short texts": (filled(b'{"model":"tiny","input":[', b'"a"', b"]}", b","), REFUSED),
+    "tokens": (filled(b'{"model":"tiny","input":[', b"15339", b"]}", b","), (200, 413)),
+    "lists of tokens": (filled(b'{"model":"tiny","input":[', b"[15339,1917]", b"]}", b","), (200, 413)),
+    "objects": (filled(b'{"model":"tiny","input":[', b"{}", b"]}", b","), REFUSED),
+    "one text": (filled(b'{"model":"tiny","input":"', b"word ", b'"}'), (200, *REFUSED)),
+}
+EXPLAINED = {
+    "objects": (filled(b'{"request":{"model":"tiny","messages":[', b"{}", b"]}}", b","), (413,)),
+    "headers": (numbered(b'{"request":{"model":"tiny","messages":[]},"headers":{', b'"x%d":"y"', b"}}"), (200, *REFUSED)),
+    "code": (filled(b'{"request":{"model":"tiny","messages":[{"role":"user","content":"', CODE, b'"}]}}'), (200, *REFUSED)),
+    "faces": (
+        filled(b'{"request":{"model":"tiny","messages":[{"role":"user","content":"', "😀 x".encode(), b'"}]}}'),
+        (200, *REFUSED),
+    ),
+    "halves": (filled(b'{"request":{"model":"tiny","messages":[{"role":"user","content":"', rb"\ud800", b'"}]}}'), (200, *REFUSED)),
+}
+PROMPTS = {
+    "texts": (filled(b'{"model":"tiny","prompt":[', b'"%b"' % (b"word " * 100), b"]}", b","), (200, 413)),
+    "lists of tokens": (filled(b'{"model":"tiny","prompt":[', b"[15339,1917]", b"]}", b","), (200, 413)),
+}
+CASES: dict[str, tuple[str, Make, tuple[int, ...]]] = {
+    **{f"chat: {name}": (CHAT, *case) for name, case in {**BOTH, **OPENAI}.items()},
+    **{f"messages: {name}": (MESSAGES, *case) for name, case in {**BOTH, **ANTHROPIC}.items()},
+    **{f"completions: {name}": ("/v1/completions", *case) for name, case in PROMPTS.items()},
+    **{f"counted: {name}": ("/v1/messages/count_tokens", *case) for name, case in ANTHROPIC.items()},
+    **{f"explained: {name}": ("/nexus/explain", *case) for name, case in EXPLAINED.items()},
+    **{f"embeddings: {name}": (EMBEDDINGS, *case) for name, case in INPUTS.items()},
+}
+
+
+@attrs.frozen
+class Measured:
+    """The gateway's process, and where it listens."""
+
+    process: asyncio.subprocess.Process
+    port: int
+    path: str
+
+    async def say(self, word: str) -> str:
+        assert self.process.stdin
+        assert self.process.stdout
+        self.process.stdin.write(word.encode() + b"\n")
+        return (await self.process.stdout.readline()).decode()
+
+    async def post(self, path: str, body: bytes) -> tuple[int, bytes]:
+        """Status and body of the answer, which may come before all is sent."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        head = f"POST {self.path}{path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+        writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode())
+        with contextlib.suppress(ConnectionError):
+            for at in range(0, len(body), MIB):
+                writer.write(body[at : at + MIB])
+                await writer.drain()
+        head_of_answer = await reader.readuntil(b"\r\n\r\n")
+        length = int(head_of_answer.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
+        answer = await reader.readexactly(length)
+        writer.close()
+        return int(head_of_answer.split(b" ", 2)[1]), answer
+
+
+async def swallow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """A server that reads what comes without keeping any of it."""
+    models = {"object": "list", "data": [{"id": "tiny", "object": "model"}]}
+    message = {"index": 0, "message": {"role": "assistant", "content": "ok"}, "finish_reason": "stop"}
+    said = {"id": "c", "object": "chat.completion", "created": 1, "model": "tiny", "choices": [message], "data": []}
+    with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+        while True:
+            head = await reader.readuntil(b"\r\n\r\n")
+            left = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0] or 0)
+            while left:
+                left -= len(await reader.readexactly(min(left, MIB)))
+            body = json.dumps(models if head.startswith(b"GET") else said).encode()
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+    writer.close()
+
+
+@contextlib.asynccontextmanager
+async def measured(state: Path, way: str) -> AsyncIterator[Measured]:
+    server = await asyncio.start_server(swallow, "127.0.0.1", 0, limit=2 * MIB)
+    backend = {"name": "a", "type": "openai-compatible", "url": f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"}
+    tables: dict[str, Any] = {"discovery": {"sources": []}, "backends": [backend]}
+    tables["server"] = {"state_dir": str(state), "host": "127.0.0.1", "port": 0}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.measured_gateway", json.dumps(tables), way, cwd=ROOT,
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout
+    url = (await process.stdout.readline()).decode().strip()
+    address, _, path = url.removeprefix("http://127.0.0.1:").partition("/")
+    gateway = Measured(process, int(address), f"/{path}" if path else "")
+    try:
+        for made in (CHAT, MESSAGES, EMBEDDINGS):  # what is loaded by the first request is loaded
+            body = {"model": "tiny", "max_tokens": 1, "input": "hi", "messages": [{"role": "user", "content": "hi"}]}
+            assert (await gateway.post(made, json.dumps(body).encode()))[0] == 200
+        yield gateway
+    finally:
+        assert process.stdin
+        process.stdin.close()
+        await process.wait()
+        server.close()
+        await server.wait_closed()
+
+
+async def check(gateway: Measured, path: str, body: bytes, statuses: tuple[int, ...]) -> str:
+    """What is wrong; "" for nothing."""
+    await gateway.say("mark")
+    status, answer = await gateway.post(path, body)
+    told = json.loads(await gateway.say("tell"))
+    wrong = []
+    if status not in statuses:
+        wrong.append(f"status {status} ({answer[:200]!r})")
+    if told["still"] > STILL_SECONDS:
+        wrong.append(f"stood still for {told['still'] * 1000:.0f} ms")
+    if told["grown"] > MORE_BYTES * len(body) + ANYWAY:
+        wrong.append(f"took {told['grown'] / MIB:.0f} MiB, {told['grown'] / len(body):.1f} times the body")
+    return "; ".join(wrong)
+
+
+RUNS = {  # how the gateway runs, the size of the bodies, which ones
+    "as large as is read": ("standalone", 15.9, ("chat", "embeddings", "completions")),
+    "as large as is translated": ("standalone", 7.9, ("messages", "counted", "explained")),
+    "in an application": (
+        "embedded",
+        7.9,
+        ("chat: objects", "chat: halves", "messages: pictures", "embeddings: tokens"),
+    ),
+    "as large as may be": ("standalone", 62, ("chat: pictures", "messages: one picture", "chat: objects and", "embeddings: lists")),
+}
+
+
+@pytest.mark.parametrize(("way", "size", "names"), RUNS.values(), ids=RUNS)
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the system does not tell how much memory was ever in use")
+async def test_no_body_keeps_the_loop_or_takes_much_more_than_its_size(tmp_path, way, size, names):
+    wrong = {}
+    async with measured(tmp_path, way) as gateway:
+        for name, (path, make, statuses) in CASES.items():
+            if not name.startswith(names):
+                continue
+            body = make(int(size * MIB))
+            for _ in range(TRIES):  # another program may have taken the processor's caches
+                said = await check(gateway, path, body, statuses)
+                if not said:
+                    break
+            else:
+                wrong[name] = said
+    assert not wrong
+
+
+def test_the_measure_would_see_it():
+    """A body that is decoded as a whole, in the loop."""
+    heart, body = Heart(), b"[" + b"{}," * 500_000 + b"{}]"
+
+    async def careless() -> None:
+        beating = asyncio.get_running_loop().create_task(heart.beat())
+        await asyncio.sleep(0.01)
+        json.loads(body)
+        await asyncio.sleep(0.01)
+        beating.cancel()
+
+    asyncio.run(careless())
+    assert heart.longest > STILL_SECONDS
