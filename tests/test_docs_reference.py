@@ -10,11 +10,11 @@ import nexus.testing
 import nexus.testing.conformance
 import nexus.testing.contracts
 from nexus import api, hookspecs, model
-from nexus.dialects import canonical, checks, complaints, decoding, fields, jsonbytes, jsontext, lines, sse, watching
+from nexus.dialects import canonical, checks, complaints, decoding, fields, jsonbytes, jsontext, lines, sse, unread, watching
 
 from .reference_pages import PAGES, ROOT, rendered, renewed, sections
 
-DIALECTS = (canonical, fields, checks, jsontext, jsonbytes, complaints, watching, decoding, sse, lines)
+DIALECTS = (canonical, fields, checks, jsontext, jsonbytes, complaints, unread, watching, decoding, sse, lines)
 ERRORS = {"Problem", "BackendError", "Refused"}
 
 

@@ -5,8 +5,7 @@ Writing one is in `openai_write`, replies are in `openai_answer`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from nexus.dialects.canonical import (
     Conversation,
@@ -22,22 +21,14 @@ from nexus.dialects.canonical import (
 from nexus.dialects.checks import bad, flag, integer, items, members, number, text
 from nexus.dialects.jsontext import loads
 from nexus.dialects.openai_content import Messages, cache_of
+from nexus.dialects.unread import Read, is_nothing, taken, unread
 from nexus.model import Payload
 
-# fields with a place in the canonical form
-_CARRIED = frozenset(
-    {
-        "model", "messages", "stream", "stream_options", "tools", "tool_choice", "parallel_tool_calls", "max_tokens",
-        "max_completion_tokens", "stop", "temperature", "top_p", "top_k", "seed", "presence_penalty", "frequency_penalty",
-        "response_format", "reasoning_effort", "n", "user",
-    }
-)  # fmt: skip
 # without these the answer would be one to another question
 _MEANT = frozenset(
     {"functions", "function_call", "web_search_options", "grammar", "json_schema", "guided_json", "guided_regex",
      "guided_choice", "guided_grammar", "structured_outputs"}
 )  # fmt: skip
-_NOTHING: tuple[Any, ...] = (None, False, [], {}, "")
 
 
 def read_request(payload: Payload) -> tuple[Conversation, Losses]:
@@ -48,18 +39,18 @@ def read_request(payload: Payload) -> tuple[Conversation, Losses]:
         raise bad("the body is not valid JSON") from None
     if not isinstance(body, dict):
         raise bad("the body must be a JSON object")
-    return _Request(body).read()
+    return _Request(Read(body)).read()
 
 
 class _Request:
     """One body on its way into the canonical form."""
 
-    def __init__(self, body: Mapping[str, Any]) -> None:
+    def __init__(self, body: Read) -> None:
         self.body = body
         self.lost = Lost()
 
     def read(self) -> tuple[Conversation, Losses]:
-        self._unknown()
+        self._other_answers()
         body = self.body
         stream_options = members(body.get("stream_options"), "stream_options")
         conversation = Conversation(
@@ -68,8 +59,7 @@ class _Request:
             tools=tuple(self._tools()),
             tool_choice=self._tool_choice(),
             parallel_tools=flag(body.get("parallel_tool_calls"), "parallel_tool_calls"),
-            max_output_tokens=integer(body.get("max_completion_tokens"), "max_completion_tokens")
-            or integer(body.get("max_tokens"), "max_tokens"),
+            max_output_tokens=self._most(),
             stop=self._stop(),
             temperature=number(body.get("temperature"), "temperature"),
             top_p=number(body.get("top_p"), "top_p"),
@@ -80,21 +70,35 @@ class _Request:
             response_format=self._response_format(),
             thinking=self._thinking(),
             n=integer(body.get("n"), "n") or 1,
-            user=text(body.get("user"), "user"),
+            user=self._user(),
             stream=body.get("stream") is True,
             wants_usage=stream_options.get("include_usage") is True,
         )
+        for name in unread(body):
+            self.lost.field(name)
         return conversation, self.lost.all
 
-    def _unknown(self) -> None:
-        for name, value in self.body.items():
-            if name in _CARRIED or any(value is nothing or value == nothing for nothing in _NOTHING):
-                continue
-            if name == "modalities" or name == "audio":
-                if name == "audio" or value != ["text"]:
-                    self.lost.add("audio", meant=True)
-            else:
-                self.lost.field(name, meant=name in _MEANT)
+    def _other_answers(self) -> None:
+        """Fields without which the answer would be one to another question; where they are empty they may still ask for something."""
+        for name in _MEANT:
+            value = taken(self.body.get(name))
+            if not is_nothing(value) or (name == "web_search_options" and value == {}):
+                self.lost.add(name, meant=True)
+        if taken(self.body.get("modalities")) not in (None, [], ["text"]) or not is_nothing(taken(self.body.get("audio"))):
+            self.lost.add("audio", meant=True)
+
+    def _most(self) -> int | None:
+        """No bound is no field; a bound of nothing asks for no answer."""
+        most, older = (integer(self.body.get(name), name) for name in ("max_completion_tokens", "max_tokens"))
+        if most is None:
+            most = older
+        if most == 0:
+            self.lost.add("max_tokens", meant=True)
+        return most or None
+
+    def _user(self) -> str | None:
+        """The newer field says who it is where the older one does not."""
+        return text(self.body.get("user"), "user") or text(self.body.get("safety_identifier"), "safety_identifier")
 
     # ---- tools
 
@@ -103,12 +107,14 @@ class _Request:
             place = f"tools[{at}]"
             function = tool.get("function") if isinstance(tool, dict) else None
             if not isinstance(function, dict):
+                taken(tool)
                 self.lost.add("custom_tool" if isinstance(tool, dict) and tool.get("type") == "custom" else "tool_type", meant=True)
                 continue
             name = text(function.get("name"), f"{place}.function.name")
             if not name:
                 raise bad(f"{place} has no name", f"{place}.function.name")
-            schema = function.get("parameters")
+            tool.get("type")
+            schema = taken(function.get("parameters"))
             yield Tool(
                 name=name,
                 description=text(function.get("description"), f"{place}.function.description"),
@@ -128,6 +134,7 @@ class _Request:
             if name:
                 return ToolChoice(mode=ToolMode.NAMED, name=name)
         if isinstance(choice, dict) and choice.get("type") in ("allowed_tools", "custom"):
+            taken(choice)
             self.lost.add("tool_choice", meant=True)
             return None
         raise bad("'tool_choice' must be auto, none, required or the function to call", "tool_choice")
@@ -144,7 +151,7 @@ class _Request:
             raise bad("'response_format.type' must be text, json_object or json_schema", "response_format.type")
         # llama.cpp takes a schema beside `json_object` too
         spec = given if kind == "json_object" else members(given.get("json_schema"), "response_format.json_schema")
-        schema = spec.get("schema")
+        schema = taken(spec.get("schema"))
         if schema is None and kind != "json_schema":
             return ResponseFormat(kind=Format(kind))
         return ResponseFormat(

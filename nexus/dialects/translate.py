@@ -21,6 +21,7 @@ from nexus.dialects.canonical import (
     Target,
     ToolCallStart,
     UsageSeen,
+    in_words,
     made_id,
 )
 from nexus.dialects.fields import likely_tokens
@@ -100,7 +101,7 @@ class Translation:
         """The value of `X-Nexus-Translation-Loss`; "" where nothing was lost.  Of a whole reply it holds what was lost, too; a
         stream's head has gone before anybody knows."""
         of_the_reply = self._reader.losses if self._reader else ()
-        return ", ".join(dict.fromkeys(loss.what for loss in self.losses + of_the_reply))
+        return in_words(self.losses + of_the_reply)
 
     def again(self, said: str) -> bool:
         """A conversation is written as the server takes it from the beginning."""

@@ -6,7 +6,7 @@ dialects have in common; what one side says and the other cannot is a `Loss`, de
 
 from nexus.dialects.canonical.content import Document, Image, Part, Reasoning, Text, ToolCall, ToolResult, made_call_id, made_id
 from nexus.dialects.canonical.failure import Failure, FailureKind
-from nexus.dialects.canonical.losses import Loss, Losses, Lost
+from nexus.dialects.canonical.losses import Loss, Losses, Lost, in_words
 from nexus.dialects.canonical.reply import Answer, FinishReason, ReplyContext
 from nexus.dialects.canonical.request import (
     ANY_NAME,
@@ -77,6 +77,7 @@ __all__ = [
     "ToolMode",
     "ToolResult",
     "UsageSeen",
+    "in_words",
     "joined",
     "made_call_id",
     "made_id",

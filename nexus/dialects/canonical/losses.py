@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 import attrs
 
@@ -24,6 +25,20 @@ Losses = tuple[Loss, ...]
 
 # what may stand in a header: a field that somebody made up is not repeated there
 _NAME = re.compile(r"[A-Za-z$][A-Za-z0-9_$-]{0,39}")
+
+
+MOST_TOLD = 1000
+"""Characters of losses in a header; a client may send any number of fields that nobody knows."""
+
+
+def in_words(losses: Iterable[Loss]) -> str:
+    """The words for losses, each once, with commas between them; `more` stands for those that are too many."""
+    words = ""
+    for word in dict.fromkeys(loss.what for loss in losses):
+        if len(words) + len(word) > MOST_TOLD:
+            return f"{words}, more"
+        words = f"{words}, {word}" if words else word
+    return words
 
 
 class Lost:

@@ -20,6 +20,7 @@ from nexus.dialects.canonical import (
 )
 from nexus.dialects.checks import bad, flag, members, objects, text
 from nexus.dialects.jsontext import dumps_text
+from nexus.dialects.unread import taken
 
 Block = Mapping[str, Any]
 SERVERS = "server_tool_results"  # the loss
@@ -54,8 +55,6 @@ class Blocks:
             if role is None:
                 raise bad(f"the role of {place} must be user, assistant or system", f"{place}.role")
             self._role = role
-            for name in message.keys() - {"role", "content"}:
-                self.lost.field(name)
             yield from _turns(role, tuple(self.content(message.get("content"), f"{place}.content")))
 
     def content(self, value: Any, place: str) -> Iterator[Part]:
@@ -72,7 +71,7 @@ class Blocks:
     # ---------------------------------------------------------------- words, pictures, files
 
     def _text(self, block: Block, at: str) -> Iterator[Part]:
-        if block.get("citations"):
+        if taken(block.get("citations")):
             self.lost.add("citations")
         words = text(block.get("text"), f"{at}.text")
         if words:
@@ -86,6 +85,7 @@ class Blocks:
             media_type = text(source.get("media_type"), f"{at}.source.media_type")
             yield Image(data=_given(source, "data", at), media_type=media_type or "image/png", cache=cache_of(block))
         else:  # a file that only Anthropic's cloud holds
+            taken(source)
             self.lost.add("image_file", meant=True)
 
     def _document(self, block: Block, at: str) -> Iterator[Part]:
@@ -107,6 +107,7 @@ class Blocks:
                 yield Text(text=name)
             yield from self.content(source.get("content"), f"{at}.source.content")
         else:
+            taken(source)
             self.lost.add("document_file", meant=True)
 
     def _search_result(self, block: Block, at: str) -> Iterator[Part]:
@@ -123,7 +124,7 @@ class Blocks:
         call = ToolCall(
             id=text(block.get("id"), f"{at}.id") or made_call_id(),
             name=_needed(block, "name", at),
-            arguments=dumps_text({} if block.get("input") is None else block["input"]),
+            arguments=dumps_text({} if block.get("input") is None else taken(block["input"])),
             cache=cache_of(block),
         )
         self._unanswered.append(call.id)
@@ -138,9 +139,15 @@ class Blocks:
                 raise bad(f"{at} answers no tool call: 'tool_use_id' is missing", f"{at}.tool_use_id")
             call_id = self._unanswered.pop(0)
         parts = self.content(block.get("content"), f"{at}.content")
+        shown = []
+        for part in parts:
+            if isinstance(part, Text | Image | Document):
+                shown.append(part)
+            else:
+                self.lost.add("tool_result_content", meant=True)
         yield ToolResult(
             call_id=call_id,
-            parts=tuple(part for part in parts if isinstance(part, Text | Image | Document)),
+            parts=tuple(shown),
             is_error=flag(block.get("is_error"), f"{at}.is_error") or False,
             cache=cache_of(block),
         )
@@ -166,6 +173,8 @@ class Blocks:
         """What Anthropic's servers did themselves is left out: what the model made of it stands in the text beside it.  Of a
         block that nobody knows the words are kept, where it has some."""
         kind = str(block.get("type"))
+        if not isinstance(block.get("text"), str) or is_the_servers(kind):
+            taken(block)
         if is_the_servers(kind):
             self.lost.add(SERVERS)
         elif kind == "container_upload":
@@ -187,6 +196,7 @@ def cache_of(holder: Block) -> str | None:
     marker = holder.get("cache_control")
     if not isinstance(marker, dict):
         return None
+    marker.get("type")
     ttl = marker.get("ttl")
     return ttl if isinstance(ttl, str) else "5m"
 

@@ -30,16 +30,10 @@ from nexus.dialects.canonical import (
 )
 from nexus.dialects.checks import bad, flag, items, members, number, objects, text, whole
 from nexus.dialects.jsontext import loads
+from nexus.dialects.unread import Read, is_nothing, taken, unread
 from nexus_anthropic.blocks_in import Blocks, cache_of
 
-_CARRIED = frozenset(
-    {
-        "model", "messages", "system", "max_tokens", "stop_sequences", "stream", "temperature", "top_p", "top_k", "tools",
-        "tool_choice", "metadata", "thinking", "output_config", "output_format",
-    }
-)  # fmt: skip
 _MEANT = frozenset({"mcp_servers"})
-_NOTHING: tuple[Any, ...] = (None, False, [], {}, "")
 _MODES = {"auto": ToolMode.AUTO, "any": ToolMode.REQUIRED, "none": ToolMode.NONE, "tool": ToolMode.NAMED}
 _CLIENTS_OWN = ("bash_", "text_editor_", "computer_", "memory_", "browser_")  # kinds of tools without a schema that a client runs
 _DATED = re.compile(r"_(\d{8})$")
@@ -56,20 +50,25 @@ def read_request(payload: Payload) -> tuple[Conversation, Losses]:
         raise bad("the body is not valid JSON") from None
     if not isinstance(body, dict):
         raise bad("the body must be a JSON object")
-    reading = _Reading(body)
-    return reading.conversation(), reading.lost.all
+    reading = _Reading(Read(body))
+    conversation = reading.conversation()
+    for name in unread(reading.body):
+        reading.lost.field(name)
+    return conversation, reading.lost.all
 
 
 class _Reading:
     """One body on its way into the canonical form."""
 
-    def __init__(self, body: Mapping[str, Any]) -> None:
+    def __init__(self, body: Read) -> None:
         self.body = body
         self.lost = Lost()
 
     def conversation(self) -> Conversation:
         body = self.body
-        self._unknown()
+        for name in _MEANT:
+            if not is_nothing(taken(body.get(name))):
+                self.lost.add(name, meant=True)
         choice, parallel = self._tool_choice()
         return Conversation(
             model=text(body.get("model"), "model") or "",
@@ -77,7 +76,7 @@ class _Reading:
             tools=tuple(self._tools(choice)),
             tool_choice=choice,
             parallel_tools=parallel,
-            max_output_tokens=whole(body.get("max_tokens"), "max_tokens") or None,
+            max_output_tokens=self._most(),
             stop=tuple(self._stop()),
             temperature=number(body.get("temperature"), "temperature"),
             top_p=number(body.get("top_p"), "top_p"),
@@ -89,12 +88,12 @@ class _Reading:
             wants_usage=True,
         )
 
-    def _unknown(self) -> None:
-        for name, value in self.body.items():
-            if name in _MEANT and value not in _NOTHING:
-                self.lost.add(name, meant=True)
-            elif name not in _CARRIED and not any(value is nothing or value == nothing for nothing in _NOTHING):
-                self.lost.field(name)
+    def _most(self) -> int | None:
+        """A bound of nothing fills the cloud's cache for the next request, and asks for no answer: nobody else does that."""
+        most = whole(self.body.get("max_tokens"), "max_tokens")
+        if most == 0:
+            self.lost.add("max_tokens", meant=True)
+        return most or None
 
     def _messages(self) -> Iterator[Message]:
         blocks = Blocks(self.lost)
@@ -109,6 +108,7 @@ class _Reading:
         own = [(at, tool) for at, tool in given if tool.get("type") in (None, "custom")]
         for _, tool in given:
             if tool.get("type") not in (None, "custom"):
+                taken(tool)
                 self._lose_tool(str(tool["type"]), needed=not own or (choice is not None and choice.name == tool.get("name")))
         for at, tool in own:
             yield self._tool(tool, at)
@@ -126,10 +126,7 @@ class _Reading:
         name = text(tool.get("name"), f"{at}.name")
         if not name:
             raise bad(f"{at} has no 'name'", f"{at}.name")
-        for field in ("defer_loading", "input_examples", "allowed_callers"):
-            if tool.get(field) not in _NOTHING:
-                self.lost.add(field)
-        schema = tool.get("input_schema")
+        schema = taken(tool.get("input_schema"))
         return Tool(
             name=name,
             description=text(tool.get("description"), f"{at}.description"),
@@ -158,8 +155,6 @@ class _Reading:
 
     def _user(self) -> str | None:
         metadata = members(self.body.get("metadata"), "metadata")
-        for name in metadata.keys() - {"user_id"}:
-            self.lost.field(name)
         return text(metadata.get("user_id"), "metadata.user_id")
 
     def _response_format(self) -> ResponseFormat | None:
@@ -169,14 +164,12 @@ class _Reading:
             return None
         if asked.get("type") != "json_schema":
             raise bad("'output_config.format.type' must be json_schema", "output_config.format.type")
-        schema = members(asked.get("schema"), "output_config.format.schema")
+        schema = members(taken(asked.get("schema")), "output_config.format.schema")
         return ResponseFormat(kind=Format.JSON_SCHEMA, schema=schema, strict=True)
 
     def _thinking(self) -> Thinking | None:
         config = members(self.body.get("output_config"), "output_config")
         thinking = members(self.body.get("thinking"), "thinking")
-        for name in (config.keys() - {"effort", "format"}) | (thinking.keys() - {"type", "budget_tokens"}):
-            self.lost.field(name)
         effort = text(config.get("effort"), "output_config.effort")
         kind = text(thinking.get("type"), "thinking.type")
         if kind is None and effort is None:
