@@ -13,12 +13,11 @@ from urllib.parse import urlsplit
 import attrs
 
 from nexus.api import Secret
-from nexus.model import Model, Report, Sighting
+from nexus.model import MOST_MODELS, Model, Report, Sighting
 from nexus.plain import are_names, is_name, sentence
 from nexus.redaction import redacted_text
 
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9._:@-]+")
-MOST_MODELS = 10_000  # of one server: more would take longer than anybody may wait for a turn of the loop
 _LONGEST_WORD = 64  # of a backend's name, a code, a version
 
 
@@ -26,8 +25,8 @@ def report_of(report: Report) -> tuple[Report, int]:
     """The report with every text fit to be told, and how many models it leaves out.
 
     A model is left out where no request could ask for its id: one that holds a control character or half a character, is empty
-    or is longer than any honest name.  So are those beyond MOST_MODELS.  Further ids of that kind are left out of their models.  Raises TypeError, ValueError or
-    AttributeError for a report that is not made as the contract says.
+    or is longer than any honest name.  So are those beyond MOST_MODELS.  Further ids of that kind are left
+    out of their models.  Raises TypeError, ValueError or AttributeError for a report that is not made as the contract says.
     """
     models = None if report.models is None else tuple(models_of(report.models[:MOST_MODELS]))
     told = attrs.evolve(

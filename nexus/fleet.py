@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterable, Mapping
 
 import attrs
 
-from nexus.crossing import MOST_MODELS, models_of, report_of
+from nexus.crossing import models_of, report_of
 from nexus.health import Limits, Record, is_of_the_server
 from nexus.index import Index
 from nexus.listing import Override
 from nexus.model import (
+    MOST_MODELS,
     NO_USAGE,
     Candidate,
     Claimed,
@@ -277,7 +278,7 @@ class Fleet:
         if left_out > beyond:
             LOG.warning("%s: %d models are left out, since no request can ask for their ids", name, left_out - beyond)
         if beyond:
-            LOG.warning("%s: %d models are left out, since only the first %d of a server are used", name, beyond, MOST_MODELS)
+            LOG.warning("%s: models are left out, since only the first %d of a server are used", name, MOST_MODELS)
 
     def _told(self, standing: Standing, before: Health) -> None:
         """A line in the log for each change between well and unwell."""

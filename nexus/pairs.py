@@ -117,7 +117,8 @@ class Pair:
     @property
     def known(self) -> Iterable[str]:
         """The names by which a client may ask for it."""
-        return dict.fromkeys((self.name, *(self.model.aliases if self.name == self.model.id else ())))
+        aliases = self.model.aliases
+        return dict.fromkeys((self.name, *aliases)) if aliases and self.name == self.model.id else (self.name,)
 
 
 class Standing:
@@ -234,7 +235,8 @@ class Standing:
         self.pairs, self.behind, self.patterns = {}, {}, {}
         first: dict[str, str] = {}  # of the copies of one model: their slots are its
         for model, _, _ in models:
-            first[model.digest] = min(model.id, first.get(model.digest, model.id))
+            if model.digest:
+                first[model.digest] = min(model.id, first.get(model.digest, model.id))
         for model, name, written in models:
             slots = self.slots
             if self.member.slots != SERVER or (written and written.capacity):
@@ -245,7 +247,8 @@ class Standing:
             pair = known.get(model.id) or Pair(model, name, written, slots)
             pair.model, pair.name, pair.written, pair.slots = model, name, written, slots
             (self.patterns if is_pattern(model.id) else self.pairs)[model.id] = pair
-            self.departed.pop(model.id, None)
+            if self.departed:
+                self.departed.pop(model.id, None)
 
     def _capacity_of(self, model: Model, written: Override | None) -> int | None:
         """How many requests for the model the server takes at once: the operator's word, else the server's, else the kind's guess,

@@ -23,7 +23,7 @@ LONGEST_SECONDS = 30.0
 NEWS_SECONDS = 5.0  # what was asked so short a while ago has said what it serves
 ROUND_SECONDS = 1.0  # between two rounds for names that nobody knows
 MOST_ASKED = 16  # backends in one such round, those first that were asked longest ago
-PATIENCE_SECONDS = 2.0  # that somebody waits for it
+PATIENCE_SECONDS = 1.0  # that somebody waits for it
 
 
 @attrs.frozen(kw_only=True)

@@ -10,7 +10,7 @@ from nexus.model.candidate import Candidate
 from nexus.model.events import Answered, Claimed, Event, Finished, Joined, Left, Listener, Probed, Queued
 from nexus.model.failure import WILDCARD, FailureRule, Fault
 from nexus.model.plan import Choice, Objection, Plan, Refusal
-from nexus.model.report import Model, Report, Sighting
+from nexus.model.report import MOST_MODELS, Model, Report, Sighting
 from nexus.model.request import NO_DEMAND, Ask, Demand, Leg, Payload, Request
 from nexus.model.tokens import NO_USAGE, Price, Usage
 from nexus.model.words import (
@@ -41,6 +41,7 @@ __all__ = [
     "EMPTY",
     "IMAGE_URL",
     "JSON_SCHEMA",
+    "MOST_MODELS",
     "NO_DEMAND",
     "NO_USAGE",
     "THINKING",

@@ -38,13 +38,16 @@ class Model:
     digest: str = ""
 
 
+MOST_MODELS = 10_000  # of one server: more would take longer than anybody may wait for a turn of the loop
+
+
 @attrs.frozen(kw_only=True)
 class Report:
     """What a probe saw.  `ok` false is a server that is down or refuses us: `code` and `problem` say how, for people.
 
-    `models` None means "unchanged": the server answered, its list did not.  One whose id no request can ask for (empty, longer than
-    512 characters, on several lines, with half a character) is left out.  `capacity` is how many requests it serves at
-    once, of all models together, `load` how many it says are running or waiting, `eta` the seconds until it can serve.
+    `models` None means "unchanged": the server answered, its list did not; of more than MOST_MODELS the first are used.  One
+    whose id no request can ask for (empty, longer than 512 characters, on several lines, with half a character) is left out.
+    `capacity` is how many requests it serves at once, of all models together, `load` how many it says are running or waiting, `eta` the seconds until it can serve.
     """
 
     ok: bool
