@@ -176,3 +176,43 @@ def test_routing_cost():
         "a decision at 10 candidates, 8 refused, below 100 us",
         "within 20 % of that with 50 more backends",
     ], said
+
+
+def test_scaling():
+    sizes = (
+        "--backends",
+        "5,10",
+        "--models",
+        "5,10",
+        "--waiters",
+        "5,10",
+        "--subscribers",
+        "1,2",
+        "--streams",
+        "1,3",
+        "--seconds",
+        1,
+    )
+    _, said = run("scaling.py", *sizes)
+    rows = [line for line in said.splitlines() if line.startswith(("met ", "MISSED "))]
+    assert len(rows) == 7 + 5 + 5 + 1 + 1, said
+    for line in rows:
+        assert re.search(r" [\d.]+ +[\d.]+ \([+-][\d.]+\)   stall +[\d.]+ ms$", line), line
+    assert "did not come to their end" not in said, said
+
+
+SLOPES = """
+import sys
+from scaling import Point, slopes, told
+print(slopes([Point(10, 0.001, 0.0), Point(100, 0.01, 0.0), Point(1000, 1.0, 0.0)]))
+print(told("square", [Point(10, 0.001, 0.001), Point(100, 0.1, 0.002)]))
+print(told("slow", [Point(10, 0.001, 0.051), Point(100, 0.001, 0.002)]))
+print(told("well", [Point(10, 0.001, 0.05), Point(100, 0.0125, 0.002)]))
+"""
+
+
+def test_what_scaling_calls_too_much():
+    said = subprocess.run([sys.executable, "-c", SLOPES], cwd=BENCH, capture_output=True, text=True, check=True).stdout
+    lines = said.splitlines()
+    assert [round(float(n), 3) for n in lines[0].strip("[]").split(",")] == [1.0, 2.0]
+    assert [line.split()[0] for line in lines[1:]] == ["MISSED", "False", "MISSED", "False", "met", "True"]

@@ -116,6 +116,11 @@ class Crowd:
         for _ in range(3):
             self.fleet.report(name, DOWN, 0.001)
 
+    def recover(self, name: str, *models: str) -> None:
+        """It is well again."""
+        for _ in range(2):
+            self.fleet.report(name, Report(ok=True, models=tuple(map(a_model, models))), 0.001)
+
     def occupy(self, name: str, model: str | None = None) -> Any:
         """A claim on it."""
         standing = self.fleet.standings[name]
