@@ -48,6 +48,7 @@ from nexus.api import (
     opens,
 )
 from nexus.backends import HTTPBackend
+from nexus.model import NO_DEMAND
 from nexus.testing import openai_server, sse
 from nexus.testing.contracts import (
     BackendContract,
@@ -89,6 +90,13 @@ class Sound(HTTPBackend):
         except (BackendError, KeyError, TypeError) as error:
             return Report(ok=False, code="down", problem=str(error) or "no model list")
         return Report(ok=True, models=tuple(Model(id=entry["id"]) for entry in entries if entry["id"]))
+
+
+class Careless(Sound):
+    """Does not say which requests may not leave."""
+
+    def send(self, call):
+        return super().send(attrs.evolve(call, ask=attrs.evolve(call.ask, demand=NO_DEMAND)))
 
 
 LISTS_MODELS = Check(path="/v1/models", json="data.0.id")
@@ -288,6 +296,7 @@ def breach(base, component, **words):
         ("test_probe_follows_no_redirect", Follows),
         ("test_send_sends_the_body_as_it_is", Changes),
         ("test_send_to_a_dead_port_raises", Pretends),
+        ("test_send_takes_nothing_private_to_an_address_that_is_not", Careless),
     ],
 )
 async def test_a_broken_backend_is_caught(promise, component):

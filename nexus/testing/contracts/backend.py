@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
@@ -13,9 +13,9 @@ import attrs
 import pytest
 
 from nexus.api import Backend, BackendError, BackendKind, FailureRule, Model, Report, Secret, Server
-from nexus.model import WILDCARD
+from nexus.model import WILDCARD, Demand, Zone
 from nexus.testing.acts import Act, CutAfter, Hang, Malformed, Respond, Stream
-from nexus.testing.builders import a_call
+from nexus.testing.builders import a_call, an_ask
 from nexus.testing.contracts.opening import FastLoop
 from nexus.testing.scope import a_scope
 from nexus.testing.servers import openai_server
@@ -86,11 +86,14 @@ class BackendContract:
         raise NotImplementedError
 
     @asynccontextmanager
-    async def backend(self, url: str) -> AsyncIterator[Backend]:
-        """The component, for a server at `url`, with a key."""
+    async def backend(self, url: str, *, moved: bool = False) -> AsyncIterator[Backend]:
+        """The component, for a server at `url`, with a key; `moved`: its name has come to mean an address that is not private."""
         options = self.kind.options() if self.options is None else self.options
         server = Server(name="contract", url=url, key=Secret(KEY))
         async with a_scope(self.kind.name) as scope, self.kind.open(server, options, scope) as backend:
+            if moved:
+                upstream: Any = scope.upstream
+                upstream.guard(url, _Moved())
             yield backend
 
     # ---- the descriptor
@@ -231,6 +234,16 @@ class BackendContract:
                 await reply.read()
             await server.until(lambda: server.disconnected == 1 and not server.in_flight, self.patience)
 
+    @pytest.mark.asyncio
+    async def test_send_takes_nothing_private_to_an_address_that_is_not(self) -> None:
+        """`upstream.exchange` is told which requests may not leave (`private`), and refuses where the name leads out."""
+        call = a_call(ask=an_ask(demand=Demand(zone=Zone.RESTRICTED)))
+        async with ScriptedUpstream(Respond(json={})) as server, self.backend(server.url, moved=True) as backend:
+            with pytest.raises(BackendError):
+                async with backend.send(call) as reply:
+                    await _read(reply)
+        assert not server.requests, "a request that may not leave was sent to an address that is not private"
+
     # ---- the key
 
     @pytest.mark.asyncio
@@ -275,6 +288,15 @@ class BackendContract:
         async with a_scope(self.kind.name) as scope:
             mine = [(self.kind.name, fingerprint) for fingerprint in self.kind.fingerprints]
             return await recognise(url, mine, scope.session()) is not None
+
+
+class _Moved:
+    """The guard before a name that leads out now."""
+
+    private = False
+
+    def judge(self, hosts: Sequence[str]) -> None:
+        pass
 
 
 def _check_down(report: Report) -> None:
