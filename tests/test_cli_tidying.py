@@ -50,6 +50,7 @@ class Knot:
 @pytest.fixture(autouse=True)
 def _no_collector_of_its_own(monkeypatch):
     monkeypatch.setattr(tidying, "PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(tidying, "resident_bytes", lambda: 0)
     gc.collect()
     gc.disable()
     yield
@@ -120,3 +121,18 @@ async def test_it_is_not_put_off_for_ever(monkeypatch):
             gateway.claims += 1
             await asyncio.sleep(0)
         assert gateway.rests == 1
+
+
+async def test_the_memory_of_large_bodies_goes_too(monkeypatch):
+    """They are few objects."""
+    gateway, resident = Busy(), [50 * 1024 * 1024]
+    monkeypatch.setattr(tidying, "resident_bytes", lambda: resident[0])
+    async with Tasks(logging.getLogger(__name__)) as tasks:
+        tasks.spawn(functools.partial(tidying.tidy, gateway), "tidy")
+        await looks()
+        resident[0] += tidying.GROWN_BYTES - 1
+        await looks()
+        assert gateway.rests == 0
+        resident[0] += 1
+        await looks()
+        assert gateway.rests == 1  # and that is where it begins anew

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import gc
+import mmap
 import sys
 from collections.abc import Callable
 
@@ -18,20 +19,24 @@ from nexus.gateway import Gateway
 PAUSE_SECONDS = 0.5
 MOST_PUT_OFF = 20  # looks
 CHANGED = 0.02  # share of the blocks of memory that were left the last time, without what was loaded at the start
+GROWN_BYTES = 4 * 1024 * 1024
 
 
 async def tidy(gateway: Gateway) -> None:
-    """Collect garbage in quiet moments, where much has come or gone since the last time.  Never returns.
+    """Collect garbage in quiet moments, where much has come or gone since the last time: many objects, or the memory of large bodies,
+    which are few.  Never returns.
 
     A moment is quiet when nothing is under way and no server was asked since the last look: who asks one thing after the other would
     notice the few hundredths of a second that it takes.  But it is not put off for that for more than so many looks.
     """
-    trim, left = _trim(), sys.getallocatedblocks()
+    trim, left, resident = _trim(), sys.getallocatedblocks(), resident_bytes()
     claims, put_off = gateway.fleet.claims, 0
     while True:
         await asyncio.sleep(PAUSE_SECONDS)
         asked, claims = gateway.fleet.claims != claims, gateway.fleet.claims
-        if gateway.under_way or gateway.upstream.under_way or abs(sys.getallocatedblocks() - left) <= CHANGED * left:
+        if gateway.under_way or gateway.upstream.under_way:
+            continue
+        if abs(sys.getallocatedblocks() - left) <= CHANGED * left and resident_bytes() - resident < GROWN_BYTES:
             continue
         if asked and put_off < MOST_PUT_OFF:
             put_off += 1
@@ -39,7 +44,16 @@ async def tidy(gateway: Gateway) -> None:
         gc.collect()
         gateway.witnesses.rest()  # what they keep finds its place among what stays
         trim(0)
-        left, put_off = sys.getallocatedblocks(), 0
+        left, resident, put_off = sys.getallocatedblocks(), resident_bytes(), 0
+
+
+def resident_bytes() -> int:
+    """How much memory of this process is in use; 0 where the system does not tell."""
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            return int(file.read().split()[1]) * mmap.PAGESIZE
+    except OSError:
+        return 0
 
 
 def _trim() -> Callable[[int], object]:
