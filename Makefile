@@ -7,6 +7,7 @@
 #   make servers                    real servers that this machine has (ollama, llama-server) behind the gateway
 #   make clients                    real clients, installed and driven through the gateway; make clients ARGS="claude-code aider"
 #   make bench, make bench-peers    what Nexus costs, see docs/benchmarks.md; make bench ARGS="--beside HEAD~1" puts a commit beside it
+#   make soak                       half an hour of mixed traffic: what memory and descriptors do; make soak ARGS="--minutes 5"
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -26,7 +27,7 @@ space := $(empty) $(empty)
 PLUGIN_SOURCES := $(subst $(space),:,$(PLUGINS:%=plugins/%/src))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint format wheels servers clients bench bench-peers bench-tools clean
+.PHONY: help setup run test lint format wheels servers clients bench bench-peers bench-tools soak clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -86,6 +87,9 @@ bench: $(VENV)/.run-ready bench-tools
 
 bench-peers: $(VENV)/.run-ready bench-tools
 	PATH="$$PATH:/usr/sbin" $(BIN)/python tests/bench/run.py --peers $(ARGS)
+
+soak: $(VENV)/.run-ready
+	$(BIN)/python tests/bench/soak.py $(ARGS)
 
 # nginx to compare with, wrk to make load with.  Where they cannot be had, the benchmark says so and does without.
 bench-tools:

@@ -152,6 +152,26 @@ def test_memory_is_judged_in_mib_and_said_in_both_units(mib, met):
     assert "at most 50 MB, judged as 50 MiB = 52,428,800 bytes: 50.0 MiB = 52.4 MB" in line
 
 
+def test_soak():
+    code, said = run("soak.py", "--minutes", 0.1)
+    assert code == 0, said
+    assert "'200'" in said
+    assert "nothing is left under way: 0" in said
+
+
+def test_what_a_soak_makes_of_its_minutes():
+    """A leak is told from a rise that ends."""
+    told = """
+import soak
+flat = [soak.Look(n, 10**8 + (n % 3) * 10**5, 40, 2) for n in range(5, 30)]
+leak = [soak.Look(n, 10**8 + n * 2 * 10**5, 40 + n * 2, 2) for n in range(5, 30)]
+for those in (flat, leak):
+    print([met for *_, met in soak.verdicts(those, those[0], soak.Look(30, 10**8, 40, len(those) == 0), 5)])
+"""
+    said = subprocess.run([sys.executable, "-c", told], cwd=BENCH, capture_output=True, text=True, check=True).stdout
+    assert said.splitlines() == ["[True, True, True, True]", "[False, False, True, True]"]
+
+
 def test_soak_streams():
     _, said = run("soak_streams.py", "--streams", 20, "--events", 2)
     found = verdicts(said)

@@ -55,13 +55,14 @@ def picture_body(size: int) -> bytes:
 
 
 def messages_body(*, user: str) -> bytes:
-    """The same question as Anthropic's clients ask it, streamed; what is `user` there is in the metadata here."""
+    """The same question as Anthropic's clients ask it, streamed; what is `user` there is a stop sequence here, for nobody hands the id of
+    a user on as it is."""
     body: dict[str, object] = {
         "model": MODEL,
         "max_tokens": 256,
         "system": SYSTEM,
         "messages": [{"role": "user", "content": QUESTION}],
-        "metadata": {"user_id": user},
+        "stop_sequences": [user],
         "stream": True,
     }
     return json.dumps(body, separators=(",", ":")).encode()

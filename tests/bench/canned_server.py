@@ -15,7 +15,7 @@ import time
 from canned import DONE, LAST, USAGE, answer_json, chunk, event, held_event, models_json
 
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
-USER = re.compile(rb'"user": ?"([a-z]+)/(\d+)/(\d+)"')
+USER = re.compile(rb'"(?:user|stop)": ?\[?"([a-z]+)/(\d+)/(\d+)"')
 STREAM_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\ntransfer-encoding: chunked\r\n\r\n"
 HELD_PERIOD = 0.5
 LONGEST_HEAD = 16 * 1024
