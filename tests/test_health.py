@@ -360,7 +360,8 @@ async def test_the_last_that_can_serve_the_request_is_never_left_out(nexus_gatew
     async with openai_server([FakeModel("tiny")]) as home, openai_server([FakeModel("tiny")]) as far:
         tables = {"zone": "restricted"}
         elsewhere = {"models": [{"id": "tiny", "capabilities": ["embedding"]}]} if other == "cannot" else {}
-        config = fleet(a_backend("home", home, **tables), a_backend("far", far, **elsewhere), health={"min_samples": 2})
+        health = {"min_samples": 2, "eject_seconds": 3600}
+        config = fleet(a_backend("home", home, **tables), a_backend("far", far, **elsewhere), health=health)
         gateway = await settled(await nexus_gateway(config))
         standing = gateway.gateway.fleet.standings["home"]
         for _ in range(2):
@@ -372,6 +373,7 @@ async def test_the_last_that_can_serve_the_request_is_never_left_out(nexus_gatew
             far.next(Respond(500, json={}), path=CHAT)
         said = await ask(gateway, headers=headers)
         assert (said.status, said.nexus("Backend")) == (200, "home")
+        assert float(said.nexus("Queue-Ms") or 0) < 5000
 
 
 async def test_the_trial_is_one_request_at_a_time(nexus_gateway):

@@ -263,8 +263,9 @@ def test_claims_of_a_model_that_vanishes_and_comes_again_still_count():
     claim = house.claim("a")
     house.resident(known="b")
     house.resident("a")
-    assert house.seen() == "faa"
+    assert (house.seen(), house.one("a").in_flight) == ("faa", 1)
     claim.finish("ok")
+    assert house.one("a").in_flight == 0
     assert house.seen() == "---"
 
 
