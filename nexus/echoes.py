@@ -13,15 +13,10 @@ from collections.abc import Iterable, Iterator
 from nexus.outcome import Words
 
 MOST_BYTES = 8 * 1024 * 1024  # of a request that is looked through; the words that answer a larger one do not count
-WINDOW = 128 * 1024  # between two of them others have their turn
-_OVERLAP = 2048
-_LONGEST, _SHORTEST = 300, 5  # letters of a value that is compared
-_TELLING = (
-    12  # a single word that is shorter stands in many requests: it counts only at an end of the server's words, and not as a key
-)
-_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|(.))", re.DOTALL)
-_SPACES = frozenset("nrtfb")
-_VALUE = re.compile(rf'(?<=")(?:[^"\\]|\\.){{2,{_LONGEST}}}(?="(\s*:)?)', re.DOTALL)
+WINDOW = 32 * 1024  # between two of them others have their turn
+_OVERLAP = 1024
+_LONGEST = 300  # letters of a value that is compared
+_ESCAPED = re.compile(r"\\u([0-9a-fA-F]{4})")
 
 
 async def echoed(words: Words, texts: Iterable[bytes]) -> bool:
@@ -34,9 +29,8 @@ async def echoed(words: Words, texts: Iterable[bytes]) -> bool:
     for number, window in enumerate(_windows(texts)):
         if number:
             await asyncio.sleep(0)
-        if needle and needle in _plain(window):
-            return True
-        if any(_covers(value[0], words, key=bool(value[1])) for value in _VALUE.finditer(window)):
+        text = _plain(window)
+        if (needle and needle in text.replace('\\"', '"')) or _in_a_value(text, words):
             return True
     return False
 
@@ -47,29 +41,30 @@ def _windows(texts: tuple[bytes, ...]) -> Iterator[str]:
             yield text[max(at - _OVERLAP, 0) : at + WINDOW].decode("utf-8", "replace")
 
 
-def _covers(value: str, words: Words, *, key: bool) -> bool:
-    """Whether a value of the request stands in the sentence where the rule's own words are."""
-    value = _plain(value)
-    telling = len(value) >= _TELLING or " " in value
-    if len(value) < _SHORTEST or (key and not telling):
-        return False
+def _in_a_value(text: str, words: Words) -> bool:
+    """Whether something between two quotes stands in the sentence where the rule's own words are.  Single words do not count: those of the
+    API itself (`image`, `response_format`) are in every request, and in what servers say of it."""
+    said = words.said
+    for piece in text.split('"'):
+        if " " in piece and len(piece) <= _LONGEST and " " in (value := piece.strip()) and value in said and _covers(value, words):
+            return True
+    return False
+
+
+def _covers(value: str, words: Words) -> bool:
     at = words.said.find(value)
     while at >= 0:
-        last = at + len(value)
-        if any(at < end and start < last and (telling or at <= start or end <= last) for start, end in words.spans):
+        if any(at < end and start < at + len(value) for start, end in words.spans):
             return True
         at = words.said.find(value, at + 1)
     return False
 
 
 def _plain(text: str) -> str:
-    """As sentences are compared: without escapes, in small letters, with single blanks."""
+    """As sentences are compared: without escapes (but for that of a quote), in small letters, with single blanks."""
     if "\\" in text:
-        text = _ESCAPE.sub(_unescaped, text)
+        text = _ESCAPED.sub(lambda escape: chr(int(escape[1], 16)), text)
+        text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")  # pairs are one character again
+        for escape, plain in (("\\n", " "), ("\\r", " "), ("\\t", " "), ("\\/", "/")):
+            text = text.replace(escape, plain)
     return " ".join(text.lower().split())
-
-
-def _unescaped(escape: re.Match[str]) -> str:
-    if escape[1]:
-        return chr(int(escape[1], 16))
-    return " " if escape[2] in _SPACES else escape[2]
