@@ -237,15 +237,18 @@ class Dispatcher:
     def _unknown(self, journey: Journey) -> Problem:
         """No backend that has answered knows the name."""
         standings, asked = self.fleet.standings, journey.request.model
-        silent = [name for name, s in standings.items() if not s.pairs and not (s.report and s.report.ok)]
         if not standings:
             return verdict.no_backends()
-        if silent:
-            return verdict.not_ready(asked, silent)
+        if silent := self._silent():
+            return verdict.not_ready(asked, journey.legs[0].ids, silent)
         gone = next((backend for leg in journey.legs for id in leg.ids if (backend := self.fleet.missed(id))), None)
         if gone is not None:
             return verdict.gone(asked, gone)
         return verdict.unknown_model(asked, self._near(asked, journey.allowed))
+
+    def _silent(self) -> list[str]:
+        """The backends that have not said what they serve."""
+        return [name for name, s in self.fleet.standings.items() if not s.pairs and not (s.report and s.report.ok)]
 
     def _near(self, asked: str, allowed: Callable[[str], bool] | None) -> list[str]:
         """The names that are nearest to one that nobody serves, of those that somebody does."""
@@ -279,7 +282,7 @@ class Dispatcher:
             return self._all_failed(journey, plan)
         if not (plan.objections or plan.choices):
             return self._unknown(journey)
-        return verdict.no_choice(plan, self.clock.now(), len(self.waiting), code)
+        return verdict.no_choice(plan, self.clock.now(), len(self.waiting), code, self._silent())
 
     async def _wait(self, journey: Journey) -> Turn:
         plan = journey.plan

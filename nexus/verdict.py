@@ -21,8 +21,9 @@ NAMES_SHOWN = 10
 REASONS_HEADER_LENGTH = 1000
 
 
-def no_choice(plan: Plan, now: float, waiting: int = 0, code: str | None = None) -> Problem:
-    """No pair may or can have the request now (contract §7).  `waiting` is how many are queued, `code` why the wait is over."""
+def no_choice(plan: Plan, now: float, waiting: int = 0, code: str | None = None, silent: Sequence[str] = ()) -> Problem:
+    """No pair may or can have the request now (contract §7).  `waiting` is how many are queued, `code` why the wait is over, `silent`
+    the backends that have not said what they serve."""
     pairs = by_pair(plan.objections)
     kinds = [{o.refusal.kind for o in objections} for objections in pairs] if not plan.choices else []
     if kinds and all(RefusalKind.NEVER in k for k in kinds):
@@ -33,7 +34,7 @@ def no_choice(plan: Plan, now: float, waiting: int = 0, code: str | None = None)
     if held or plan.choices:  # what is free is for those who have waited
         eta = min([max(_lasts(o, now, waiting) for o in objections) for objections in held], default=GUESSED_SECONDS)
         return _held(plan, held, eta, code)
-    return _unavailable(plan, pairs)
+    return _unavailable(plan, pairs, silent)
 
 
 def unknown_model(name: str, near: Sequence[str]) -> Problem:
@@ -44,12 +45,13 @@ def unknown_model(name: str, near: Sequence[str]) -> Problem:
     )
 
 
-def not_ready(name: str, silent: Sequence[str]) -> Problem:
-    """The name is unknown, but not every backend has said what it serves."""
+def not_ready(name: str, meant: Sequence[str], silent: Sequence[str]) -> Problem:
+    """The name is unknown, but not every backend has said what it serves.  `meant` are the models that it stands for."""
+    stands = "" if list(meant) == [name] else f" (an alias of {' and '.join(map(repr, meant))})"
     return Problem(
         503,
         "backends_unavailable",
-        f"no backend that answers serves the model {name!r}, and these have not said what they serve: {_few(silent)}; "
+        f"no backend that answers serves the model {name!r}{stands}, and these have not said what they serve: {_few(silent)}; "
         "see `nexus backends`",
         param="model",
         context={"available_backends": [], "silent_backends": list(silent)},
@@ -203,7 +205,7 @@ def _held(plan: Plan, held: list[list[Objection]], eta: float, code: str | None)
     return _problem(plan, 503, code or "busy", message + "; try again later", eta=eta)
 
 
-def _unavailable(plan: Plan, pairs: list[list[Objection]]) -> Problem:
+def _unavailable(plan: Plan, pairs: list[list[Objection]], silent: Sequence[str]) -> Problem:
     codes = [{o.refusal.code for o in objections} for objections in pairs]
     message = "no backend may or can answer now: " + "; ".join(_reasons(o for objections in pairs for o in objections))
     code = "no_backend_available"
@@ -213,7 +215,10 @@ def _unavailable(plan: Plan, pairs: list[list[Objection]]) -> Problem:
         code = "tier"
     elif codes and all(c & {"down", "off"} for c in codes):
         code = "backends_unavailable"
-    return _problem(plan, 503, code, message)
+    if silent:
+        message += f"; these have not said what they serve: {_few(silent)}"
+    context = _context(plan, None) | ({"silent_backends": list(silent)} if silent else {})
+    return Problem(503, code, message, context=context)
 
 
 def _problem(plan: Plan, status: int, code: str, message: str, *, eta: float | None = None, param: str | None = None) -> Problem:

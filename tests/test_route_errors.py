@@ -96,6 +96,29 @@ async def test_a_name_is_unknown_only_once_everybody_has_answered(nexus_gateway)
         assert (await ask(gateway, "huge")).status == 404
 
 
+async def test_who_has_not_said_what_it_serves_is_named_beside_those_who_are_down(nexus_gateway):
+    """Also where the name is an alias, and where the model is only written down: by an id of a table, or a name of `models`."""
+    async with openai_server(["other"]) as well, openai_server(["llama3"]) as dead, openai_server(["llama3"]) as silent:
+        dead.stop_listening()
+        silent.stop_listening()
+        backends = a_backend("well", well), a_backend("dead", dead, models=["llama3"]), a_backend("silent", silent)
+        aliases = {"chat": ["llama3"], "far": ["unknown", "unheard"]}
+        gateway = await settled(await nexus_gateway(fleet(*backends, routing={"aliases": aliases})))
+        for asked in ("llama3", "chat"):
+            said = await ask(gateway, asked)
+            assert (said.status, said.error["code"]) == (503, "backends_unavailable")
+            assert said.error["message"].endswith("dead (llama3) is down; these have not said what they serve: silent")
+            assert said.error["context"]["silent_backends"] == ["silent"]
+        far = await ask(gateway, "far")
+        assert (far.status, far.error["context"]["silent_backends"]) == (503, ["silent"])
+        assert "the model 'far' (an alias of 'unknown' and 'unheard')" in far.error["message"]
+        listed = (await page(gateway, "/nexus/models")).json["models"]
+        assert [(m["name"], m["backend"], m["health"]) for m in listed] == [
+            ("other", "well", "healthy"),
+            ("llama3", "dead", "unhealthy"),
+        ]
+
+
 async def test_a_name_is_missed_for_a_while_after_its_backend_has_left(nexus_gateway, monkeypatch):
     """A server that is started again is no reason for a client to give up."""
     async with openai_server() as stays, openai_server(["big"]) as goes:
