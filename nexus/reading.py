@@ -47,7 +47,7 @@ async def first_event(reply: Reply, reader: Reader, stream_type: str, late: Call
         if len(head) > MAX_FIRST_EVENT_BYTES:
             raise BackendError("too_large", "no event within the first 16 MiB", sent=True)
     if reader.error is not None:
-        raise _said(complaint_in_stream(b"".join(pieces)), reader.error)
+        raise _said(complaint_in_stream(b"".join(pieces), reader.error), reader.error)
     return head, False
 
 

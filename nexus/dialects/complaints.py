@@ -66,9 +66,10 @@ def complaint_in(value: Any) -> Complaint:
     )
 
 
-def complaint_in_stream(head: bytes) -> Complaint:
-    """What the last event of a stream's beginning says that is an error: server-sent events, or a value to a line."""
-    found = Complaint()
+def complaint_in_stream(head: bytes, sentence: str = "") -> Complaint:
+    """What the error with this sentence says in a stream's beginning: server-sent events, or a value to a line.  More may stand behind
+    it, and before it; without a sentence it is the last value."""
+    found = Complaint(message=sentence)
     for line in head.splitlines():
         text = line.partition(b":")[2] if line.startswith((b"data:", b"error:")) else line
         try:
@@ -76,7 +77,13 @@ def complaint_in_stream(head: bytes) -> Complaint:
         except ValueError:
             continue
         if isinstance(value, dict):
-            found = complaint_in(value)
+            said = complaint_in(value)
+            if sentence and said.message == sentence:
+                return said
+            if not sentence or (
+                found.value is None and (value.get("error") or "error" in (value.get("type"), value.get("object")))
+            ):
+                found = attrs.evolve(said, message=sentence or said.message)
     return found
 
 

@@ -195,7 +195,7 @@ class AnthropicTable(GoldenTable):
         return json.dumps(_error(message, TYPES.get(status, "invalid_request_error"))).encode()
 
     def error_event(self, message: str) -> bytes:
-        return _event("error", **_error(message, "overloaded_error"))
+        return _event("error", **_error(message, "api_error"))
 
 
 # ---------------------------------------------------------------- replies
@@ -243,7 +243,7 @@ def _filled(index: int, part: Part, manner: Manner) -> Iterator[bytes]:
     """One block, from its start to its stop.  Told at once, a call brings its input with its start, as some servers do."""
     whole = manner is Manner.AT_ONCE and isinstance(part, ToolCall)
     yield _event("content_block_start", index=index, content_block={**_block(part), **({} if whole else _empty(part))})
-    for delta in () if whole else _deltas(part):
+    for delta in () if whole else _deltas(part, bare=manner is Manner.BARE):
         yield _event("content_block_delta", index=index, delta=delta)
     yield _event("content_block_stop", index=index)
 
@@ -273,11 +273,11 @@ def _empty(part: Part) -> JSON:
     return {} if isinstance(part, Reasoning) and part.redacted is not None else {"thinking": "", "signature": ""}
 
 
-def _deltas(part: Part) -> Iterator[JSON]:
+def _deltas(part: Part, *, bare: bool) -> Iterator[JSON]:
     if isinstance(part, Text):
         yield from ({"type": "text_delta", "text": part.text[at : at + 7]} for at in range(0, len(part.text), 7))
     elif isinstance(part, ToolCall):
-        yield from ({"type": "input_json_delta", "partial_json": piece} for piece in ("", *part.arguments))
+        yield from ({"type": "input_json_delta", "partial_json": piece} for piece in ("", *("" if bare else part.arguments)))
     elif isinstance(part, Reasoning) and part.redacted is None:
         yield {"type": "thinking_delta", "thinking": part.text}
         yield {"type": "signature_delta", "signature": part.signature or ""}

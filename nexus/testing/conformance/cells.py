@@ -137,7 +137,7 @@ def _act(cell: Cell, scenario: Scenario, served: Exchange) -> Act:
         return Respond(body=cell.server.reply_bytes(served), headers={"Content-Type": "application/json"})
     wire, cut = b"".join(served.frames), scenario.cut
     pieces = [wire[at : at + cut] for at in range(0, len(wire), cut)] if cut else served.frames
-    return Stream(pieces, done=False, end="hang" if scenario.manner is Manner.STAYING else "proper")
+    return Stream(pieces, done=False, end="hang" if scenario.manner in (Manner.STAYING, Manner.ENDLESS) else "proper")
 
 
 def _arrived(cell: Cell, asked: bytes, expected: JSON | None, upstream: ScriptedUpstream) -> None:

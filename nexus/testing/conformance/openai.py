@@ -139,7 +139,10 @@ SAID: Mapping[str, Exchange] = {
         lost={"signature", "redacted_thinking"},
     ),
     "JSON schema": Exchange(
-        request=_asks(_user("2 + 2?"), response_format={"type": "json_schema", "json_schema": {"name": "answer", "schema": SUM}})
+        request=_asks(
+            _user("2 + 2?"),
+            response_format={"type": "json_schema", "json_schema": {"name": "answer", "schema": SUM, "strict": True}},
+        )
     ),
     "stop": Exchange(request=_asks(_user("Count."), stop=["END", "three"]), drops={"stop_sequence"}),
     "length": Exchange(request=_asks(_user("Count."), max_tokens=3)),
@@ -163,6 +166,9 @@ SAID: Mapping[str, Exchange] = {
         lost={"system_role"},
     ),
 }
+
+SERVERS = {404: "not_found_error"}
+"""Types of errors that servers at home have and the cloud has not."""
 
 
 class OpenAITable(GoldenTable):
@@ -208,7 +214,7 @@ class OpenAITable(GoldenTable):
         return openai_reading.error(status, body)
 
     def error_body(self, status: int, message: str) -> bytes:
-        return json.dumps(_error(message, TYPES.get(status, "invalid_request_error"))).encode()
+        return json.dumps(_error(message, SERVERS.get(status) or TYPES.get(status, "invalid_request_error"))).encode()
 
     def error_event(self, message: str) -> bytes:
         return sse(_error(message, "server_error"))
@@ -242,7 +248,11 @@ def reply(said: Answer) -> JSON:
 
 def frames(said: Answer, manner: Manner = Manner.USUAL) -> Iterator[bytes]:
     """The events of the stream: the role first, text in pieces, the arguments of all calls in turns of one character, usage last."""
-    told = _frames(said, at_once=manner is Manner.AT_ONCE)
+    told = _frames(said, at_once=manner is Manner.AT_ONCE, bare=manner is Manner.BARE)
+    if manner is Manner.RESTLESS:
+        return (frame.replace(b'"finish_reason":null', b'"finish_reason":"stop"') for frame in told)
+    if manner is Manner.ENDLESS:
+        return iter(list(told)[:-1])
     if manner is Manner.MARKED:
         return with_marks(told, COMMENT)
     if manner is Manner.STRANGE:
@@ -250,7 +260,7 @@ def frames(said: Answer, manner: Manner = Manner.USUAL) -> Iterator[bytes]:
     return with_halves(told) if manner is Manner.TORN else told
 
 
-def _frames(said: Answer, *, at_once: bool) -> Iterator[bytes]:
+def _frames(said: Answer, *, at_once: bool, bare: bool) -> Iterator[bytes]:
     yield _chunk({"role": "assistant", "content": None})
     for part in said.parts:
         if isinstance(part, Text | Reasoning):
@@ -258,7 +268,7 @@ def _frames(said: Answer, *, at_once: bool) -> Iterator[bytes]:
             yield from (_chunk({key: part.text[at : at + 7]}) for at in range(0, len(part.text), 7))
     for index, call in enumerate(_calls(said.parts)):
         yield _chunk({"tool_calls": [{"index": index, **_call(call.id, call.name, call.arguments if at_once else "")}]})
-    for pieces in () if at_once else itertools.zip_longest(*(call.arguments for call in _calls(said.parts))):
+    for pieces in () if at_once else itertools.zip_longest(*("" if bare else call.arguments for call in _calls(said.parts))):
         for index, piece in enumerate(pieces):
             if piece:
                 yield _chunk({"tool_calls": [{"index": index, "function": {"arguments": piece}}]})

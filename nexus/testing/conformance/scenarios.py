@@ -60,7 +60,9 @@ class Manner(enum.StrEnum):
     `IN_TURNS` the arguments of several calls in turns, each call begun before any is complete.  `MARKED` with what clients pass over
     (comments, pings) before and between all events.  `SLOW` with nothing for a while, before the first event and within a later one.
     `STAYING` with a connection that stays open after the last event.  `TORN` with the halves of a character in two events, each as an
-    escape.  `STRANGE` with events, and parts of events, of kinds that nobody knows, which hold words.
+    escape.  `STRANGE` with events, and parts of events, of kinds that nobody knows, which hold words.  `BARE` with no arguments for a
+    call that has none.  `RESTLESS` with a reason to end in every event (OpenAI's servers).  `ENDLESS` with no last event
+    (OpenAI's servers), and a connection that stays open.
     """
 
     USUAL = "usual"
@@ -71,6 +73,12 @@ class Manner(enum.StrEnum):
     STAYING = "staying"
     TORN = "torn"
     STRANGE = "strange"
+    BARE = "bare"
+    RESTLESS = "restless"
+    ENDLESS = "endless"
+
+
+LOOSE = frozenset({Manner.AT_ONCE, Manner.IN_TURNS, Manner.TORN, Manner.STRANGE, Manner.BARE, Manner.RESTLESS, Manner.ENDLESS})
 
 
 @attrs.frozen(kw_only=True)
@@ -93,7 +101,7 @@ class Scenario:
     @property
     def is_loose(self) -> bool:
         """Whether a strict client may refuse the stream: some servers tell theirs so, and within one dialect it passes as it is."""
-        return self.manner in (Manner.AT_ONCE, Manner.IN_TURNS, Manner.TORN, Manner.STRANGE)
+        return self.manner in LOOSE
 
     @property
     def request(self) -> str:
@@ -283,6 +291,18 @@ SCENARIOS: tuple[Scenario, ...] = (
         Scenario(name=name, asked=PLAIN, said=_said("2 + 2 is 4 😀, I 😀 think."), whole=False, manner=manner, like="streamed")
         for name, manner in (("halves of characters", Manner.TORN), ("unknown kinds", Manner.STRANGE))
     ),
+    Scenario(
+        name="no arguments",
+        asked=BOTH_ASKED,
+        said=_said("", ToolCall(id="call_T2", name="get_time", arguments="{}"), finish=FinishReason.TOOL_CALLS),
+        whole=False,
+        manner=Manner.BARE,
+        like="parallel tools",
+    ),
+    *(
+        Scenario(name=name, asked=PLAIN, said=_said("2 + 2 is 4."), whole=False, manner=manner, like="streamed")
+        for name, manner in (("a reason in every event", Manner.RESTLESS), ("no last event", Manner.ENDLESS))
+    ),
 )
 
 EVERYTHING = Scenario(
@@ -306,12 +326,12 @@ FAILURES: tuple[Failing, ...] = (
     Failing(name="422", status=422, told=422),
     Failing(name="401", status=401, told=502),
     Failing(name="403", status=403, told=502),
-    Failing(name="404", status=404, told=502),
+    Failing(name="404", status=404, told=404),
     Failing(name="429", status=429, told=429),
     Failing(name="500", status=500, told=502),
-    Failing(name="503", status=503, told=502),
+    Failing(name="503", status=503, told=503),
     Failing(name="504", status=504, told=502),
-    Failing(name="529", status=529, told=502),
+    Failing(name="529", status=529, told=529),
     Failing(name="error as first event", where="first", told=502),
     Failing(name="error in mid-stream", where="middle"),
     Failing(name="error by its name", where="named"),
