@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from nexus.slices import in_slices
 from nexus.stall import Stall
 from nexus.visit import Visit
 
@@ -70,7 +71,7 @@ class Watch:
             if look % LOOKS_FOR_STALLS == 0:
                 self._cut_those_stalled()
             if look % LOOKS == 0:
-                self._keep_alive()
+                await self._keep_alive()
 
     def _cancel_those_gone(self) -> None:  # by itself, for a name in `run` would keep the last visit until the next look
         for visit in tuple(self._silent):
@@ -89,8 +90,10 @@ class Watch:
                 LOG.info("a client took nothing of its answer for %g s and is cut off", self._send_timeout)
                 visit.abort()
 
-    def _keep_alive(self) -> None:
-        now = self._now()
-        for visit in tuple(self._visits):
-            if visit.streaming and visit.keepalive and now - visit.last_write >= self._keepalive_seconds and not visit.gone:
-                self._once(visit.stay_alive, "keep a stream alive")
+    async def _keep_alive(self) -> None:
+        latest = self._now() - self._keepalive_seconds
+        await in_slices(self._visits, lambda visit: self._keep(visit, latest))
+
+    def _keep(self, visit: Visit, latest: float) -> None:
+        if visit.streaming and visit.keepalive and visit.last_write <= latest and not visit.gone and visit in self._visits:
+            self._once(visit.stay_alive, "keep a stream alive")

@@ -10,6 +10,7 @@ import pytest
 from nexus.downstream.head import Head
 from nexus.downstream.visit import SMALL_BYTES, DirectVisit
 from nexus.outbox import Outbox
+from nexus.slices import SLICE, in_slices
 from nexus.testing import a_body
 
 from .wire import open_house, tiny
@@ -126,3 +127,23 @@ async def test_one_connection_that_cannot_be_written_to_is_one(caplog):
     await asyncio.sleep(0)
     assert (broken.closing, other.written) == (True, [b"b"])
     assert "could not be written to" in caplog.text
+
+
+async def test_a_look_at_many_holds_nobody_up():
+    turns, seen = 0, []
+
+    async def others() -> None:
+        nonlocal turns
+        while len(seen) < 10 * SLICE:
+            turns += 1
+            await asyncio.sleep(0)
+
+    things = set(range(10 * SLICE))
+
+    def look(thing: int) -> None:
+        seen.append(thing)
+        things.discard(thing + 1)  # whoever goes meanwhile is looked at all the same
+
+    await asyncio.gather(in_slices(things, look), others())
+    assert sorted(seen) == list(range(10 * SLICE))
+    assert turns >= 9

@@ -12,6 +12,7 @@ from typing import Protocol
 from nexus.downstream.connection import Answer, Connection
 from nexus.downstream.head import Head, Heads
 from nexus.outbox import Outbox
+from nexus.slices import in_slices
 from nexus.stall import Stall
 
 LOG = logging.getLogger("nexus")
@@ -92,11 +93,12 @@ class Listener:
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
             self.heads.forget()
-            self._check(self.now())
+            await self._check(self.now())
 
-    def _check(self, now: float) -> None:  # by itself, for a name in `sweep` would keep the last connection until the next look
-        for connection in tuple(self._connections):
-            connection.check(now)
+    async def _check(
+        self, now: float
+    ) -> None:  # by itself, for a name in `sweep` would keep the last connection until the next look
+        await in_slices(self._connections, lambda connection: connection.check(now))
         for connection, stall in tuple(self._stalled.items()):
             if stall.lasts(connection.transport, now) >= self._send_timeout:
                 LOG.info("a client took nothing of its answer for %g s and is cut off", self._send_timeout)

@@ -7,10 +7,12 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from types import TracebackType
 
 from nexus.errors import BackendError, Shortage
 from nexus.outbox import Outbox
+from nexus.slices import in_slices
 from nexus.upstream import request
 from nexus.upstream.answer import Answer, Limits
 from nexus.upstream.connection import Connection, Deadlines
@@ -100,17 +102,20 @@ class Pool:
     def sweep(self, now: float) -> None:
         """Fail what is overdue, close what was idle for too long.  `now` is a moment of the pool's clock."""
         for connection in tuple(self._connections):
-            if connection.answer is not None:
-                connection.check(now)
-            elif now - connection.idle_since >= self._idle_seconds:
-                connection.drop()
-                self._forget(connection)
+            self._check(now, connection)
+
+    def _check(self, now: float, connection: Connection) -> None:
+        if connection.answer is not None:
+            connection.check(now)
+        elif now - connection.idle_since >= self._idle_seconds:
+            connection.drop()
+            self._forget(connection)
 
     async def run(self) -> None:
-        """Sweep once a second, for ever."""
+        """Sweep once a second, for ever, without holding up thousands of streams."""
         while True:
             await asyncio.sleep(1)
-            self.sweep(self.clock())
+            await in_slices(self._connections, partial(self._check, self.clock()))
 
     async def close(self) -> None:
         """Close every connection, fail every open exchange, and wait until the sockets are closed."""
