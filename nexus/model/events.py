@@ -37,7 +37,7 @@ class Claimed(Event):
 class Finished(Event):
     """The end of a claim; every claim gets exactly one.
 
-    `sent` says whether a byte left for the backend.  `outcome` is one of ok, rejected (4xx), rate (429), failed, timeout,
+    `sent` says whether a byte left for the backend.  `outcome` is one of ok, rejected (it will not: by what it said), rate (it is busy), failed, timeout,
     refused (by `admit`) and left (the client went).  `seconds` and `first_byte` count from the claim.  `cost` is in USD.
     """
 
