@@ -29,7 +29,7 @@ from nexus.pairs import Pair, Standing
 from nexus.suspension import Suspension
 
 MAX_EXPLAIN_BYTES = 8 * 1024 * 1024
-PING_SECONDS = 15.0
+PING_SECONDS = 15
 BREATH_SECONDS = 0.05  # what happens meanwhile is told together: many readers must not cost what many requests do
 LIMIT = re.compile(r"[0-9]{1,4}")
 
@@ -279,7 +279,7 @@ class Control:
             response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
             await response.prepare(http)
             with contextlib.suppress(ConnectionError):
-                while frames := await _or_a_ping(subscription):
+                while frames := await _or_a_ping(subscription, http):
                     await self._told(http, response, frames)
                     await asyncio.sleep(BREATH_SECONDS)
         return response
@@ -295,13 +295,17 @@ class Control:
             raise ConnectionResetError("the reader takes nothing") from None
 
 
-async def _or_a_ping(subscription: Subscription) -> bytes:
-    """What there is to tell, or a comment that keeps proxies from closing the connection."""
-    try:
-        async with asyncio.timeout(PING_SECONDS):
-            return await subscription.take()
-    except TimeoutError:
-        return b": ping\n\n"
+async def _or_a_ping(subscription: Subscription, http: web.BaseRequest) -> bytes:
+    """What there is to tell, or a comment that keeps proxies from closing the connection.  Raises ConnectionError where the reader has
+    gone, which an application may not tell."""
+    for _ in range(PING_SECONDS):
+        try:
+            async with asyncio.timeout(1):
+                return await subscription.take()
+        except TimeoutError:
+            if http.transport is None or http.transport.is_closing():
+                raise ConnectionResetError("the reader has gone") from None
+    return b": ping\n\n"
 
 
 def _ejection(record: Record | None, now: float) -> dict[str, Any]:
