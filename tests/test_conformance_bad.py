@@ -10,7 +10,7 @@ import json
 
 import pytest
 
-from nexus.testing import Respond, Stream
+from nexus.testing import Respond, Stream, sse
 
 from .survivors import ANTHROPIC, NAMED, OPENAI, TABLES, TRANSLATED, WORDS, ask, between, is_broken, pairs, played, survivor
 
@@ -80,6 +80,25 @@ async def test_an_error_event_in_mid_stream_is_an_error_and_nothing_comes_after_
         late = server.exchange(NAMED["plain"]).frames[-2:]
         heard = await ask(at, client, Stream([*server.begun(WORDS), server.error_event("out of memory"), *late], done=False))
         is_broken(client, heard, "out of memory")
+
+
+NO_CHOICE = {
+    "null": [sse({"id": None, "choices": None, "model": None})],
+    "empty": [sse({"id": "x", "choices": []})] * 2,
+    "missing": [sse({"id": "x", "base_resp": {"status_code": 1008, "status_msg": "insufficient balance"}})],
+    "usage alone": [sse({"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 0}})],
+    "nothing": [],
+}
+
+
+@pytest.mark.parametrize("client", TABLES, ids=lambda table: table.dialect)
+@pytest.mark.parametrize("frames", NO_CHOICE.values(), ids=NO_CHOICE)
+@pytest.mark.parametrize("done", [True, False])
+async def test_a_stream_without_a_choice_is_a_failed_attempt(client, frames, done, tmp_path):
+    async with survivor(OPENAI, tmp_path) as at:
+        heard = await ask(at, client, Stream(frames, done=done))
+        assert heard.status == 502, heard.body
+        assert client.error(502, heard.body)
 
 
 UNKNOWN = b'event: brand_new\ndata: {"type":"brand_new","index":9,"novelty":["?"],"delta":{"type":"newer","text":7}}\n\n'

@@ -34,6 +34,14 @@ SAID = {
     "a refusal": lambda number: event({"refusal": f"no{number}"}),
     "an empty finish reason in each": lambda number: event({"content": f"word{number}"}, ""),
     "arguments": lambda number: event({"tool_calls": [{"index": 0, "function": {"arguments": f'{{"a":{number}'}}]}),
+    "arguments as an object": lambda number: event(
+        {"tool_calls": [{"index": number, "function": {"name": "f", "arguments": {"a": 1}}}]}
+    ),
+    "parts of a text": lambda number: event({"content": [{"type": "text", "text": f"word{number}"}]}),
+    "parts of a thought": lambda number: event(
+        {"content": [{"type": "thinking", "thinking": [{"type": "text", "text": f"hm{number}"}]}]}
+    ),
+    "a finish reason in each": lambda number: event({"content": f"word{number}"}, "stop"),
 }
 ENDS = {
     "as usual": event({}, "stop") + b"data: [DONE]\n\n",

@@ -218,3 +218,18 @@ def test_no_usage_of_an_anthropic_server_harms_an_answer(first, last):
     stream = AnthropicStream(7)
     assert stream.feed(wire) + stream.finish() == wire
     assert is_sane(stream.usage())
+
+
+def test_a_call_whose_arguments_come_with_its_start_counts():
+    block = {"type": "tool_use", "id": "t", "name": "f", "input": {"a": 1}}
+    events = [
+        {"type": "message_start", "message": {}},
+        {"type": "content_block_start", "index": 0, "content_block": block},
+        {"type": "content_block_stop", "index": 0},
+        {"type": "message_stop"},
+    ]
+    stream = AnthropicStream(7)
+    for each in events:
+        stream.feed(b"event: %b\ndata: %b\n\n" % (each["type"].encode(), json.dumps(each).encode()))
+    stream.finish()
+    assert stream.usage() == Usage(input_tokens=7, output_tokens=1, source="counted")

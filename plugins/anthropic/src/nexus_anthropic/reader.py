@@ -19,6 +19,7 @@ from nexus_anthropic.usage import merged, usage_of
 
 # A text that quotes these has its quotes escaped, so the search finds the events themselves only.
 _PING = re.compile(rb'"type"\s*:\s*"ping"')
+_GIVEN = re.compile(rb'"input"\s*:\s*\{\s*"')  # the arguments of a call, with its start
 _USAGE = re.compile(rb'"usage"\s*:\s*\{')
 
 
@@ -64,7 +65,8 @@ class StreamReader(EventReader):
             self._take_usage(ready)
         elif self.ending and b"content_block" in ready:
             self.ending, self._fickle = False, True
-        self.pieces += ready.count(b'_delta"') // 2  # the event's own type, and its delta's
+        said = ready.count(b'_delta"') // 2  # the event's own type, and its delta's
+        self.pieces += said or len(_GIVEN.findall(ready))
         return ready
 
     def error_in(self, data: bytes) -> str | None:
