@@ -37,6 +37,10 @@ class Pieces:
                 self._much, self._few = io.BytesIO(b"".join(self._few)), []
                 self._much.seek(0, io.SEEK_END)
 
+    def drop(self) -> None:
+        """Let go of all: the frame that holds this may live as long as the error that left it, which is until the next garbage collection."""
+        self._few, self._much = [], None
+
     def whole(self) -> bytes:
         """All of it.  Nothing may be added any more."""
         return b"".join(self._few) if self._much is None else self._much.getvalue()
@@ -81,9 +85,11 @@ class Bodies:
             return pieces.whole()
         except TimeoutError:
             self.held -= size
+            pieces.drop()
             raise Problem(408, "request_timeout", f"no byte of the body came for {SILENCE_SECONDS:g} s") from None
         except BaseException:
             self.held -= size
+            pieces.drop()
             raise
 
     def _check(self, size: int, more: int) -> None:

@@ -2,7 +2,7 @@
 
 A line `mark` on its standard input begins a measurement, a line `tell` ends it with a line of JSON: `still` is the most CPU, in seconds,
 that the process used between two beats of a heart in its loop (what others on the machine use does not count), `grown` by how many
-bytes its memory was ever larger than at the mark.
+bytes its memory was ever larger than at the mark, and `kept` by how many it is now.
 """
 
 from __future__ import annotations
@@ -58,7 +58,8 @@ async def obey(heart: Heart) -> None:
             heart.longest = 0.0
             print("marked", flush=True)
         else:
-            print(json.dumps({"still": heart.longest, "grown": memory("VmHWM") - base}), flush=True)
+            told = {"still": heart.longest, "grown": memory("VmHWM") - base, "kept": memory("VmRSS") - base}
+            print(json.dumps(told), flush=True)
 
 
 async def serve(tables: dict[str, Any], way: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import itertools
 import json
 import random
 import sys
@@ -33,6 +34,7 @@ SOURCE = b'{"type":"image","source":{"type":"base64","media_type":"image/png","d
 CODE = rb"def f(x):\n    return \"hello\", 'world'  # \\d+\n"
 
 Make = Callable[[int], bytes]
+Reply = tuple[str, bytes]  # content type and body
 
 
 def filled(before: bytes, piece: bytes, after: bytes, between: bytes = b"") -> Make:
@@ -140,6 +142,7 @@ class Measured:
     process: asyncio.subprocess.Process
     port: int
     path: str
+    replies: list[Reply]
 
     async def say(self, word: str) -> str:
         assert self.process.stdin
@@ -157,14 +160,22 @@ class Measured:
                 writer.write(body[at : at + MIB])
                 await writer.drain()
         head_of_answer = await reader.readuntil(b"\r\n\r\n")
-        length = int(head_of_answer.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
-        answer = await reader.readexactly(length)
+        length = head_of_answer.lower().partition(b"content-length:")[2].split(b"\r\n")[0]
+        if length:
+            answer = await reader.readexactly(int(length))
+        else:
+            answer = b""
+            with contextlib.suppress(ConnectionError):
+                while (data := await reader.read(MIB)) and not answer.endswith(b"0\r\n\r\n"):
+                    answer = (answer + data)[-MIB:]
+                    if answer.endswith(b"\r\n0\r\n\r\n"):
+                        break
         writer.close()
         return int(head_of_answer.split(b" ", 2)[1]), answer
 
 
-async def swallow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """A server that reads what comes without keeping any of it."""
+async def swallow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, replies: list[Reply]) -> None:
+    """A server that reads what comes without keeping any of it, and answers with the next of the replies, if there is one."""
     models = {"object": "list", "data": [{"id": "tiny", "object": "model"}]}
     message = {"index": 0, "message": {"role": "assistant", "content": "ok"}, "finish_reason": "stop"}
     said = {"id": "c", "object": "chat.completion", "created": 1, "model": "tiny", "choices": [message], "data": []}
@@ -174,17 +185,23 @@ async def swallow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
             left = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0] or 0)
             while left:
                 left -= len(await reader.readexactly(min(left, MIB)))
-            body = json.dumps(models if head.startswith(b"GET") else said).encode()
-            writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+            kind, body = "application/json", json.dumps(models if head.startswith(b"GET") else said).encode()
+            if replies and head.startswith(b"POST"):
+                kind, body = replies.pop(0)
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\nContent-Length: %d\r\n\r\n" % (kind.encode(), len(body)))
+            for at in range(0, len(body), MIB):
+                writer.write(body[at : at + MIB])
+                await writer.drain()
     writer.close()
 
 
 @contextlib.asynccontextmanager
-async def measured(state: Path, way: str) -> AsyncIterator[Measured]:
-    server = await asyncio.start_server(swallow, "127.0.0.1", 0, limit=2 * MIB)
+async def measured(state: Path, way: str, **limits: int) -> AsyncIterator[Measured]:
+    replies: list[Reply] = []
+    server = await asyncio.start_server(lambda *both: swallow(*both, replies), "127.0.0.1", 0, limit=2 * MIB)
     backend = {"name": "a", "type": "openai-compatible", "url": f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"}
     tables: dict[str, Any] = {"discovery": {"sources": []}, "backends": [backend]}
-    tables["server"] = {"state_dir": str(state), "host": "127.0.0.1", "port": 0}
+    tables["server"] = {"state_dir": str(state), "host": "127.0.0.1", "port": 0, **limits}
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.measured_gateway", json.dumps(tables), way, cwd=ROOT,
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
@@ -192,7 +209,7 @@ async def measured(state: Path, way: str) -> AsyncIterator[Measured]:
     assert process.stdout
     url = (await process.stdout.readline()).decode().strip()
     address, _, path = url.removeprefix("http://127.0.0.1:").partition("/")
-    gateway = Measured(process, int(address), f"/{path}" if path else "")
+    gateway = Measured(process, int(address), f"/{path}" if path else "", replies)
     try:
         for made in (CHAT, MESSAGES, EMBEDDINGS):  # what is loaded by the first request is loaded
             body = {"model": "tiny", "max_tokens": 1, "input": "hi", "messages": [{"role": "user", "content": "hi"}]}
@@ -206,8 +223,21 @@ async def measured(state: Path, way: str) -> AsyncIterator[Measured]:
         await server.wait_closed()
 
 
-async def check(gateway: Measured, path: str, body: bytes, statuses: tuple[int, ...]) -> str:
-    """What is wrong; "" for nothing."""
+ANSWER = b'{"id":"c","object":"chat.completion","created":1,"model":"tiny","choices":[', b"]}"
+SAID = b'{"index":0,"message":{"role":"assistant","content":"', b'"},"finish_reason":"stop"}'
+WHOLE: dict[str, Make] = {
+    "objects": wrapped(ANSWER, b"{}"),
+    "choices": wrapped(ANSWER, SAID[0] + b"a" + SAID[1]),
+    "code": filled(ANSWER[0] + SAID[0], CODE, SAID[1] + ANSWER[1]),
+    "faces": filled(ANSWER[0] + SAID[0], "😀 x".encode(), SAID[1] + ANSWER[1]),
+    "halves": filled(ANSWER[0] + SAID[0], rb"\ud800", SAID[1] + ANSWER[1]),
+    "an error": filled(b'{"error":{"message":"no","a":[', b"{}", b"]}}", b","),
+    "usage": filled(ANSWER[0] + SAID[0] + SAID[1] + b'],"usage":{"x":[', b"{}", b"]}}", b","),
+}
+
+
+async def check(gateway: Measured, path: str, body: bytes, statuses: tuple[int, ...], replied: int = 0) -> str:
+    """What is wrong; "" for nothing.  `replied` bytes are in the server's answer."""
     await gateway.say("mark")
     status, answer = await gateway.post(path, body)
     told = json.loads(await gateway.say("tell"))
@@ -216,11 +246,15 @@ async def check(gateway: Measured, path: str, body: bytes, statuses: tuple[int, 
         wrong.append(f"status {status} ({answer[:200]!r})")
     if told["still"] > STILL_SECONDS:
         wrong.append(f"stood still for {told['still'] * 1000:.0f} ms")
-    if told["grown"] > MORE_BYTES * len(body) + ANYWAY:
-        wrong.append(f"took {told['grown'] / MIB:.0f} MiB, {told['grown'] / len(body):.1f} times the body")
+    size = len(body) + replied
+    if told["grown"] > MORE_BYTES * size + ANYWAY:
+        wrong.append(f"took {told['grown'] / MIB:.0f} MiB, {told['grown'] / size:.1f} times the body")
     return "; ".join(wrong)
 
 
+needs_proc = pytest.mark.skipif(
+    not Path("/proc/self/clear_refs").exists(), reason="the system does not tell how much memory was ever in use"
+)
 RUNS = {  # how the gateway runs, the size of the bodies, which ones
     "as large as is read": ("standalone", 15.9, ("chat", "embeddings", "completions")),
     "as large as is translated": ("standalone", 7.9, ("messages", "counted", "explained")),
@@ -234,7 +268,7 @@ RUNS = {  # how the gateway runs, the size of the bodies, which ones
 
 
 @pytest.mark.parametrize(("way", "size", "names"), RUNS.values(), ids=RUNS)
-@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the system does not tell how much memory was ever in use")
+@needs_proc
 async def test_no_body_keeps_the_loop_or_takes_much_more_than_its_size(tmp_path, way, size, names):
     wrong = {}
     async with measured(tmp_path, way) as gateway:
@@ -249,6 +283,55 @@ async def test_no_body_keeps_the_loop_or_takes_much_more_than_its_size(tmp_path,
             else:
                 wrong[name] = said
     assert not wrong
+
+
+@needs_proc
+async def test_whole_replies_neither(tmp_path):
+    """A server's whole answers, as they are and translated."""
+    wrong = {}
+    body = json.dumps({"model": "tiny", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}).encode()
+    async with measured(tmp_path, "standalone") as gateway:
+        for path, (name, make) in itertools.product((CHAT, MESSAGES), WHOLE.items()):
+            answer = make(8 * MIB)
+            for _ in range(TRIES):
+                gateway.replies[:] = [("application/json", answer)]
+                said = await check(gateway, path, body, (200, 502), len(answer))
+                if not said:
+                    break
+            else:
+                wrong[path, name] = said
+    assert not wrong
+
+
+@needs_proc
+async def test_what_was_never_sent_to_its_end_is_given_back(tmp_path):
+    """Four bodies, of which two are too many at one time, and whose clients leave before their end."""
+    async with measured(tmp_path, "standalone", max_inflight_body_bytes=128 * MIB) as gateway:
+        await gateway.say("mark")
+        lines = [await asyncio.open_connection("127.0.0.1", gateway.port) for _ in range(4)]
+        size = 60 * MIB
+        for _, writer in lines:
+            writer.write(f"POST {CHAT} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {size}\r\n\r\n".encode())
+        with contextlib.suppress(ConnectionError):
+            for _ in range(55):
+                for _, writer in lines:
+                    writer.write(b"x" * MIB)
+                    await writer.drain()
+        refused = 0
+        for reader, writer in lines:
+            with contextlib.suppress(TimeoutError, ConnectionError):
+                async with asyncio.timeout(0.5):
+                    refused += b" 503 " in await reader.readline()
+            writer.transport.abort()
+        told = json.loads(await gateway.say("tell"))
+        for _ in range(100):
+            if told["kept"] < 16 * MIB:
+                break
+            await asyncio.sleep(0.05)
+            told = json.loads(await gateway.say("tell"))
+        assert refused in (1, 2)
+        assert told["grown"] < (128 + 40) * MIB
+        assert told["kept"] < 16 * MIB
 
 
 def test_the_measure_would_see_it():

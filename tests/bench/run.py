@@ -169,7 +169,8 @@ def play(names: list[str], number: int, upstream: int, directory: Path, this: Ro
     with started(names, upstream, directory, this) as subjects:
         speak = [subject for subject in subjects if subject.is_nexus]
         passed = [this.memory("rss_start"), this.warm, this.rate(1), this.rate(64)]
-        passed += [this.saturated("single"), this.saturated("batch"), this.paced("paced"), this.memory("rss_load")]
+        passed += [this.saturated("single"), this.saturated("batch"), this.paced("paced"), this.paced("hundred")]
+        passed += [this.memory("rss_load"), this.pictures("small"), this.pictures("large")]
         translated = [this.saturated("translated"), this.paced("late")]
         for step, those in [*((step, subjects) for step in passed), *((step, speak) for step in translated)]:
             for subject in those if number % 2 == 0 else reversed(those):
