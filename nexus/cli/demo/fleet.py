@@ -33,7 +33,7 @@ class Servers:
 async def open_servers() -> AsyncIterator[Servers]:
     """Start them on free loopback ports."""
     servers = Servers(
-        gpu=ollama_server([OLLAMA_ID, FakeModel(PICTURES, vision=True)], text=_words("gpu"), pace=_pace(40)),
+        gpu=ollama_server([OLLAMA_ID, FakeModel(PICTURES, vision=True)], text=_words("gpu"), pace=_pace(40), capacity=2),
         laptop=ollama_server([OLLAMA_ID], text=_words("laptop"), pace=_pace(25)),
         pi=llamacpp_server([FakeModel(GGUF_ID, context=4096)], text=_words("pi"), pace=_pace(16)),
         cloud=openai_server([CLOUD_ID], text=_words("cloud"), pace=_pace(30)),
