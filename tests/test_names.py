@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from nexus.model import NO_DEMAND, Demand, Zone
-from nexus.names import Names, matcher
+from nexus.names import KEPT, Names, matcher
 from nexus.policies import Policy
 from nexus.testing import FakeModel, ollama_server, openai_server
 
@@ -180,3 +180,26 @@ async def test_a_policy_binds_by_the_servers_id_and_by_the_public_name(nexus_gat
         assert (said.status, said.error["code"]) == (503, "privacy_zone")
         assert (await ask(gateway, "llava")).status == 404
     assert not chats(server)
+
+
+# ---------------------------------------------------------------- what is kept
+
+
+def test_names_of_the_configuration_are_kept_however_many_and_others_are_bounded(monkeypatch):
+    aliases = {f"alias-{n}": [f"model-{n}"] for n in range(2 * KEPT)}
+    known = names(aliases, {"spare": ["other"]}, [(["model-*"], RESTRICTED)])
+    made, inner = [], known._legs
+    monkeypatch.setattr(known, "_legs", lambda asked, **how: made.append(asked) or inner(asked, **how))
+    for _ in range(3):
+        for alias in (*aliases, "spare"):
+            (leg, *_) = known.legs(alias, strict=True, flexible=False)
+            assert leg.demand == (NO_DEMAND if alias == "spare" else RESTRICTED)
+    assert sorted(made) == sorted([*aliases, "spare"])
+    for number in range(3 * KEPT):
+        known.legs(f"unknown-{number}", strict=False, flexible=False)
+    known.legs("long" * 1000, strict=False, flexible=False)
+    assert len(known._others) == KEPT
+    made.clear()
+    known.legs("alias-0", strict=True, flexible=False)
+    known.legs(f"unknown-{3 * KEPT - 1}", strict=False, flexible=False)
+    assert made == []

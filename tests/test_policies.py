@@ -68,6 +68,14 @@ def test_what_is_remembered_of_other_peoples_names_is_bounded_and_forgets_no_rul
     assert known.demand(("m" * (LONGEST_KEPT + 1),)) == RESTRICTED
 
 
+def test_rules_that_are_plain_names_or_prefixes_cost_nothing_each():
+    """However many they are, a name is looked up once, and once for every length that prefixes have."""
+    known = policies(*[(f"model-{n}", RESTRICTED) for n in range(500)], *[(f"team{n:03}-*", RESTRICTED) for n in range(500)])
+    assert (len(known._plain), list(known._prefixes), known._globs) == (500, [8], [])
+    assert known.demand(("model-499",)) == known.demand(("team499-x",)) == RESTRICTED
+    assert known.demand(("model-500", "team500-x", "team49")) == NO_DEMAND
+
+
 def test_more_names_than_can_be_remembered_bind_everything(monkeypatch):
     monkeypatch.setattr("nexus.policies.MOST_BOUND", 2)
     known = policies(("m*", RESTRICTED))
