@@ -2,8 +2,8 @@
 
 Each row is one thing that a gateway does, done again and again at several sizes.  A *slope* is by what power the CPU grows from one
 size to the next: 1 is linear, 0 does not depend on the size.  The *stall* is the longest turn of the event loop meanwhile, in CPU, so
-that other programs do not count; for streams it is the longest answer to `/health` beside them.  Exit 1 where a slope is above 1.1
-or a stall above 50 ms.
+that other programs do not count; streams go through a gateway in a process of its own, which times its turns.  Exit 1 where a slope is
+above 1.1 or a stall above 50 ms.
 """
 
 from __future__ import annotations
@@ -14,12 +14,11 @@ import gc
 import math
 import os
 import resource
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from itertools import pairwise
 from pathlib import Path
 
@@ -38,6 +37,7 @@ LEAST_SECONDS = 0.02  # of CPU for one measurement
 FIXED = 1.0e-4  # seconds: what a size costs below this is no growth, whatever the clock makes of it
 RUNS = 3
 EVENTS_PER_SECOND = 1
+TURNS = "turns"
 
 Work = Callable[[], Awaitable[object]]
 Build = Callable[[int], AbstractAsyncContextManager[Work]]
@@ -394,36 +394,6 @@ async def in_process(one: Row, sizes: Iterable[int]) -> list[Point]:
     return points
 
 
-PULSE = """
-import sys, threading, time
-from contenders import fetch
-over, longest = threading.Event(), 0.0
-threading.Thread(target=lambda: (sys.stdin.read(), over.set()), daemon=True).start()
-while not over.wait(0.02):
-    began = time.monotonic()
-    fetch(int(sys.argv[1]), "/health", 10.0)
-    longest = max(longest, time.monotonic() - began)
-print(longest)
-"""
-
-
-class Pulse:
-    """A process that asks `/health` again and again; `stop` tells the longest answer in seconds."""
-
-    def __init__(self, port: int) -> None:
-        command = [sys.executable, "-c", PULSE, str(port)]
-        self._process = subprocess.Popen(
-            command, cwd=Path(__file__).parent, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=_anywhere
-        )
-
-    def stop(self) -> float:
-        return float(self._process.communicate()[0])
-
-
-def _anywhere() -> None:
-    os.sched_setaffinity(0, range(os.cpu_count() or 1))
-
-
 async def held_open(port: int, count: int, seconds: float) -> int:
     """So many streams, opened evenly over a second.  Returns how many had all of their events."""
     events = max(2, round(seconds * EVENTS_PER_SECOND))
@@ -444,15 +414,27 @@ def streams(sizes: Iterable[int], seconds: float) -> list[Point]:
     points = []
     with tempfile.TemporaryDirectory(prefix="nexus-scaling-") as name:
         directory = Path(name)
-        with contenders.stopping(contenders.start_upstream(directory)) as upstream:
-            with contenders.stopping(contenders.start_nexus(directory, {"bench": upstream.port})[0]) as gateway:
-                for size in sizes:
-                    before, pulse = gateway.cpu(), Pulse(gateway.port)
-                    whole = asyncio.run(held_open(gateway.port, size, seconds))
-                    points.append(Point(size, gateway.cpu() - before, pulse.stop()))
-                    if whole < size:
-                        print(f"        {size - whole} of {size} streams did not come to their end")
+        with contenders.stopping(contenders.start_upstream(directory)) as upstream, serving(directory, upstream.port) as gateway:
+            turns = directory / TURNS
+            for size in sizes:
+                before = gateway.cpu()
+                turns.write_text("")
+                whole = asyncio.run(held_open(gateway.port, size, seconds))
+                points.append(Point(size, gateway.cpu() - before, float(turns.read_text() or 0.0)))
+                if whole < size:
+                    print(f"        {size - whole} of {size} streams did not come to their end")
     return points
+
+
+@contextmanager
+def serving(directory: Path, backend: int) -> Iterator[contenders.Running]:
+    """A gateway in a process of its own, that times the turns of its loop."""
+    port = contenders.free_port()
+    python, _, _, *arguments = contenders.nexus_command(directory, port, {"bench": backend}, "", "")
+    command = [python, str(Path(__file__).with_name("turns.py")), str(directory / TURNS), *arguments]
+    with contenders.stopping(contenders.Running(command, contenders.PROXY_CORE, directory / "nexus.log", port)) as running:
+        running.wait_ready("/health/ready", 30)
+        yield running
 
 
 # ---------------------------------------------------------------- telling
