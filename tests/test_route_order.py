@@ -217,13 +217,14 @@ async def test_a_request_id_that_is_long_or_odd_is_replaced(nexus_gateway, given
 
 
 async def test_a_models_name_cannot_break_a_header(nexus_gateway):
-    async with openai_server([FakeModel("böse\r\nX-Evil: 1")]) as server:
+    async with openai_server([FakeModel("böse, X-Evil: 1"), FakeModel("böse\r\nX-Evil: 1")]) as server:
         gateway = await settled(await nexus_gateway(fleet(a_backend("one", server))))
-        said = await ask(gateway, "böse\r\nX-Evil: 1")
-        assert said.status == 200
-        assert "X-Evil" not in said.headers
-        refused = await ask(gateway, "böse\r\nX-Evil: 1", headers={"X-Nexus-Zone": "restricted"})
-        assert (refused.status, "X-Evil" in refused.headers) == (503, False)
+        said = await ask(gateway, "böse, X-Evil: 1")
+        assert (said.status, said.nexus("Model")) == (200, "b\\xf6se, X-Evil: 1")
+        refused = await ask(gateway, "böse, X-Evil: 1", headers={"X-Nexus-Zone": "restricted"})
+        assert (refused.status, refused.nexus("Rejection-Reasons")) == (503, "one/b\\xf6se%2C X-Evil: 1=privacy:zone")
+        broken = await ask(gateway, "böse\r\nX-Evil: 1")  # such a model is left out
+        assert (broken.status, "X-Evil" in broken.headers) == (404, False)
 
 
 async def test_what_the_server_reports_to_take_at_once_is_its_capacity(nexus_gateway):
