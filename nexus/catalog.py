@@ -40,7 +40,20 @@ HOOKS: Mapping[str, tuple[str, type]] = {
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 # A component's table carries its name, so no component may be called like one of the core's own tables and keys.
 RESERVED = frozenset(
-    ("plugins", "disabled", "server", "upstream", "health", "discovery", "routing", "policies", "queue", "backends", "keys")
+    (
+        "plugins",
+        "disabled",
+        "server",
+        "upstream",
+        "health",
+        "discovery",
+        "routing",
+        "translation",
+        "policies",
+        "queue",
+        "backends",
+        "keys",
+    )
 )
 
 

@@ -126,6 +126,7 @@ def test_serve_runs_on_it(monkeypatch, tmp_path):
     async def run(config, catalog, *, greeted):
         seen.append(asyncio.get_running_loop()._selector)
 
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("nexus.cli.running.run", run)
     monkeypatch.setattr("nexus.observers.format.setup_logging", lambda *how: logging.NullHandler())
     result = CliRunner().invoke(serve.command, ["--state-dir", str(tmp_path), "--log-format", "none"])

@@ -77,7 +77,7 @@ async def test_the_load_is_what_runs_and_waits(old_metrics):
         ("vllm_num_requests_running 2\nvllm_num_requests_waiting 1.0 1700000000\n", 3),
         ("vllm:num_requests_running_total 9\n# vllm:num_requests_running 4\n", None),
         ("vllm:num_requests_running NaN\n", None),
-        ("vllm:num_requests_running 1e-e\n", 0),
+        ("vllm:num_requests_running 1e-e\n", None),
         ("", None),
     ],
 )
