@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import attrs
 from nexus_anthropic.blocks_out import FIRST
-from nexus_anthropic.requests_out import ONLY_JSON, closed
+from nexus_anthropic.requests_out import ONLY_JSON
 
 from nexus.dialects.canonical import (
     ANY_NAME,
@@ -98,8 +98,8 @@ def _format(asked: ResponseFormat | None, lost: frozenset[str]) -> ResponseForma
         kind=Format.JSON_SCHEMA,
         name=None if "schema_name" in lost or asked.name == ANY_NAME else asked.name,
         description=None if "schema_description" in lost else asked.description,
-        schema=closed(asked.schema or {"type": "object"}),
-        strict=None if "strict" in lost else asked.strict,
+        schema=asked.schema or {"type": "object"},
+        strict=False if asked.strict is False and "strict" not in lost else None,  # where schemas always hold, nobody need say so
     )
 
 

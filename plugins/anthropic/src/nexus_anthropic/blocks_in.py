@@ -101,6 +101,7 @@ class Blocks:
         elif kind == "url":
             yield Document(name=name, url=_needed(source, "url", at), cache=cache)
         elif kind == "text":
+            source.get("media_type")  # it is plain
             yield Document(name=name, text=_given(source, "data", at), cache=cache)
         elif kind == "content":
             if name:
