@@ -65,8 +65,8 @@ class StreamReader(EventReader):
             self._take_usage(ready)
         elif self.ending and b"content_block" in ready:
             self.ending, self._fickle = False, True
-        said = ready.count(b'_delta"') // 2  # the event's own type, and its delta's
-        self.pieces += said or len(_GIVEN.findall(ready))
+        # the event's own type, and its delta's
+        self.pieces += ready.count(b'_delta"') // 2 or len(_GIVEN.findall(ready))
         return ready
 
     def error_in(self, data: bytes) -> str | None:
