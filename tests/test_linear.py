@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 import pytest
@@ -12,6 +13,7 @@ from nexus.dialects.jsonbytes import replace_top_level, set_member, times_at_top
 from nexus.dialects.lines import Lines
 from nexus.dialects.openai_reader import WholeReader
 from nexus.dialects.sse import Splitter, events
+from nexus.errors import Problem
 
 from .growing import LIMIT, growth
 
@@ -22,6 +24,12 @@ Work = Callable[[int], object]
 def repeated(piece: bytes, count: int, around: bytes = b'{"model":"m","extra":[%s]}') -> bytes:
     """A body with a field that repeats a piece."""
     return around % b",".join([piece] * count)
+
+
+def refused(body: bytes) -> None:
+    """Read the top of a body, which may be too much."""
+    with contextlib.suppress(Problem):
+        fields_of(body)
 
 
 def pieces(feed: Callable[[bytes], object], data: bytes, size: int) -> None:
@@ -41,7 +49,7 @@ BODIES: dict[str, Work] = {
     "objects again and again": lambda n: set_member(repeated(b'"a":{}', n, b"{%s}"), "a", "b", b"true"),
     "blanks": lambda n: set_member(b'{"a":1' + b" " * n + b"}", "a", "b", b"true"),
     "twins that are none": lambda n: times_at_top(repeated(b'{"model":"x"}', n), "model"),
-    "many fields": lambda n: fields_of(repeated(b'"model":"x"', 1, b"{%s,") + b",".join(b'"x%d":{}' % i for i in range(n)) + b"}"),
+    "many fields": lambda n: refused(b'{"model":"x",' + b",".join(b'"x%d":{}' % i for i in range(n * 8)) + b"}"),
     "half a string": lambda n: times_at_top(b'{"model":"' + b'\\"' * n, "model"),
 }
 

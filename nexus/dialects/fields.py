@@ -15,7 +15,7 @@ from nexus.api import Facts
 from nexus.dialects.base64s import without
 from nexus.dialects.checks import bad
 from nexus.dialects.jsonbytes import times_at_top
-from nexus.dialects.jsontext import decoded
+from nexus.dialects.jsontext import BOM, decoded
 from nexus.dialects.weight import MOST_PASSED, MOST_VALUES, MOST_WORDS, TooMany, check_text, has_few_members, is_light, weigh
 from nexus.errors import Problem
 
@@ -50,6 +50,8 @@ def fields_of(body: bytes, known: frozenset[str] = frozenset()) -> Fields:
     `known` are names that clients often send: they need no look at their spelling.  Half of a surrogate pair is no error: a server
     of the same dialect gets it as it is.  Raises Problem (400; 413 for more values than anybody decodes).
     """
+    if body.startswith(BOM):  # a server's answer may have one, but few servers read it
+        raise bad("the body is not valid JSON: it begins with a byte order mark")
     try:
         check_text(body)  # what is skipped over below would reach the backend unseen
         fields = _members(body, known)
