@@ -23,6 +23,7 @@ from .wire import WAYS, open_house, tiny
 from .wire_client import CHAT, GOOD, STREAMED, Line
 
 MESSAGES = "/v1/messages"
+SPOKEN = {"choices": [{"index": 0, "message": {"role": "assistant", "content": "a"}, "finish_reason": "stop"}]}
 FEW = {"max_connections": 4}
 
 
@@ -59,7 +60,7 @@ async def test_where_all_are_busy_newcomers_are_told_to_try_again(tmp_path, capl
     caplog.set_level(logging.WARNING, "nexus")
     gate = asyncio.Event()
     async with tiny() as up, open_house(tmp_path, up, server=FEW) as house, contextlib.AsyncExitStack() as stack:
-        up.on(CHAT, Held(gate, Respond(json={"choices": []})), method="POST")
+        up.on(CHAT, Held(gate, Respond(json=SPOKEN)), method="POST")
         busy = [await stack.enter_async_context(house.line()) for _ in range(4)]
         for line in busy:
             await line.ask()

@@ -17,6 +17,7 @@ from nexus.testing import Held, Respond, openai_server
 
 from .asking import CHAT, a_backend, ask, chats, fleet, page, settled
 
+SPOKEN = {"choices": [{"index": 0, "message": {"role": "assistant", "content": "a"}, "finish_reason": "stop"}]}
 LAPTOP, LAPTOP_HASH = new_key()
 ADMIN, ADMIN_HASH = new_key()
 KEYS = [
@@ -153,7 +154,7 @@ async def test_a_key_sets_the_highest_lane(nexus_gateway):
     gate = asyncio.Event()
     async with openai_server() as server:
         gateway = await settled(await nexus_gateway(fleet(a_backend("one", server, max_concurrent=1), keys=KEYS)))
-        server.next(Held(gate, Respond(json={})), path=CHAT)
+        server.next(Held(gate, Respond(json=SPOKEN)), path=CHAT)
         tasks, wait = [], asyncio.get_running_loop().create_task
         tasks.append(wait(ask(gateway, headers=bearer(ADMIN))))
         await server.until(lambda: server.in_flight == 1)
