@@ -119,7 +119,7 @@ _BROKEN = FailureRule(fault=Fault.BROKEN)
 class _Line:
     """A rule, ready to be compared."""
 
-    __slots__ = ("_codes", "_patterns", "_statuses", "by_words", "rule")
+    __slots__ = ("_codes", "_patterns", "_says_something", "_statuses", "by_words", "rule")
 
     def __init__(self, rule: FailureRule) -> None:
         self.rule = rule
@@ -127,11 +127,14 @@ class _Line:
         self._statuses = frozenset(rule.status)
         self._patterns = tuple(_pattern(words, rule.alone) for words in rule.words)
         self.by_words = bool(self._codes or self._patterns)
+        self._says_something = bool(
+            self._codes or any(words.strip() for words in rule.words)
+        )  # an empty answer is told by its status
 
     def holds_for(self, answer: Answer) -> bool:
         """Whether it holds for such an answer, whatever it says.  An error within a 200 may have no status: only words tell what it is."""
         rule = self.rule
-        if self._statuses and answer.status not in self._statuses and not (self.by_words and answer.status is None):
+        if self._statuses and answer.status not in self._statuses and not (self._says_something and answer.status is None):
             return False
         if rule.fault is Fault.NEED:
             return rule.code.removeprefix("no_") in answer.needs
