@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import re
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
@@ -27,6 +27,9 @@ from nexus.observers.history import History
 from nexus.observers.stats import Stats
 from nexus.pairs import Pair, Standing
 from nexus.suspension import Suspension
+
+if TYPE_CHECKING:
+    from aiohttp_sse import EventSourceResponse
 
 MAX_EXPLAIN_BYTES = 8 * 1024 * 1024
 PING_SECONDS = 15
@@ -274,38 +277,42 @@ class Control:
 
     async def events(self, http: web.BaseRequest) -> web.StreamResponse:
         """What happens from now on, as server-sent events.  Whoever does not take them is cut off."""
+        from aiohttp_sse import EventSourceResponse  # loaded where it is used
+
         feed: Feed = self._component("feed", Feed)
+        seconds = self._gateway.config.server.send_timeout_seconds
         with feed.subscribe() as subscription:
-            response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
+            # it pings, so that proxies keep the connection; events are written as the bytes that all readers share
+            response = EventSourceResponse(ping_interval=PING_SECONDS, send_timeout=seconds, sep="\n")
             await response.prepare(http)
             with contextlib.suppress(ConnectionError):
-                while frames := await _or_a_ping(subscription, http):
-                    await self._told(http, response, frames)
-                    await asyncio.sleep(BREATH_SECONDS)
+                async with response:
+                    while frames := await _next(subscription, response, http):
+                        await _told(http, response, frames, seconds)
+                        await asyncio.sleep(BREATH_SECONDS)
         return response
 
-    async def _told(self, http: web.BaseRequest, response: web.StreamResponse, frames: bytes) -> None:
-        """Raises ConnectionError where the reader has gone, or takes nothing."""
-        try:
-            async with asyncio.timeout(self._gateway.config.server.send_timeout_seconds):
-                await response.write(frames)
-        except TimeoutError:
-            if http.transport is not None:
-                http.transport.abort()
-            raise ConnectionResetError("the reader takes nothing") from None
 
-
-async def _or_a_ping(subscription: Subscription, http: web.BaseRequest) -> bytes:
-    """What there is to tell, or a comment that keeps proxies from closing the connection.  Raises ConnectionError where the reader has
-    gone, which an application may not tell."""
-    for _ in range(PING_SECONDS):
+async def _next(subscription: Subscription, response: EventSourceResponse, http: web.BaseRequest) -> bytes:
+    """What there is to tell; b"" at the end.  Raises ConnectionError where the reader has gone, which an application may not tell."""
+    while True:
         try:
             async with asyncio.timeout(1):
                 return await subscription.take()
         except TimeoutError:
-            if http.transport is None or http.transport.is_closing():
+            if not response.is_connected() or http.transport is None or http.transport.is_closing():
                 raise ConnectionResetError("the reader has gone") from None
-    return b": ping\n\n"
+
+
+async def _told(http: web.BaseRequest, response: EventSourceResponse, frames: bytes, seconds: float) -> None:
+    """Raises ConnectionError where the reader has gone, or takes nothing for so long."""
+    try:
+        async with asyncio.timeout(seconds):
+            await response.write(frames)
+    except TimeoutError:
+        if http.transport is not None:
+            http.transport.abort()
+        raise ConnectionResetError("the reader takes nothing") from None
 
 
 def _ejection(record: Record | None, now: float) -> dict[str, Any]:
