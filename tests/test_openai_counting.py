@@ -80,3 +80,30 @@ def test_texts_of_the_completions_api_count():
     texts = [b'data: {"choices": [{"text": "word", "finish_reason": null}]}\n\n'] * 4
     end = b'data: {"choices": [{"text": "", "finish_reason": "stop"}]}\n\ndata: [DONE]\n\n'
     assert counted(b"".join(texts) + end, 40).output_tokens == 4
+
+
+@pytest.mark.parametrize("size", [4096, 64 * 1024, 1024 * 1024])
+def test_of_the_events_that_come_together_only_those_at_both_ends_are_looked_at(monkeypatch, size):
+    seen = []
+    look = StreamReader._look_at
+    monkeypatch.setattr(StreamReader, "_look_at", lambda self, one: (seen.append(one), look(self, one))[1])
+    beginning, end = BEGINNINGS["a role"] + SAID["text"](0), ENDS["as usual"]
+    stream = beginning + b"".join(SAID["text"](number) for number in range(1, 3000)) + end
+    usage = counted(stream.replace(b'"finish_reason": null', b'"finish_reason":null'), size)
+    assert usage.output_tokens == 3000
+    assert len(seen) <= 4
+
+
+@pytest.mark.parametrize("boundary", [b"\n\n", b"\n\n\n", b"\r\n\r\n", b"\r\r"])
+@pytest.mark.parametrize("size", [1, 100, 1024 * 1024])
+def test_whatever_stands_between_events_each_counts_once(boundary, size):
+    told = [
+        SAID["text"](1),
+        b": ping\n\n",
+        event({"content": "and"}, "stop"),
+        SAID["text"](2),
+        event({}, "stop"),
+        b"data: [DONE]\n\n",
+    ]
+    stream = b"".join(one.replace(b"\n\n", boundary) for one in told)
+    assert counted(stream, size).output_tokens == 3

@@ -80,7 +80,7 @@ _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 class StreamReader(EventReader):
     """A stream of chunks.  Where no usage is reported, output tokens are counted as one for each event with content.
 
-    Only up to the first with content, and from the finish reason on, are events looked at for that: those between have some.
+    Only up to the first with content, and from the finish reason on, are events looked at one by one: those between have some.
     `choices` is how many answers are streamed at once, 0 for nobody knows: each of them has a finish reason of its own.
     """
 
@@ -101,17 +101,36 @@ class StreamReader(EventReader):
     def watch(self, ready: bytes) -> bytes:
         if b'"usage"' in ready and _USAGE.search(ready):
             ready = self._take_usage(ready)
-        if (
-            self._midway
-            and not self._finished
-            and not self.over
-            and (ready.count(b"finish_reason") <= ready.count(_NOT_YET) or not _FINISHED.search(ready))
-        ):
-            self.pieces += ready.count(b"data:")
-        else:
-            for event in events(ready):
+        at = 0 if self._midway else self._up_to_content(ready)
+        if self._midway and not self._finished:
+            until = self._up_to_the_finish(ready, at)
+            self.pieces += ready.count(b"data:", at, until)
+            at = until
+        if at < len(ready):
+            for event in events(ready[at:]):
                 self._look_at(event)
         return ready
+
+    def _up_to_content(self, ready: bytes) -> int:
+        """Where the first event with content ends, all up to there looked at."""
+        at = 0
+        for event in events(ready):
+            self._look_at(event)
+            at += len(event)
+            if self._midway and not self._finished:
+                break
+        return at
+
+    def _up_to_the_finish(self, ready: bytes, at: int) -> int:
+        """Where the first event from `at` on begins that may end something.  With boundaries other than the usual all may."""
+        if ready.count(b"finish_reason", at) > ready.count(_NOT_YET, at) and (found := _FINISHED.search(ready, at)):
+            within = found.start()
+        elif self.over:
+            within = len(ready) - len(Chunks.boundary)
+        else:
+            return len(ready)
+        before = -1 if b"\r" in ready else ready.rfind(Chunks.boundary, at, within)
+        return at if before < 0 else before + len(Chunks.boundary)
 
     def _look_at(self, event: bytes) -> None:
         """A finish reason ends nothing while content still follows: some servers write one into every chunk."""

@@ -183,9 +183,10 @@ class Answer:
         if self.done:
             self.surplus = True
             return
+        size = len(data)
         self._pieces.append(data)
-        self.received += len(data)
-        self.buffered += len(data)
+        self.received += size
+        self.buffered += size
 
     def on_message_complete(self) -> None:
         if self.head_done:
