@@ -39,11 +39,12 @@ REQUEST = (
             "input (… tokens) is too large to process",
             "input is too large to process",
             "this model's maximum context length is",
+            "this endpoint's maximum context length is",
             "the input (… tokens) is longer than the model's context length",
         ),
         code=OVERFLOW,
         reason="the prompt is too long",
-        source="llama.cpp, vLLM, SGLang, the clouds",
+        source="llama.cpp, vLLM, SGLang, OpenRouter, the clouds",
     ),
 )
 
@@ -162,7 +163,17 @@ ACCOUNT = (
 
 # ---------------------------------------------------------------- busy, loading
 
+# a model that is loaded first: llama.cpp says so with the type by which it and others call themselves unavailable
 BUSY = (
+    FailureRule(
+        fault=Fault.BUSY,
+        status=(400, 404, 409, 425, 429, *ANY_5XX),
+        codes=("model_loading", "model_is_loading"),
+        words=("loading model", "model … is loading", "model … is currently loading", "model is loading", "the model is loading"),
+        code=LOADING,
+        pause=2.0,
+        source="llama.cpp, LM Studio, Hugging Face, TabbyAPI",
+    ),
     FailureRule(
         fault=Fault.BUSY,
         status=(429, 498, *ANY_5XX),
@@ -190,15 +201,6 @@ BUSY = (
         code="busy",
         pause=2.0,
         source="OpenAI, Anthropic, Google, Groq, Mistral, DeepSeek, SGLang, KoboldCpp, llama-swap",
-    ),
-    FailureRule(
-        fault=Fault.BUSY,
-        status=(400, 404, 409, 425, 429, *ANY_5XX),
-        codes=("model_loading", "model_is_loading"),
-        words=("loading model", "model … is loading", "model … is currently loading", "model is loading", "the model is loading"),
-        code=LOADING,
-        pause=2.0,
-        source="llama.cpp, LM Studio, Hugging Face, TabbyAPI",
     ),
 )
 

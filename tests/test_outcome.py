@@ -197,6 +197,19 @@ def test_what_servers_have_said_is_judged_by_what_it_speaks_of(status, body, fau
     assert verdict(status, body).rule.fault is fault
 
 
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (503, {"error": {"message": "Loading model", "type": "unavailable_error", "code": 503}}),
+        (503, {"error": {"message": "The model is loading", "type": "overloaded_error"}}),
+        (503, {"error": "Model meta-llama/x is currently loading", "estimated_time": 20.0}),
+        (429, {"error": {"message": "Model x is loading", "code": "overloaded"}}),
+    ],
+)
+def test_a_model_that_is_being_loaded_is_told_so_whatever_the_type_of_its_error(status, body):
+    assert verdict(status, body).code == "loading"
+
+
 def test_a_503_that_says_when_to_return_is_busy_and_any_other_is_broken():
     assert verdict(503, b"", says_when=True).rule.fault is Fault.BUSY
     assert verdict(500, b"", says_when=True).rule.fault is Fault.BROKEN

@@ -348,6 +348,10 @@ LONG = {
     "llama.cpp's batch": (500, "input (1501 tokens) is too large to process. increase the physical batch size (current batch size: 512)"),
     "llama.cpp": (400, "request (1501 tokens) exceeds the available context size (512 tokens), try increasing it"),
     "vLLM": (400, "This model's maximum context length is 512 tokens. However, your prompt contains at least 1501 input tokens, which exceeds this limit even without any output tokens. (parameter=input_tokens, value=1501)"),
+    "vLLM's chats": (400, "This model's maximum context length is 512 tokens. However, your request has 1501 input tokens. Please reduce the length of the input messages."),
+    "vLLM, both": (400, "This model's maximum context length is 512 tokens. However, you requested 1501 tokens (1401 in the messages, 100 in the completion). Please reduce the length of the messages or completion."),
+    "vLLM, the total": (400, "This model's maximum context length is 512 tokens. However, you requested 100 output tokens and your prompt contains at least 1401 input tokens, for a total of at least 1501 tokens. Please reduce the length of the input prompt or the number of requested output tokens. (parameter=input_tokens, value=1401)"),
+    "OpenRouter": (400, "This endpoint's maximum context length is 512 tokens. However, you requested about 1501 tokens (1401 of text input, 100 in the output). Please reduce the length of either one."),
     "Ollama": (400, json.dumps({"error": {"code": 400, "message": "request (1501 tokens) exceeds the available context size (512 tokens), try increasing it", "type": "exceed_context_size_error", "n_ctx": 512}})),
     "LiteLLM": (400, "litellm.ContextWindowExceededError: litellm.BadRequestError: ContextWindowExceededError: OpenAIException - request (1501 tokens) exceeds the available context size (512 tokens), try increasing it\nmodel=x"),
 }  # fmt: skip
@@ -366,6 +370,23 @@ async def test_a_prompt_that_is_too_long_is_told_in_words_that_agents_know(tmp_p
         assert got.json["error"]["code"] == "context_length_exceeded"
         assert house.ledger.outcomes == ["rejected"]
         assert not any(pair.failures for pair in standing(house).pairs.values())
+
+
+@pytest.mark.parametrize(
+    "figures",
+    [
+        "you requested 612 tokens (100 in the messages, 512 in the completion)",
+        "you requested 512 output tokens and your prompt contains at least 100 input tokens, for a total of at least 612 tokens",
+    ],
+)
+async def test_an_answer_that_no_prompt_would_leave_room_for_is_not_told_as_a_long_prompt(tmp_path, figures):
+    own = {
+        "error": {"message": f"This model's maximum context length is 512 tokens. However, {figures}.", "type": "BadRequestError"}
+    }
+    async with tiny() as up, open_house(tmp_path, up) as house:
+        up.next(Respond(400, json=own), path=CHAT)
+        got = await house.post()
+        assert (got.status, got.json) == (400, own)
 
 
 async def test_openais_own_code_for_it_passes_as_it_is(tmp_path):

@@ -13,13 +13,15 @@ Headers = tuple[tuple[str, str], ...]
 LOSS_HEADER = "X-Nexus-Translation-Loss"
 OF_THE_BODY = frozenset({"content-type", "content-encoding"})
 
-# What servers say of a prompt that is too long: llama.cpp (two of its ways), vLLM (three), SGLang, OpenAI, others without figures.
+# What servers say of a prompt that is too long: llama.cpp (two of its ways), vLLM, OpenAI and OpenRouter (all that begin so; what is
+# asked for in all, where they say it, else the prompt), SGLang, others without figures.
 _OVERFLOWS = tuple(
     re.compile(pattern, re.IGNORECASE | re.DOTALL)
     for pattern in (
         r"\((?P<needed>\d+) tokens\) exceeds the available context size \((?P<most>\d+) tokens\)",
         r"\(length (?P<needed>\d+)\) is longer than the maximum model length of (?P<most>\d+)",
-        r"maximum context length is (?P<most>\d+) tokens[^0-9]*(prompt contains at least|messages resulted in|prompt contains) (?P<needed>\d+)",
+        r"maximum context length is (?P<most>\d+) tokens.*\btotal of (at least )?(?P<needed>\d+) tokens",
+        r"maximum context length is (?P<most>\d+) tokens\W+however\W+your?\b[^0-9]*\b(?P<needed>\d+) ((input|prompt) )?tokens",
         r"\((?P<needed>\d+) tokens\) is longer than the model's context length \((?P<most>\d+) tokens\)",
         r"input \((?P<needed>\d+) tokens\) is too large to process",
         r"(exceeds?|longer than|larger than|too long for) the (available |maximum |model'?s? )*context( size| length| window)?\b",
@@ -31,6 +33,7 @@ _LIMIT = re.compile(
 )  # llama.cpp says the most that it takes at once at the end
 # a bound of the answer, or a picture: a shorter conversation would help nobody
 _NOT_THE_PROMPT = re.compile(r"^\W*(max_|num_predict|n_predict|image|audio|picture)", re.IGNORECASE)
+_OF_THE_ANSWER = re.compile(r"(\d+) (?:output tokens|(?:in|for) the (?:completion|output|answer))", re.IGNORECASE)
 _OPENAI_SAYS = re.compile(r"maximum context length is \d")
 _AS_AGENTS_KNOW = "prompt is too long"
 _KNOWN_CODE = re.compile(rb'"code"\s*:\s*"context_length_exceeded"')
@@ -45,10 +48,13 @@ def overflow_in(said: str) -> str:
     if _NOT_THE_PROMPT.search(said):
         return ""
     found = next((match for pattern in _OVERFLOWS if (match := pattern.search(said))), None)
-    if found is None:  # OpenAI's words for what is asked for in all, prompt and answer
+    if found is None:
         return said if _OPENAI_SAYS.search(said) else ""
     figures = found.groupdict()
     needed, most = figures.get("needed"), figures.get("most") or _limit(said)
+    answer = _OF_THE_ANSWER.search(said)
+    if answer and most and int(answer[1]) >= int(most):
+        return ""  # no prompt would be short enough
     return f"{_AS_AGENTS_KNOW}: {needed} tokens > {most} maximum" if needed and most else f"{_AS_AGENTS_KNOW}: {said}"
 
 
