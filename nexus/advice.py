@@ -31,8 +31,8 @@ def _usual(kinds: Iterable[BackendKind], port: int) -> list[str]:
 
 
 def keyed(url: str) -> str:
-    """What to write for a server that wants a key before it says what it is."""
+    """What to write for a server that wants a key before it says what it is: a sentence, then the lines, each by itself."""
     return (
-        f"what listens at {url} wants a key (it answers 401); if it is a model server, write  "
-        f'[[backends]] name = "mine", url = "{url}", api_key_env = "MINE_KEY"  and put the key into that variable'
+        f"what listens at {url} wants a key (it answers 401); if it is a model server, put the key into a variable, "
+        f'and these lines into nexus.toml:\n[[backends]]\nname = "mine"\nurl = "{url}"\napi_key_env = "MINE_KEY"'
     )

@@ -117,7 +117,7 @@ def _lacks(what: str) -> Callable[[Candidate, Facts], str]:
     return because
 
 
-_CAPABILITY = "Ask for a model that can, or, if this one can, list it under the backend's `capabilities`."
+_CAPABILITY = "Ask for a model that can, or, if this one can, list it in `capabilities` of a [[backends.models]] table."
 _TASK = "Ask for a model that is made for this."
 
 WORDS: Mapping[str, Words] = {
@@ -144,7 +144,7 @@ WORDS: Mapping[str, Words] = {
     "no_vision": Words(_lacks("takes no images"), _CAPABILITY),
     "no_image_url": Words(
         _lacks("takes pictures only as data, and not by their address"),
-        "Send the picture itself (base64), or, if this server fetches pictures, list `image_url` under the model's `capabilities`.",
+        "Send the picture itself (base64), or, if this server fetches pictures, list `image_url` in `capabilities` of a [[backends.models]] table.",
     ),
     "no_documents": Words(_lacks("reads no files"), _CAPABILITY),
     "no_tools": Words(_lacks("takes no tools"), _CAPABILITY),

@@ -6,6 +6,7 @@ import pytest
 
 from nexus import advice
 from nexus.catalog import Catalog
+from nexus.config import load
 from nexus.testing import Respond, ScriptedUpstream, openai_server
 
 from .asking import a_backend, ask, fleet, settled
@@ -69,8 +70,10 @@ async def test_one_that_is_found_and_wants_a_key_is_told_once_with_what_to_write
         await gateway.until(lambda: gateway.gateway.fleet.knows("tiny") and len(server.requests) > 40)
     told = [record.getMessage() for record in caplog.records if server.url in record.getMessage()]
     assert len(told) == 1
-    for word in ("[[backends]]", f'url = "{server.url}"', "api_key_env", "401"):
-        assert word in told[0]
+    sentence, _, lines = told[0].partition("\n")
+    assert "401" in sentence
+    (written,) = load(lines, env={"MINE_KEY": "k"})[0].backends
+    assert (written.name, written.url, written.api_key_env) == ("mine", server.url, "MINE_KEY")
 
 
 async def test_a_configured_one_that_wants_a_key_says_so_until_it_has_one(nexus_gateway, monkeypatch):

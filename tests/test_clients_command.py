@@ -156,3 +156,18 @@ async def test_the_served_context_is_written_down_for_clients_that_take_it(tmp_p
     running = await gateway(stack, more='[[backends.models]]\nid = "chatty"\ncontext = 32768\n')
     for name, part in (("claude-code", "CLAUDE_CODE_MAX_CONTEXT_TOKENS=32768"), ("opencode", '"context": 32768')):
         assert part in (await nexus("clients", name, "--url", running.url, cwd=tmp_path)).out
+
+
+ALLOWED = '[[keys]]\nname = "laptop"\nhash = "{hash}"\nmodels = ["chatty"]\n'
+
+
+@pytest.mark.parametrize("more", [(), ("--aliases",)])
+async def test_aliases_say_where_they_go_and_that_keys_must_have_them(tmp_path, gateway, stack, more):
+    key = "nx-of-a-client"
+    running = await gateway(stack, more='[routing.aliases]\n"mine" = "chatty"\n')
+    told = (await nexus("clients", "claude-code", *more, "--url", running.url, cwd=tmp_path)).out
+    assert "In nexus.toml, without the first line where that table is there already" in told
+    assert "add them to that list" not in told, "this gateway has no keys"
+    running = await gateway(stack, more=ALLOWED.format(hash=hash_key(key)))
+    told = (await nexus("clients", "claude-code", *more, "--url", running.url, cwd=tmp_path, env={"NEXUS_KEY": key})).out
+    assert "To a key that has `models`, these names are new: add them to that list." in told

@@ -73,7 +73,8 @@ def _list(as_json: bool) -> None:
 def _aliases(remote: Remote, client: Client, as_json: bool) -> None:
     if not client.asks_for:
         raise click.UsageError(f"{client.title} shows every name: --aliases is for claude-code.")
-    lines = picker_aliases(entry["id"] for entry in remote.get("/v1/models")["data"] if HARMLESS.fullmatch(entry["id"]))
+    names = (entry["id"] for entry in remote.get("/v1/models")["data"])
+    lines = picker_aliases((name for name in names if HARMLESS.fullmatch(name)), keyed=remote.has_key)
     if as_json:
         print_json(attrs.asdict(lines))
         return
@@ -93,7 +94,7 @@ def settle(remote: Remote, model: str | None) -> Setting:
         raise Failure(f"the gateway at {remote.url} serves no chat model yet: `nexus backends` says which servers are connected")
     context = next(entry.get("context_length") for entry in served if entry["id"] == chosen)
     setting = Setting(url=remote.url, model=chosen, served=frozenset(names), context=context)
-    return attrs.evolve(setting, key="YOUR-KEY") if remote.has_key else setting
+    return attrs.evolve(setting, key="YOUR-KEY", keyed=True) if remote.has_key else setting
 
 
 def _best(served: Iterable[Mapping[str, Any]]) -> str | None:
@@ -125,5 +126,5 @@ def told(client: Client, setting: Setting) -> Iterable[str]:
         yield ""
         yield from map(plain, lines.text.splitlines())
         yield ""
-    if setting.key != "anything":
+    if setting.keyed:
         yield "YOUR-KEY stands for the client's key; `nexus keys new NAME` makes one."

@@ -47,6 +47,8 @@ class Setting:
     url: str = EXAMPLE_URL
     model: str = EXAMPLE_MODEL
     key: str = "anything"
+    keyed: bool = False
+    """Whether the gateway was asked with a key, which may be one that has `models`."""
     served: frozenset[str] = frozenset()
     context: int | None = None
     """Tokens that the model is served with, where that is known."""
@@ -74,7 +76,8 @@ class Client:
         fields = {"url": setting.url, "model": setting.model, "key": setting.key, "context": context, "output": context // 4}
         missing = [name for name in self.asks_for if name not in setting.served]
         text = _aliases(missing, setting.model)
-        aliases = (Lines(where=NEXUS_TOML, language="toml", text=text, why=OR_ALIASES),) if missing else ()
+        why = OR_ALIASES + (NEW_NAMES if setting.keyed else "")
+        aliases = (Lines(where=NEXUS_TOML, language="toml", text=text, why=why),) if missing else ()
         return (*(Lines(where=w, language=kind, text=text.strip("\n") % fields) for w, kind, text in self.places), *aliases)
 
     def warning(self, setting: Setting) -> str:
@@ -84,7 +87,8 @@ class Client:
         return TOO_SMALL % {"title": self.title, "model": setting.model, "has": setting.context}
 
 
-NEXUS_TOML = "nexus.toml, then start the gateway again"
+NEXUS_TOML = "nexus.toml, without the first line where that table is there already; then start the gateway again"
+NEW_NAMES = "  To a key that has `models`, these names are new: add them to that list."
 OR_ALIASES = (
     "Or leave ANTHROPIC_MODEL out, and let aliases answer the names that it asks for by itself.  They change with its version; "
     "the gateway's log line names the model it asked for: alias that one."
@@ -117,11 +121,11 @@ def _aliases(names: Iterable[str], model: str) -> str:
     return "\n".join(["[routing.aliases]", *(f'"{name}" = "{model}"' for name in names)])
 
 
-def picker_aliases(served: Iterable[str]) -> Lines:
-    """For each served name one that Claude Code shows in `/model`: it leaves out what has no "claude" in it."""
+def picker_aliases(served: Iterable[str], *, keyed: bool = False) -> Lines:
+    """For each served name one that Claude Code shows in `/model`: it leaves out what has no "claude" in it.  `keyed` as in Setting."""
     names = {f"claude-{UNUSUAL.sub('-', name).strip('-')}": name for name in served if "claude" not in name.lower()}
     text = "\n".join(["[routing.aliases]", *(f'"{alias}" = "{name}"' for alias, name in names.items())])
-    return Lines(where=NEXUS_TOML, language="toml", text=text, why=PICKER)
+    return Lines(where=NEXUS_TOML, language="toml", text=text, why=PICKER + (NEW_NAMES if keyed else ""))
 
 
 OPENAI_PYTHON = """

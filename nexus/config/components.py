@@ -70,8 +70,7 @@ def _active(stages: Sequence[str], sources: Sequence[str], catalog: Catalog) -> 
 
 def _one(name: str, cls: type, tables: Mapping[str, Any], mistakes: Mistakes) -> object | None:
     if name in tables:
-        if sentence := getattr(cls, "not_yet", None):  # a name that is kept for something to come
-            mistakes.add(name, sentence)
+        if _not_yet(name, cls, mistakes):
             return None
         return build(cls, tables[name], name, mistakes)
     before = len(mistakes.found)
@@ -81,12 +80,21 @@ def _one(name: str, cls: type, tables: Mapping[str, Any], mistakes: Mistakes) ->
     return made
 
 
+def _not_yet(name: str, options: type, mistakes: Mistakes) -> bool:
+    """Whether the name is kept for something to come, active or not; then that is said."""
+    sentence = getattr(options, "not_yet", None)
+    if sentence:
+        mistakes.add(name, sentence)
+    return bool(sentence)
+
+
 def _misplaced(
     name: str, value: Any, active: Mapping[str, type], stages: Sequence[str], catalog: Catalog, mistakes: Mistakes
 ) -> None:
     """What is wrong with a table, or key, at the top of the file that is not the core's own."""
     if name in catalog.stages and name not in stages:
-        mistakes.add(name, f"configures a stage that is not active: add {name!r} to stages in [routing]")
+        if not _not_yet(name, catalog.stages[name].options, mistakes):
+            mistakes.add(name, f"configures a stage that is not active: add {name!r} to stages in [routing]")
     elif name in active:
         return
     elif name in catalog.sources:

@@ -18,10 +18,11 @@ def test_unconfigured_it_opens_and_no_verb_is_ever_called(make: Any) -> None:
     assert [verb for verb in VERBS if getattr(type(stage), verb) is not getattr(Stage, verb)] == []
 
 
+@pytest.mark.parametrize("stages", ["", '[routing]\nstages = ["tier"]\n', '[routing]\nstages = ["budget", "tier"]\n'])
 @pytest.mark.parametrize("table", ["", "limit_usd = 20", "monthly_usd = 0", "anything = []"])
-def test_its_table_stops_startup_and_the_one_sentence_says_what_to_do(table: str) -> None:
+def test_its_table_stops_startup_and_the_one_sentence_says_what_to_do(table: str, stages: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        load(f"[budget]\n{table}\n", env={})
+        load(f"{stages}[budget]\n{table}\n", env={})
     (mistake,) = caught.value.mistakes
     assert mistake.place == "budget"
     assert "not available yet" in mistake.message
