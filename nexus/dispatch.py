@@ -17,6 +17,7 @@ from nexus.errors import Problem, StageError
 from nexus.fleet import Fleet
 from nexus.journey import Journey
 from nexus.model import EMPTY, Candidate, Choice, Health, Leg, Plan
+from nexus.model.attempt import tries
 from nexus.model.quick import maker
 from nexus.names import Names
 from nexus.nearest import Vocabulary, nearest
@@ -194,8 +195,7 @@ class Dispatcher:
 
     def _enough(self, journey: Journey) -> bool:
         """Whether no more pairs are tried.  One that is busy has not been tried: it is asked again, as long as the request may wait."""
-        failed = sum(attempt.outcome != "rate" for attempt in journey.attempts)
-        return failed >= self.limits.max_attempts or len(journey.attempts) >= MOST_ATTEMPTS
+        return tries(journey.attempts) >= self.limits.max_attempts or len(journey.attempts) >= MOST_ATTEMPTS
 
     def _out_of_time(self, journey: Journey) -> bool:
         """Whether the deadline that all attempts share has passed: another pair could only be blamed for it."""
@@ -219,7 +219,7 @@ class Dispatcher:
         )
         if choice is not None and not later:
             journey.choice = choice
-            journey.reason = reason(plan, choice, failed_before=bool(journey.attempts))
+            journey.reason = reason(plan, choice, failed_before=tries(journey.attempts) > 0)
             return _turn(choice=choice, claim=self.fleet.claim(choice.candidate, journey.request))
         if choice is None and self._in_vain(plan):
             raise self._give_up(journey, plan)

@@ -10,6 +10,7 @@ from nexus.dialects.rejections import is_packed, rejected
 from nexus.errors import BackendError, Problem
 from nexus.journey import Journey
 from nexus.model import COUNT, EMPTY, NO_USAGE, Attempt, Choice, Usage
+from nexus.model.attempt import tries
 from nexus.outcome import of_error
 from nexus.plain import header, sentence
 from nexus.redaction import redacted_text
@@ -154,7 +155,7 @@ def _problem_headers(problem: Problem, journey: Journey | None) -> dict[str, str
     if problem.retry_after is not None:
         headers["Retry-After"] = str(problem.retry_after)
     if journey is not None:
-        headers["X-Nexus-Attempts"] = str(len(journey.attempts))
+        headers["X-Nexus-Attempts"] = str(tries(journey.attempts))
         headers.update(_queue_header(journey))
         if journey.plan is not None and journey.plan.objections:
             headers["X-Nexus-Rejection-Reasons"] = reasons_header(journey.plan)
@@ -224,7 +225,7 @@ def _headers(opened: OpenReply, journey: Journey, told: Told, extra: Mapping[str
         "X-Nexus-Model": header(candidate.name),
         "X-Nexus-Privacy-Zone": candidate.zone,
         "X-Nexus-Route-Reason": journey.reason,
-        "X-Nexus-Attempts": str(len(journey.attempts) + 1),
+        "X-Nexus-Attempts": str(tries(journey.attempts) + 1),
     }
     if leg.index:
         headers["X-Nexus-Fallback-Model"] = header(candidate.name)

@@ -86,18 +86,19 @@ def all_failed(plan: Plan | None, attempts: Sequence[Attempt], needs: Container[
     400 if no pair has what it `needs`, 504 if all timed out, 404 if none knows the model; if all were busy 429, or the status that says
     so; else the 503 or 529 that all answered, or 502.
     """
+    busy = all(a.outcome == "rate" for a in attempts)
     story = "; ".join(dict.fromkeys(f"{a.backend} ({a.model}): {a.message or a.code}" for a in attempts))
     context = {
         "attempts": [
             {"backend": a.backend, "model": a.model, "status": a.status, "code": a.code, "message": a.message} for a in attempts
         ],
-        **_context(plan, None),
+        **_context(plan, retry_after if busy else None),
     }
     if plan is not None and _nobody_can(plan, attempts, needs):
         return Problem(400, "capability_mismatch", f"no backend can do what this request needs: {story}", context=context)
     if all(a.outcome == "timeout" for a in attempts):
         return Problem(504, "all_attempts_timed_out", f"no backend answered in time: {story}", context=context)
-    if all(a.outcome == "rate" for a in attempts):
+    if busy:
         return _all_busy({a.status for a in attempts}, story, context, retry_after)
     if all(a.code == "model_not_found" for a in attempts):
         return Problem(404, "model_not_found", f"no backend serves the model any more: {story}", param="model", context=context)

@@ -170,7 +170,8 @@ async def test_when_every_attempt_failed_the_answer_says_what_each_backend_said(
         a.next(acts[0], path=CHAT)
         b.next(acts[1], path=CHAT)
         said = await ask(gateway)
-        assert (said.status, said.error["code"], said.nexus("Attempts")) == (status, code, "2")
+        tried = str(sum(act.status != 429 for act in acts))
+        assert (said.status, said.error["code"], said.nexus("Attempts")) == (status, code, tried)
         assert [(x["backend"], x["status"]) for x in said.error["context"]["attempts"]] == [
             ("a", acts[0].status),
             ("b", acts[1].status),
@@ -196,7 +197,8 @@ async def test_what_every_backend_says_it_cannot_do_is_told_so_from_the_first_ti
         b.next(acts[1], path=CHAT)
         wanted = {"tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}]}
         said = await ask(gateway, **wanted)
-        assert (said.status, said.error["code"], said.nexus("Attempts")) == (status, code, "2")
+        tried = str(sum(act.status != 429 for act in acts))
+        assert (said.status, said.error["code"], said.nexus("Attempts")) == (status, code, tried)
         if status == 400:
             again = await ask(gateway, **wanted)
             assert (again.status, again.error["code"], again.nexus("Attempts")) == (400, "capability_mismatch", "0")
@@ -248,7 +250,7 @@ async def test_all_paused_for_long_is_a_429_at_once_and_again_without_asking(nex
         assert [(x.status, x.error["code"], x.error["type"]) for x in (first, second)] == [
             (429, "rate_limited", "rate_limit_error")
         ] * 2
-        assert [x.nexus("Attempts") for x in (first, second)] == ["2", "0"]
+        assert [x.nexus("Attempts") for x in (first, second)] == ["0", "0"], "who is only busy has not been tried"
         assert all(40 <= int(x.headers["Retry-After"]) <= 45 for x in (first, second))
         assert (len(chats(a)), len(chats(b))) == (1, 1)
 

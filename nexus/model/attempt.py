@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import attrs
 
 from nexus.model.candidate import Candidate
@@ -49,3 +51,8 @@ class Attempt:
     code: str = ""
     message: str = ""
     seconds: float = 0.0
+
+
+def tries(attempts: Iterable[Attempt]) -> int:
+    """How many of them count: a pair that was only busy has not been tried."""
+    return sum(attempt.outcome != "rate" for attempt in attempts)

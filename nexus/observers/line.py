@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from nexus.model import Answered
+from nexus.model.attempt import tries
 from nexus.plain import plain
 
 LONGEST = 200
@@ -98,7 +99,7 @@ def line_of(event: Answered) -> Line:
         event.code or None,
         event.outcome,
         event.reason or None,
-        len(event.attempts),
+        tries(event.attempts),
         milliseconds(event.queue_seconds) if event.queue_seconds else 0.0,
         None if event.first_byte is None else milliseconds(event.first_byte),
         milliseconds(event.seconds),
