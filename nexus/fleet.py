@@ -376,7 +376,7 @@ class Fleet:
         loading = claim.pair.model.state is State.LOADING
         self._answered(claim)
         if loading:
-            self.freed(claim.standing.widest(claim.pair))
+            self.freed(claim.standing.widest(claim.pair, claim.slots))
 
     def _answered(self, claim: Claim) -> None:
         """Where the model had to be loaded, what else is still resident is the server's to say."""
@@ -384,7 +384,12 @@ class Fleet:
         if loaded:
             self._reloaded(claim)
         if loaded or claim.pair.model.state in NOT_YET:
-            self._awake(claim.standing, claim.pair)
+            self._awake(self._heir(claim.standing), claim.pair)
+
+    def _heir(self, standing: Standing) -> Standing:
+        """The backend of its name that is there now, which has taken over the pairs that claims hold slots of; itself while there is
+        none."""
+        return self._standings.get(standing.member.name, standing)
 
     def _reloaded(self, claim: Claim) -> None:
         """A load is over, and has driven out nobody knows whom."""
@@ -397,7 +402,7 @@ class Fleet:
     def _finished(self, claim: Claim, event: Finished, retry_after: float | None) -> None:
         standing, pair = claim.standing, claim.pair
         helped = (
-            standing.slots.domain if standing.record.ejected_until else standing.widest(pair)
+            standing.slots.domain if standing.record.ejected_until else standing.widest(pair, claim.slots)
         )  # all wait for who tries it again
         self._count(claim, -event.request.takes_slot)
         if claim.memory is not None:
@@ -416,12 +421,14 @@ class Fleet:
         self.freed(helped)
 
     def _outlived(self, standing: Standing) -> None:
-        """A claim has ended on a backend that has left; another of its name may have come, and counts what is left of its claims."""
+        """A claim has ended on a backend that has left; another of its name may have come, and counts what is left of its claims.
+        That one may have left as well: only its own count says whether it is still remembered for claims."""
         name = standing.member.name
+        last = self._departed.get(name)
         if name in self._standings:
             self._standings[name].redraw()
-        elif not standing.in_flight:
-            self._departed.pop(name, None)
+        elif last is not None and not last.in_flight:
+            del self._departed[name]
 
     def _recorded(self, standing: Standing, pair: Pair, event: Finished) -> None:
         """A server is well that answers, whatever it says; a pair whose answers are good.  A timeout says nothing of the server."""
@@ -472,7 +479,7 @@ class Fleet:
             if event.usage.output_tokens > 1 and generating > 0:
                 pair.speed = _smooth(pair.speed, event.usage.output_tokens / generating)
         if pair.model.state in NOT_YET:
-            self._awake(standing, pair)
+            self._awake(self._heir(standing), pair)
 
     def _awake(self, standing: Standing, pair: Pair) -> None:
         """It has just answered."""

@@ -224,8 +224,12 @@ class Standing:
         entry = self.listing.meant(name, pattern.model, pattern.written)
         if entry is None:
             return None
-        model, public, written = entry
-        return self.departed.pop(name, None) or Pair(model, public, written, pattern.slots)
+        pair = self.departed.pop(name, None)
+        if pair is None:
+            return Pair(*entry, pattern.slots)
+        pair.model, pair.name, pair.written = entry
+        pair.slots = pattern.slots
+        return pair
 
     def relist(self, models: Sequence[Entry]) -> None:
         """These are its models now.  A pair that claims are held of is kept for as long, listed or not."""
@@ -259,10 +263,11 @@ class Standing:
             return model.capacity
         return None if model.remote or self.member.capacity else self.member.default_capacity
 
-    def widest(self, pair: Pair) -> str:
-        """The domain in which a slot of this pair that becomes free may help somebody."""
-        alone = self.memory is None and self.slots.capacity is None
-        return pair.slots.domain if alone else self.slots.domain
+    def widest(self, pair: Pair, slots: Slots) -> str:
+        """The domain in which it may help somebody that a claim on this pair lets go one of `slots`, which were the pair's when it
+        was claimed: its model may be counted elsewhere by now."""
+        alone = self.memory is None and self.slots.capacity is None and pair.slots is slots
+        return slots.domain if alone else self.slots.domain
 
     @property
     def problem(self) -> str:

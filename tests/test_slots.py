@@ -3,6 +3,7 @@
 import asyncio
 from contextlib import suppress
 
+import attrs
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -284,6 +285,68 @@ def test_claims_of_a_server_that_leaves_and_comes_again_still_count():
     assert (house.seen(), house.fleet.standings["gpu"].in_flight) == ("---", 0)
     house.fleet.leave("gpu")
     house.fleet.join(member)
+    assert house.fleet.standings["gpu"].in_flight == 0
+
+
+def test_what_took_no_slot_ends_without_those_being_forgotten_that_take_one():
+    """It was asked of the backend that left first; a second one left with claims, and a third counts those."""
+    house = House("server")
+    house.report(Model(id="a"))
+    member = house.fleet.standings["gpu"].member
+    count = house.claim("a", takes_slot=False)
+    house.fleet.leave("gpu")
+    house.fleet.join(member)
+    house.report(Model(id="a"))
+    claim = house.claim("a")
+    house.fleet.leave("gpu")
+    count.finish("ok")
+    house.fleet.join(member)
+    house.report(Model(id="a"))
+    assert (house.one("a").full, house.fleet.standings["gpu"].in_flight) == (True, 1)
+    claim.finish("ok")
+    assert (house.one("a").full, house.fleet.standings["gpu"].in_flight) == (False, 0)
+
+
+@pytest.mark.parametrize("outcome", ["ok", "failed", "left"])
+def test_a_slot_that_becomes_free_is_named_though_its_model_has_others_by_now(outcome):
+    """`b` was a copy of `a`, and is another model now: its claim still holds a slot of `a`."""
+    house = House("model")
+    house.report(*(Model(id=id, state=READY, digest="1" * 64) for id in "ab"))
+    claim = house.claim("b")
+    house.report(Model(id="a", state=READY), Model(id="b", state=READY))
+    assert (house.one("a").full, house.one("a").domain, house.one("b").full) == (True, "gpu/a", False)
+    house.freed.clear()
+    claim.finish(outcome)
+    assert house.freed == ["gpu"]  # for all of its models
+    assert house.free("a")
+
+
+@pytest.mark.parametrize("begin", [Claim.answered, lambda claim: claim.finish("ok", sent=True, status=200)])
+def test_a_model_that_answers_a_claim_from_before_its_server_came_again_is_ready(begin):
+    house = House("model")
+    house.report(Model(id="a", state=State.LOADING), Model(id="b", state=READY))
+    claim = house.claim("a")
+    member = house.fleet.standings["gpu"].member
+    house.fleet.leave("gpu")
+    house.fleet.join(member)
+    house.report(Model(id="a", state=State.LOADING), Model(id="b", state=READY))
+    assert house.one("a").state is State.LOADING
+    begin(claim)
+    assert (house.one("a").state, house.one("b").resident) == (READY, {"a", "b"})
+
+
+def test_a_name_behind_a_pattern_has_the_slots_that_the_server_came_again_with():
+    house = House("model")
+    house.report(Model(id="x/*", capacity=1))
+    claim = house.claim("x/one")
+    assert house.one("x/two").domain == house.one("x/one").domain == "gpu/x/*"
+    member = house.fleet.standings["gpu"].member
+    house.fleet.leave("gpu")
+    house.fleet.join(attrs.evolve(member, slots="server", capacity=2))
+    house.report(Model(id="x/*", context=4096))
+    names = [house.one("x/one"), house.one("x/two")]
+    assert [(c.domain, c.capacity, c.domain_capacity, c.context, c.full) for c in names] == [("gpu", 2, None, 4096, False)] * 2
+    claim.finish("ok")
     assert house.fleet.standings["gpu"].in_flight == 0
 
 
