@@ -27,6 +27,7 @@ from nexus.observers.history import History
 from nexus.observers.stats import Stats
 from nexus.pairs import Pair, Standing
 from nexus.suspension import Suspension
+from nexus.unrecognised import NO_KEY
 
 if TYPE_CHECKING:
     from aiohttp_sse import EventSourceResponse
@@ -186,7 +187,7 @@ class Control:
             **_ejection(standing.record, now),
             **_suspension(standing.suspension, now),
             "version": report.version if report else "",
-            "last_probe_seconds_ago": None if standing.last_probe is None else round(now - standing.last_probe, 1),
+            "last_probe_seconds_ago": _probed_ago(standing, now),
             "in_flight": standing.in_flight,
             "capacity": standing.capacity,
             "load": standing.load,
@@ -320,6 +321,13 @@ def _ejection(record: Record | None, now: float) -> dict[str, Any]:
     if record is None or not record.ejected_until:
         return {"ejected_seconds": None, "ejected_reason": None}
     return {"ejected_seconds": max(0.0, round(record.ejected_until - now, 1)), "ejected_reason": record.reason}
+
+
+def _probed_ago(standing: Standing, now: float) -> float | None:
+    """Seconds since its server was asked; None where it was not, as it is not while its key is missing."""
+    if standing.last_probe is None or (standing.report is not None and standing.report.code == NO_KEY):
+        return None
+    return round(now - standing.last_probe, 1)
 
 
 def _suspension(held: Suspension | None, now: float) -> dict[str, Any]:

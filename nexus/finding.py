@@ -138,7 +138,6 @@ class Finder:
         server = self._server_of(backend, url, kind.name, addresses)
         if backend.without_key:
             component: Backend = Keyless(f"{backend.without_key} (api_key_env): start Nexus again with it")
-            self._log.error("%s cannot be used: %s", backend.name, backend.without_key)
         else:
             component = await open_backend(self._ground, kind, server, backend.options, stack)
         proof = self._proof(server.url, kind, "the configuration names it")
@@ -176,7 +175,9 @@ class Finder:
 
     def _proof(self, url: str, kind: BackendKind, vouched: str | None) -> Proof:
         host = urlsplit(url).hostname or ""
-        return Proof(host=host, kind=kind.name, runs_models=kind.runs_models, vouched=vouched, trusted=self._trusted)
+        return Proof(
+            host=host, kind=kind.name, runs_models=kind.runs_models, cloud=kind.cloud, vouched=vouched, trusted=self._trusted
+        )
 
     def _watch(self, member: Member, proof: Proof, tasks: Tasks, stack: AsyncExitStack) -> None:
         """A zone that was proven by the server's address is proven anew before each connection, and now and then."""

@@ -122,7 +122,7 @@ _TASK = "Ask for a model that is made for this."
 
 WORDS: Mapping[str, Words] = {
     # The core.
-    "down": Words(_says("is down"), "See `nexus backends` for what its last probe met."),
+    "down": Words(_says("is down"), "See `nexus backends` for why."),
     "tried": Words(_says("was tried for this request already"), "See the request's attempts for how that one ended."),
     "busy": Words(_busy, "Try again soon, or raise `max_concurrent` if the server can do more."),
     "swap": Words(_swap, "Try again soon, or let the server keep more models loaded, and for longer."),

@@ -46,10 +46,16 @@ class Proof:
     runs_models: bool
     vouched: str | None
     trusted: Trusted
+    cloud: bool = False
     _pinned: frozenset[str] = attrs.field(factory=frozenset, init=False)
 
     def zone(self, addresses: Sequence[str]) -> tuple[Zone, str]:
         """The zone at these addresses, none where the name does not resolve, and why, for people."""
+        if self.cloud:
+            return Zone.OPEN, f"a server of type {self.kind} is somebody else's, not on a machine of yours"
+        stranger = next((address for address in addresses if self._proof(address) is None), None)
+        if not self.runs_models and stranger is not None and not self.trusted.host(self.host):
+            return Zone.OPEN, f"{stranger} is not a private address"
         if not self.runs_models:
             return Zone.OPEN, (
                 f'a server of type {self.kind} can forward requests elsewhere; write zone = "restricted" if this one does not'

@@ -11,6 +11,7 @@ from nexus.api import Backend, BackendError, Call, Reply, Report
 from nexus.backends import HTTPBackend
 
 AUTO = "auto"  # its type until it is recognised
+NO_KEY = "no_key"  # the code of a report on a server that is not asked
 
 
 class Unrecognised(HTTPBackend):
@@ -44,7 +45,7 @@ class Keyless(Backend):
 
     async def probe(self) -> Report:
         """Never ok."""
-        return Report(ok=False, code="no_key", problem=self._problem)
+        return Report(ok=False, code=NO_KEY, problem=self._problem)
 
     def send(self, call: Call) -> AbstractAsyncContextManager[Reply]:
-        raise BackendError("no_key", self._problem)
+        raise BackendError(NO_KEY, self._problem)

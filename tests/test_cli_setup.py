@@ -186,7 +186,10 @@ async def test_a_backend_without_its_key_is_a_warning_of_check(tmp_path):
     (tmp_path / "nexus.toml").write_text(FULL, encoding="utf-8")
     ended = await nexus("check", cwd=tmp_path)
     assert ended.code == 0
-    assert "gpu cannot be used: the variable GPU_KEY is not set" in ended.out
+    assert ended.out.splitlines()[:2] == [
+        "configuration is fine, but for 1 of its backends",
+        "  gpu cannot be used: the variable GPU_KEY is not set",
+    ]
 
 
 async def test_keys_new_as_json(tmp_path):

@@ -446,3 +446,28 @@ def test_ordinary_words_are_shown():
     assert quoted("llama3:70b") == '"llama3:70b"'
     assert nearest("Zone", ("zone", "tier")) == "zone"
     assert nearest("qqq", ("zone", "tier")) is None
+
+
+@pytest.mark.parametrize("name", ["llama3.1:8b", "meta/llama", "a@b", "größe"])
+def test_a_name_that_needs_quotes_is_told_so(name):
+    with pytest.raises(ConfigError) as caught:
+        load(f"[routing.aliases]\n{name} = 'x'\n", env={}, catalog=CATALOG)
+    (mistake,) = caught.value.mistakes
+    assert (mistake.place, mistake.message) == (
+        "line 2",
+        f'this is not TOML: a name with such letters needs quotes: "{name}" = …',
+    )
+
+
+def test_such_a_name_that_may_be_a_secret_is_not_repeated():
+    with pytest.raises(ConfigError) as caught:
+        load("sk-proj-abc:123 = 1", env={}, catalog=CATALOG)
+    assert "abc" not in str(caught.value)
+
+
+def test_a_key_outside_of_its_table_is_told_which():
+    place, message, near = only("port = 7401")
+    assert (place, near) == ("port", None)
+    assert message == "there is no such key (it holds the number 7401) outside of a table: it belongs under [server] (line 1)"
+    assert "it belongs under [[backends.models]]" in only("capabilities = []")[1]
+    assert only("prot = 7401")[1] == "there is no such key (it holds the number 7401) (line 1)"

@@ -133,3 +133,8 @@ def test_the_sample_names_every_key():
     for cls in (SECTIONS | COMPONENTS).values():
         for key in keys(cls) if cls is not Config else WORDS:
             assert re.search(rf"^## {key}: |^# {key} = |^# \[\w+\.{key}\]$", text, re.M), key
+
+
+def test_the_sample_has_no_links():
+    assert "](" not in default_text(CATALOG)
+    assert "docs/reference/errors.md" in default_text(CATALOG)

@@ -98,3 +98,11 @@ def test_an_address_of_a_tailnet_is_explained(monkeypatch, cards, said):
     assert said in why
     assert 'trusted = ["100.101.102.103"]' in why
     assert "Tailscale" not in proof().zone(["203.0.113.7"])[1]
+
+
+def test_what_can_not_be_yours_is_not_asked_to_be_written_as_such():
+    cloud = Proof(host="api.openai.com", kind="openai", runs_models=False, cloud=True, vouched="x", trusted=Trusted(()))
+    for addresses in ([], ["162.159.140.245"], ["127.0.0.1"]):
+        assert cloud.zone(addresses) == ("open", "a server of type openai is somebody else's, not on a machine of yours")
+    far = proof(host="8.8.8.8", runs_models=False).zone(["8.8.8.8"])
+    assert far == ("open", "8.8.8.8 is not a private address")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nexus.cli.options import asks_gateway, print_json, say_where
+from nexus.cli.wrapping import beside
 
 if TYPE_CHECKING:
     from nexus.cli.remote import Remote
@@ -62,9 +63,9 @@ def _how(b: Mapping[str, Any]) -> str:
 
 def _health(b: Mapping[str, Any]) -> str:
     if b["last_probe_seconds_ago"] is None:
-        return "not probed yet"
+        return f"{b['problem']}; it is not asked until then" if b["problem"] else "not probed yet"
     version = f", version {b['version']}" if b["version"] else ""
-    said = b["problem"] or f"answered{version}"
+    said = beside(b["problem"] or "", b["url"]) or f"answered{version}"
     resting = f"; left out for {b['ejected_seconds']:g} s: {b['ejected_reason']}" if b["ejected_seconds"] else ""
     waiting = f"; tried again in {b['suspended_seconds']:g} s" if b["suspended_seconds"] else ""
     return f"{said}; probed {b['last_probe_seconds_ago']:g} s ago; found by {b['source']}{resting}{waiting}"

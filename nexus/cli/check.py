@@ -61,7 +61,10 @@ def summary(config: Config, catalog: Catalog) -> dict[str, Any]:
 
 def lines(said: dict[str, Any]) -> Iterator[str]:
     """The summary for people."""
-    yield click.style("configuration is fine", fg="green")
+    warned = f", but for {len(said['warnings'])} of its backends" if said["warnings"] else ""
+    yield click.style(f"configuration is fine{warned}", fg="yellow" if warned else "green")
+    for warning in said["warnings"]:
+        yield click.style(f"  {warning}", fg="yellow")
     yield f"  file       {said['file'] or 'none: all defaults, but for the environment'}"
     yield f"  listen     {said['listen']}"
     yield f"  backends   {_listed(_backend(b) for b in said['backends']) or 'none written'}"
@@ -72,8 +75,6 @@ def lines(said: dict[str, Any]) -> Iterator[str]:
     yield from _if_any("policies", (_policy(p) for p in said["policies"]))
     keys = (k["name"] + (" (admin)" if k["admin"] else "") for k in said["keys"])
     yield f"  keys       {_listed(keys) or 'none: every client is let in'}"
-    for warning in said["warnings"]:
-        yield click.style(f"  {warning}", fg="yellow")
     for name, problem in said["broken_plugins"].items():
         yield click.style(f"  the plugin {name} is broken, but not needed: {problem}", fg="yellow")
 

@@ -16,6 +16,7 @@ import click
 
 from nexus import __version__
 from nexus.cli.address import DEFAULT_URL, lan_url, reachable
+from nexus.cli.wrapping import beside
 from nexus.config import Config
 from nexus.config.checks import loopback
 from nexus.gateway import Gateway
@@ -86,7 +87,7 @@ def _found(standing: Standing, name_width: int, url_width: int) -> str:
     elif health is Health.UNKNOWN:
         mark, said = "…", "has not answered yet"
     else:
-        mark, said = click.style("✗", fg="red"), plain(standing.problem)
+        mark, said = click.style("✗", fg="red"), plain(beside(standing.problem, member.url))
     return f"  {mark} {member.name:<{name_width}}  {member.url:<{url_width}}  {said}"
 
 

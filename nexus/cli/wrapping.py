@@ -15,6 +15,11 @@ def width(stream: IO[Any] | None = None) -> int | None:
     return shutil.get_terminal_size().columns if (stream or sys.stdout).isatty() else None
 
 
+def beside(problem: str, url: str) -> str:
+    """What is wrong with a server where its address stands before it already, which need not be said again."""
+    return problem.replace(f" at {url.removesuffix('/v1')}", "", 1)
+
+
 def wrapped(prefix: str, text: str, columns: int | None) -> str:
     """`prefix`, which may be styled, then `text`, whose further lines begin under its first."""
     indent = len(click.unstyle(prefix))

@@ -10,8 +10,8 @@ from nexus.api import NoOptions
 from nexus.catalog import Catalog
 from nexus.config.installed import PUBLISHED, missing
 from nexus.config.mistakes import Mistakes, given, nearest, quoted, shown
-from nexus.config.strict import build
-from nexus.config.tables import OWN, STAGES
+from nexus.config.strict import build, keys
+from nexus.config.tables import ARRAYS, FIXED, OWN, STAGES, ModelConfig
 
 
 def active_stages(written: Sequence[str] | None, catalog: Catalog) -> tuple[str, ...]:
@@ -105,4 +105,13 @@ def _misplaced(
         missing(name, "component", name, active, catalog, mistakes)
     else:
         what = "table" if isinstance(value, (Mapping, list)) else f"key (it holds {given(value)})"
-        mistakes.add(quoted(name), f"there is no such {what}", nearest(name, (*OWN, *active)))
+        homes = _homes(name, active)
+        where = f" outside of a table: it belongs under {' or '.join(homes)}" if homes else ""
+        mistakes.add(quoted(name), f"there is no such {what}{where}", None if homes else nearest(name, (*OWN, *active)))
+
+
+def _homes(key: str, active: Mapping[str, type]) -> list[str]:
+    """The tables that know this key, which stands at the top of the file, as each is begun."""
+    single = {f"[{name}]": cls for name, cls in {**FIXED, **active}.items()}
+    many = {f"[[{name}]]": cls for name, cls in ARRAYS.items()} | {"[[backends.models]]": ModelConfig}
+    return [begun for begun, cls in {**single, **many}.items() if key in keys(cls)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -27,6 +28,7 @@ ALIASES = """
 # [routing.fallbacks]
 # "llama3:70b" = ["qwen2.5:32b", "claude-sonnet"]  # in order
 """
+LINK = re.compile(r"\[[^\]]+\]\(([^)]+)\)")
 POLICY = {"models": ["medical-*"], "zone": "restricted", "min_tier": 3}
 BACKEND = {"name": "gpu", "url": "http://127.0.0.1:11434"}
 MODEL = {"id": "llava", "name": "vision-small", "capabilities": ["vision", "tools"], "context": 8192}
@@ -71,8 +73,14 @@ def _keys(cls: type, example: Mapping[str, Any], *, only: tuple[str, ...] = ()) 
         meaning = field.metadata.get("meaning")
         if meaning is None or (only and key not in only) or isinstance(value, Mapping):
             continue
+        meaning = _for_reading(meaning)
         unset = value is None or value is attrs.NOTHING
         yield f"## {key}: {meaning}" if unset else f"# {key} = {literal(value)}  # {meaning}"
+
+
+def _for_reading(meaning: str) -> str:
+    """A meaning without a link: the file lies where the pages do not."""
+    return LINK.sub(r"docs/reference/\1", meaning)
 
 
 def literal(value: Any) -> str:

@@ -9,10 +9,12 @@ from typing import Any
 
 import attrs
 
+from nexus.config.mistakes import quoted
 from nexus.errors import ConfigError, Mistake
 
 DEFAULT_FILE = "nexus.toml"
 BARE = re.compile(r"\s*([\w.-]+)\s*=\s*(?!(?:true|false|[+-]?inf|[+-]?nan)\s*(?:#|$))[^\W\d][^\"'\[\]{}=]*")
+ODD_KEY = re.compile(r"\s*([^\s\"'=\[\]{}#]*[^\s\"'=\[\]{}#\w.-][^\s\"'=\[\]{}#]*)\s*=.*", re.ASCII)
 
 
 @attrs.frozen(kw_only=True)
@@ -75,10 +77,13 @@ def _parse(text: str, path: Path | None = None) -> dict[str, Any]:
 
 
 def _unquoted(text: str, line: int) -> str:
-    """What to write where a text stands without quotes, the usual slip.  The text itself may be a secret, and is not repeated."""
+    """What to write where a text, or a name with more than letters, digits, _, - in it, stands without quotes, the usual slips.  The text itself may be a secret, and is not repeated."""
     lines = text.splitlines()
     found = BARE.fullmatch(lines[line - 1]) if 0 < line <= len(lines) else None
-    return f'a text needs quotes: {found[1]} = "…"' if found else ""
+    if found:
+        return f'a text needs quotes: {found[1]} = "…"'
+    odd = ODD_KEY.fullmatch(lines[line - 1]) if 0 < line <= len(lines) else None
+    return f"a name with such letters needs quotes: {quoted(odd[1])} = …" if odd else ""
 
 
 def _sentence(message: str) -> str:
