@@ -186,13 +186,11 @@ async def _runtime(gateway: Gateway, store: Store) -> Runtime:
 def _remember(policies: Policies, config: Config, store: Store) -> None:
     """All names of each model that are known before any server is asked: those that the operator gives, and those of earlier runs."""
     overrides = [model for backend in config.backends for model in backend.overrides]
-    written: dict[str, tuple[str, ...]] = {}
     for model in overrides:
         if model.name is not None:
-            written[model.id] = (*written.get(model.id, ()), model.name)
             policies.same((model.id, model.name))
     for names in store.names() if policies else ():
-        policies.same((*names, *(name for id in names for name in written.get(id, ()))))
+        policies.same(names)
 
 
 def _sources(config: Config, catalog: Catalog) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from nexus.model import NO_DEMAND, Demand
 
 KEPT = 16_384  # names whose demand is remembered
 LONGEST_KEPT = 512  # letters of one: clients make up names of any length
-MOST_BOUND = 100_000  # names that are bound only because a server said so
+MOST_JOINED = 100_000  # names that are known to be another's
 WILD = re.compile(r"[*?[]")
 
 T = TypeVar("T")
@@ -31,6 +31,14 @@ class Policy:
     demand: Demand
 
 
+@attrs.define(eq=False)
+class _Same:
+    """Names that are one model's, and what is asked of all of them."""
+
+    names: list[str]
+    demand: Demand
+
+
 class Policies:
     """The rules of one configuration.  What a name costs does not grow with the rules that are plain names or `prefix*`."""
 
@@ -38,8 +46,8 @@ class Policies:
         self._plain: dict[str, Demand] = {}
         self._prefixes: dict[int, dict[str, Demand]] = {}
         self._globs: list[tuple[Callable[[str], object], Demand]] = []
-        self._bound: dict[str, Demand] = {}
-        self._everything = NO_DEMAND
+        self._joined: dict[str, _Same] = {}
+        self._others = _Same([], NO_DEMAND)  # what cannot be remembered counts as one model, and binds every name
         self._known: dict[str, Demand] = {}
         for policy in policies:
             for glob in policy.models:
@@ -60,24 +68,41 @@ class Policies:
         return demand
 
     def same(self, names: Iterable[str]) -> None:
-        """These are names of one model: from now on, a rule for one of them binds whoever asks for another."""
+        """These are names of one model: from now on, a rule for one of them binds whoever asks for another, and for any name that was
+        or will be told as the same as one of them."""
         names = tuple(dict.fromkeys(names))
         if len(names) < 2 or not self:
             return
-        demand = self.demand(names)
-        for name in names:
-            before = self.demand((name,))
-            if before & demand != before:
-                self._bind(name, demand)
+        one = self._same_as(names[0])
+        for name in names[1:]:
+            one = self._merged(one, self._same_as(name))
 
-    def _bind(self, name: str, demand: Demand) -> None:
-        if name not in self._bound and len(self._bound) >= MOST_BOUND:
-            # No server has so many names in earnest.  What cannot be remembered is not forgotten: it binds every name.
-            self._everything &= demand
+    def _same_as(self, name: str) -> _Same:
+        found = self._joined.get(name)
+        if found is None:
+            found = _Same([name], self._own(name))
+            if len(self._joined) < MOST_JOINED:
+                self._joined[name] = found
+            else:  # no server has so many names in earnest
+                found.names.clear()
+                found = self._merged(self._others, found)
+        return found
+
+    def _merged(self, one: _Same, other: _Same) -> _Same:
+        if one is other:
+            return one
+        if len(one.names) < len(other.names):
+            one, other = other, one
+        demand = one.demand & other.demand
+        if demand != one.demand or demand != other.demand:
             self._known.clear()
-            return
-        self._bound[name] = self._bound.get(name, NO_DEMAND) & demand
-        self._known.pop(name, None)
+        for name in other.names:
+            self._joined[name] = one
+        one.names += other.names
+        one.demand = demand
+        if other is self._others:
+            self._others = one
+        return one
 
     def _add(self, glob: str, demand: Demand) -> None:
         wild = WILD.search(glob)
@@ -96,7 +121,12 @@ class Policies:
         return demand
 
     def _demand(self, name: str) -> Demand:
-        demand = self._everything & self._plain.get(name, NO_DEMAND) & self._bound.get(name, NO_DEMAND)
+        joined = self._joined.get(name)
+        return self._others.demand & (self._own(name) if joined is None else joined.demand)
+
+    def _own(self, name: str) -> Demand:
+        """What the rules ask of this name, whatever else is called so."""
+        demand = self._plain.get(name, NO_DEMAND)
         for length, prefixes in self._prefixes.items():
             demand &= prefixes.get(name[:length], NO_DEMAND)
         for matches, asked in self._globs:

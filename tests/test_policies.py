@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from nexus_stages.privacy import Privacy
@@ -51,8 +51,7 @@ def test_names_of_one_model_are_bound_by_each_others_rules_for_good():
     known.same(("med:latest", "med"))
     assert known.demand(("med:latest",)) == RESTRICTED
     known.same(("med:latest", "b", "c"))
-    assert known.demand(("med:latest",)) == known.demand(("c",)) == RESTRICTED & BETTER
-    assert known.demand(("med",)) == RESTRICTED
+    assert known.demand(("med:latest",)) == known.demand(("c",)) == known.demand(("med",)) == RESTRICTED & BETTER
     assert known.demand(("other",)) == NO_DEMAND
 
 
@@ -77,12 +76,53 @@ def test_rules_that_are_plain_names_or_prefixes_cost_nothing_each():
 
 
 def test_more_names_than_can_be_remembered_bind_everything(monkeypatch):
-    monkeypatch.setattr("nexus.policies.MOST_BOUND", 2)
+    monkeypatch.setattr("nexus.policies.MOST_JOINED", 2)
     known = policies(("m*", RESTRICTED))
     assert known.demand(("z",)) == NO_DEMAND
     for number in range(3):
         known.same((f"m{number}", f"alias{number}"))
     assert known.demand(("alias2",)) == known.demand(("z",)) == RESTRICTED
+
+
+def test_a_name_is_bound_by_what_is_told_later_of_the_name_that_it_shares():
+    known = policies(("medical", RESTRICTED))
+    known.same(("c", "b"))
+    assert known.demand(("c",)) == NO_DEMAND
+    known.same(("medical", "b"))
+    assert known.demand(("c",)) == known.demand(("b",)) == RESTRICTED
+
+
+def joined(told: list[set[str]], name: str) -> set[str]:
+    """Every name that is the same as this one, by whatever way round."""
+    names, before = {name}, set()
+    while names != before:
+        before = names
+        names = names.union(*(each for each in told if each & names))
+    return names
+
+
+TOLD = st.lists(st.sets(st.sampled_from("abcdefghij"), min_size=1, max_size=4), max_size=10)
+RULES = st.lists(
+    st.tuples(st.sampled_from([*"abcdefghij", "[ab]", "j*"]), st.sampled_from([RESTRICTED, BETTER])), min_size=1, max_size=4
+)
+
+
+@given(RULES, TOLD, st.lists(st.sampled_from("abcdefghij"), max_size=4), st.randoms(), st.integers(0, 10))
+def test_all_names_that_are_told_for_one_model_are_joined_whatever_the_order(rules, told, asked, dice, most):
+    """Where there is no room for all of them, what is asked may be more and is never less."""
+    known, short = policies(*rules), policies(*rules)
+    for names in told:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("nexus.policies.MOST_JOINED", most)
+            short.same(dice.sample(sorted(names), len(names)))
+        known.same(dice.sample(sorted(names), len(names)))
+        known.demand(asked)  # what was asked in between changes nothing
+        short.demand(asked)
+    assert len(short._joined) <= most
+    for name in "abcdefghij":
+        right = policies(*rules).demand(joined(told, name))
+        assert known.demand((name,)) == right
+        assert short.demand((name,)) & right == short.demand((name,))
 
 
 # ---------------------------------------------------------------- no fleet, no history, no timing
