@@ -93,7 +93,9 @@ class Control:
         standings = self._gateway.fleet.standings.values()
         health = [s.pulse.health for s in standings]
         healthy = health.count(Health.HEALTHY)
-        well = healthy == len(health) and not any(s.problem for s in standings) and not self._gateway.problems
+        suspended = sum(s.suspension is not None and s.pulse.health is Health.HEALTHY for s in standings)
+        troubles = {f"backend {s.member.name}": s.problem for s in standings if s.problem}
+        well = healthy == len(health) and not troubles and not self._gateway.problems
         status = "unhealthy" if not healthy else "healthy" if well else "degraded"
         return {
             "status": "stopping" if self._gateway.draining else status,
@@ -101,12 +103,13 @@ class Control:
             "uptime_seconds": round(self._gateway.clock.now() - self._gateway.started, 1),
             "backends": {
                 "total": len(health),
-                "healthy": healthy,
+                "healthy": healthy - suspended,
                 "unhealthy": health.count(Health.UNHEALTHY),
                 "unknown": health.count(Health.UNKNOWN),
+                "suspended": suspended,
             },
             "models": self._served(),
-            "problems": dict(self._gateway.problems) if self._is_admin(http) else {},
+            "problems": {**troubles, **self._gateway.problems} if self._is_admin(http) else {},
         }
 
     def _served(self) -> int:
@@ -219,7 +222,8 @@ class Control:
             "tokens_per_second": None if c.speed is None else round(c.speed, 1),
             "failures": round(c.failures, 3),
             **_ejection(pair.record, self._gateway.clock.now()),
-            **_suspension(pair.suspension, self._gateway.clock.now()),
+            **_suspension(pair.suspension or standing.suspension, self._gateway.clock.now()),
+            "paused_seconds": max(0.0, round(c.paused_until - self._gateway.clock.now(), 1)) or None,
         }
 
     # ------------------------------------------------------------ requests

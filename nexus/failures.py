@@ -8,6 +8,7 @@ from __future__ import annotations
 from nexus.model import COMPLETION, COUNT, EMBEDDING, IMAGE_URL, JSON_SCHEMA, TOOLS, VISION, FailureRule, Fault
 
 OVERFLOW, LOADING = "context_length_exceeded", "loading"
+KEY_REFUSED = "refuses the configured key (api_key_env)"
 ANY_5XX = range(500, 600)
 _SPEAKS_OF_IT = (
     400,
@@ -156,7 +157,7 @@ ACCOUNT = (
             "your api key is invalid",
         ),
         code="key",
-        reason="refuses the configured key (api_key_env)",
+        reason=KEY_REFUSED,
         source="OpenAI, Google, Anthropic, llama.cpp",
     ),
 )
@@ -358,7 +359,7 @@ STATUSES = (
     FailureRule(
         fault=Fault.REQUEST, status=(400, 405, 406, 409, 411, 412, 413, 414, 415, 416, 417, 418, 422, 423, 426, 428, 431, 451, 499)
     ),
-    FailureRule(fault=Fault.ACCOUNT, status=401, reason="refuses the configured key (api_key_env)"),
+    FailureRule(fault=Fault.ACCOUNT, status=401, reason=KEY_REFUSED),
     FailureRule(fault=Fault.ACCOUNT, status=402, reason="the account has no money or quota left"),
     FailureRule(fault=Fault.BLOCKED, status=403),
     FailureRule(fault=Fault.MODEL, status=(404, 410)),

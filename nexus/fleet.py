@@ -464,7 +464,10 @@ class Fleet:
             else:
                 self.doubted(standing.member.name)
         elif event.outcome == "rate":
-            pair.paused_until = event.at + (DEFAULT_PAUSE_SECONDS if retry_after is None else retry_after)
+            seconds = DEFAULT_PAUSE_SECONDS if retry_after is None else retry_after
+            if pair.paused_until <= event.at:  # the first of many that are told so at once
+                LOG.info("%s (%s) asked for a pause of %.3g s", standing.member.name, pair.name, seconds)
+            pair.paused_until = event.at + seconds
             pair.paused_status = event.status or 429
 
     def _resume(self, standing: Standing, pair: Pair) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from nexus.api import Clock
 from nexus.dialects.complaints import Complaint
 from nexus.echoes import echoed
+from nexus.failures import KEY_REFUSED
 from nexus.fleet import Claim, Fleet
 from nexus.journey import Journey
 from nexus.model import Fault
@@ -60,13 +61,21 @@ class Judge:
         """What the fleet must know before the slot is given back, for who waits for it chooses at once."""
         fault, answered = found.rule.fault, f"it answered {status}" if status else "it said so in its answer"
         if fault in (Fault.ACCOUNT, Fault.PERMISSION):
-            self._fleet.suspend(claim, f"{found.rule.reason} ({answered})", model_only=fault is Fault.PERMISSION)
+            reason = found.rule.reason
+            if reason == KEY_REFUSED and not _has_key(claim):
+                reason = "wants a key, and none is configured (api_key_env)"
+            self._fleet.suspend(claim, f"{reason} ({answered})", model_only=fault is Fault.PERMISSION)
         elif fault is Fault.PATH:
             self._fleet.lack(claim)
         elif fault is Fault.BLOCKED:
-            self._fleet.blame(claim, f"forbids requests, perhaps to the configured key (api_key_env): {answered}")
+            whom = "perhaps to the configured key (api_key_env)" if _has_key(claim) else "and no key is configured (api_key_env)"
+            self._fleet.blame(claim, f"forbids requests, {whom}: {answered}")
         elif found.verdict.avoid:
             self._fleet.blame(claim, "")
+
+
+def _has_key(claim: Claim) -> bool:
+    return any(claim.standing.member.backend.secrets())
 
 
 def code_of(found: Judged, claim: Claim, otherwise: str) -> str:

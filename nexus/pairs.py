@@ -274,7 +274,9 @@ class Standing:
         """Why it is not well, for people; a backend is healthy until so many probes have failed."""
         report = self.report
         if report is None or report.ok:
-            return self.suspension.reason if self.suspension is not None else self.blame or self._forbidden()
+            if self.suspension is not None:
+                return self.suspension.reason
+            return "; ".join(filter(None, (self.blame, self._forbidden())))
         said = report.problem or report.code
         return f"the last probe: {said}" if self.pulse.health is Health.HEALTHY else said
 

@@ -5,6 +5,9 @@ import logging
 
 import pytest
 
+from nexus.cli.backends import row as backend_row
+from nexus.cli.models import row as model_row
+from nexus.cli.models import suspensions
 from nexus.clock import LoopClock
 from nexus.errors import BackendError
 from nexus.fleet import Fleet, Member
@@ -413,6 +416,47 @@ async def test_a_key_that_is_refused_is_said_where_the_operator_looks(nexus_gate
         shown = {s["name"]: s["problem"] for s in (await page(gateway, "/nexus/backends")).json["backends"]}
         assert "api_key_env" in shown["a"]
         assert shown["b"] is None
+
+
+async def test_a_suspended_backend_is_told_wherever_an_operator_looks(nexus_gateway):
+    async with openai_server() as a, openai_server() as b:
+        gateway = await settled(await nexus_gateway(fleet(a_backend("a", a), a_backend("b", b))))
+        a.next(Respond(401, json={"error": {"message": "who are you?"}}), path=CHAT)
+        assert (await ask(gateway)).nexus("Backend") == "b"
+        reason = "wants a key, and none is configured (api_key_env) (it answered 401)"
+        said = (await page(gateway, "/health")).json
+        assert (said["status"], said["problems"]) == ("degraded", {"backend a": reason})
+        assert said["backends"] == {"total": 2, "healthy": 1, "unhealthy": 0, "unknown": 0, "suspended": 1}
+        pairs = {m["backend"]: m for m in (await page(gateway, "/nexus/models")).json["models"]}
+        assert {name: pair["suspended_reason"] for name, pair in pairs.items()} == {"a": reason, "b": None}
+        (line,) = suspensions(pairs.values())
+        assert line.startswith("a (tiny) is suspended, and tried again in ")
+        shown = {s["name"]: backend_row(s)[2] for s in (await page(gateway, "/nexus/backends")).json["backends"]}
+        assert shown == {"a": "suspended", "b": "healthy"}
+        assert [model_row(pairs[name])[2] == "suspended" for name in "ab"] == [True, False]
+
+
+async def test_a_403_of_one_model_and_the_permission_of_another_are_both_told(nexus_gateway):
+    async with openai_server(["tiny", "other"]) as a:
+        gateway = await settled(await nexus_gateway(fleet(a_backend("a", a))))
+        a.next(Respond(403, json={"error": {"message": "no"}}), path=CHAT)
+        await ask(gateway)
+        a.next(Respond(403, json={"error": {"message": "no", "code": "model_not_allowed"}}), path=CHAT)
+        await ask(gateway, model="other")
+        (shown,) = (await page(gateway, "/nexus/backends")).json["backends"]
+        assert "no key is configured" in shown["problem"]
+        assert "other: the key may not use this model" in shown["problem"]
+
+
+async def test_how_long_a_pause_lasts_is_told(nexus_gateway, caplog):
+    caplog.set_level(logging.INFO, "nexus.health")
+    async with openai_server() as a:
+        gateway = await settled(await nexus_gateway(fleet(a_backend("a", a))))
+        a.next(Respond(429, json={}, headers={"Retry-After": "900"}), path=CHAT)
+        assert (await ask(gateway)).status == 429
+        (pair,) = (await page(gateway, "/nexus/models")).json["models"]
+        assert 890 < pair["paused_seconds"] <= 900
+        assert "a (tiny) asked for a pause of 900 s" in caplog.messages
 
 
 @pytest.mark.parametrize("strategy", ["smart", "priority", "round_robin", "random", "least_busy"])

@@ -65,7 +65,7 @@ ROOMS = {
     "journey": "api model",
     "reply": "api errors fleet model redaction",
     "reading": "api aside dialects errors",
-    "judging": "api dialects echoes fleet journey model outcome pauses",
+    "judging": "api dialects echoes failures fleet journey model outcome pauses",
     "attempt": "api aside dialects errors failures fleet journey judging model outcome patience reading redaction reply routing",
     "dispatch": "api attempt conditions dialects errors fleet journey model names nearest reply routing sampling verdict waiters waiting",
     # witnesses

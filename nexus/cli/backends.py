@@ -41,7 +41,7 @@ def command(remote: Remote, as_json: bool) -> None:
 def row(b: Mapping[str, Any]) -> tuple[Any, ...]:
     """One backend as a line of the table."""
     held = f"{b['in_flight']} of {b['capacity']}" if b["capacity"] else b["in_flight"]
-    return b["name"], b["type"], b["health"], b["zone"], b["location"], held, len(b["models"])
+    return b["name"], b["type"], _state(b), b["zone"], b["location"], held, len(b["models"])
 
 
 def evidence(backends: list[Mapping[str, Any]]) -> Iterator[str]:
@@ -56,9 +56,15 @@ def evidence(backends: list[Mapping[str, Any]]) -> Iterator[str]:
         yield wrapped("  health  ", f"{_how(b)}: {plain(_health(b))}", columns)
 
 
+def _state(b: Mapping[str, Any]) -> str:
+    """Whose account or key was refused is not asked, though its probes are fine."""
+    return "suspended" if b["health"] == "healthy" and b["suspended_reason"] else str(b["health"])
+
+
 def _how(b: Mapping[str, Any]) -> str:
     """One failed probe does not make a backend unhealthy; what it met is told all the same."""
-    return f"{b['health']} so far" if b["health"] == "healthy" and b["problem"] else str(b["health"])
+    state = _state(b)
+    return f"{state} so far" if state == "healthy" and b["problem"] else state
 
 
 def _health(b: Mapping[str, Any]) -> str:

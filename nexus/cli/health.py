@@ -27,9 +27,12 @@ def command(remote: Remote, as_json: bool) -> None:
         print_json(answer)
     else:
         from nexus.cli.wrapping import width, wrapped
+        from nexus.plain import plain
 
         status = answer["status"]
         click.echo(wrapped(f"{click.style(status, fg=COLOURS.get(status, 'red'), bold=True)}: ", line(answer, remote.url), width()))
+        for what, problem in answer["problems"].items():
+            click.echo(wrapped(f"  {plain(what)}: ", plain(problem), width()))
     if answer["status"] not in COLOURS:
         raise click.exceptions.Exit(1)
 
@@ -37,7 +40,7 @@ def command(remote: Remote, as_json: bool) -> None:
 def line(answer: Mapping[str, Any], url: str) -> str:
     """What comes after the status, in one sentence."""
     counts = answer["backends"]
-    unwell = "".join(f", {counts[word]} {word}" for word in ("unhealthy", "unknown") if counts[word])
+    unwell = "".join(f", {counts[word]} {word}" for word in ("unhealthy", "unknown", "suspended") if counts.get(word))
     backends = f"{counts['healthy']} of {counts['total']} backend{'s' * (counts['total'] != 1)} healthy{unwell}"
     models = f"{answer['models']} model{'s' * (answer['models'] != 1)}"
     return f"{backends}; {models}; nexus {answer['version']} at {url}, up {span(answer['uptime_seconds'])}"

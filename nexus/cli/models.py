@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -36,28 +36,42 @@ def command(remote: Remote, as_json: bool) -> None:
     for pair in pairs:
         if pair["ejected_seconds"]:
             click.echo(
-                plain(f"{pair['backend']} ({pair['name']}) is left out for {pair['ejected_seconds']:g} s: {pair['ejected_reason']}")
-            )
-        if pair["suspended_seconds"]:
-            click.echo(
                 plain(
-                    f"{pair['backend']} ({pair['name']}) is tried again in {pair['suspended_seconds']:g} s: {pair['suspended_reason']}"
+                    f"{pair['backend']} ({pair['name']}) is left out for {pair['ejected_seconds']:g} s where another can serve: {pair['ejected_reason']}"
                 )
             )
+        if pair["paused_seconds"]:
+            click.echo(
+                plain(f"{pair['backend']} ({pair['name']}) asked for a pause, which lasts {pair['paused_seconds']:g} s more")
+            )
+    for line in suspensions(pairs):
+        click.echo(plain(line))
     if answer["aliases"]:
         click.echo()
     for alias, ids in answer["aliases"].items():
         click.echo(plain(f"{alias} → {' = '.join(ids)}"))
 
 
+def suspensions(pairs: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """Which are not asked since an account or key was refused: a line for each backend and reason, however many models."""
+    found: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for pair in pairs:
+        if pair["suspended_reason"]:
+            found.setdefault((pair["backend"], pair["suspended_reason"]), []).append(pair)
+    for (backend, reason), those in found.items():
+        more = f" and {len(those) - 1} more" if len(those) > 1 else ""
+        yield f"{backend} ({those[0]['name']}{more}) is suspended, and tried again in {those[0]['suspended_seconds']:g} s: {reason}"
+
+
 def row(pair: Mapping[str, Any]) -> tuple[Any, ...]:
     """One pair as a line of the table."""
     can = pair["capabilities"]
+    state = pair["state"] if pair["health"] == "healthy" else pair["health"]
     speed = f"{pair['tokens_per_second']:.0f}/s" if pair["tokens_per_second"] else None
     return (
         pair["name"] if pair["name"] == pair["id"] else f"{pair['name']} ({pair['id']})",
         pair["backend"],
-        pair["state"] if pair["health"] == "healthy" else pair["health"],
+        "suspended" if pair["suspended_reason"] and pair["health"] == "healthy" else state,
         pair["zone"] + (", cloud" if pair["location"] == "cloud" else ""),
         pair["tier"] if pair["tier"] > 1 else "",
         context(pair["context"], pair["context_max"]),
