@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from nexus.catalog import Catalog
 from nexus.dialects.complaints import complaint_in_stream, complaint_of
-from nexus.echoes import MOST_BYTES, echoed
+from nexus.echoes import MOST_BYTES, WINDOW, echoed
 from nexus.failures import STATUSES, WORDS
 from nexus.model import Fault
 from nexus.outcome import REJECTED_BY_STATUS, VERDICTS, Answer, FailureTable
@@ -392,12 +392,45 @@ def test_what_a_client_has_said_never_judges_a_backend(text, echo, place, status
         rb'{"x":"\u0049NSUFFICIENT\u0020balance please"}',
         b'{"x":"insufficient\\n balance"}',
         b'{"messages":[{"content":"what does Insufficient   Balance mean?"}]}',
+        rb'{"x":"insufficient\fbalance"}',
+        rb'{"x":"insufficient\t\r\f \u000bbalance"}',
+        rb'{"x":"\\ insufficient\/balance insufficient\u2003balance"}',
+        b'{"x":"insufficient\xc2\xa0balance"}',
+        rb'{"arguments":"{\"x\": \"insufficient\\u0020balance\"}"}',
+        b'{"x":"insufficient' + rb"\u0020" * 9000 + b'balance"}',
     ],
 )
 def test_escapes_and_blanks_do_not_hide_words(request_):
     said = openai("Insufficient Balance")
     assert verdict(400, said, request=request_).rule.fault is Fault.REQUEST
     assert verdict(400, said, request=b'{"x":"other words"}').rule.fault is Fault.ACCOUNT
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        b"insufficient balance",
+        b"insufficient" + rb"\u0020" * 400 + b"balance",
+        b"insufficient" + rb"\f" * 400 + b"balance",
+        b"insufficient" + b" " * 70_000 + b"balance",
+        rb"insufficient balance " + rb"\ud83d\ude00" * 9,
+        "insufficient balance für €".encode(),
+        rb"\\\\insufficient\u0020balance",
+    ],
+)
+def test_words_are_found_wherever_the_request_is_cut(words):
+    said, head = openai("insufficient balance"), b'{"x":"'
+    for shift in (*range(40), *range(40, 2440, 199)):
+        request = head + b"y" * (WINDOW - len(head) - shift - 1) + b" " + words + b'"}'
+        assert verdict(400, said, request=request).rule.fault is Fault.REQUEST, shift
+
+
+def test_a_form_feed_in_a_sentence_is_the_clients_who_wrote_it():
+    text = "you\fexceeded your current quota"
+    for ascii in (True, False):
+        request = json.dumps({"messages": [{"role": "user", "content": text}]}, ensure_ascii=ascii).encode()
+        assert verdict(400, openai(f"{text} is no role"), request=request).rule.fault is Fault.REQUEST
+    assert verdict(400, openai(text), request=b"{}").rule.fault is Fault.ACCOUNT
 
 
 @pytest.mark.parametrize(
