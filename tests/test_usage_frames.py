@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import product
 
 import pytest
 from hypothesis import given
@@ -66,16 +67,13 @@ def through(wire, size=10**6, *, hide=True):
     return out + reader.finish(), reader.usage()
 
 
-@pytest.mark.parametrize("size", [1, 50, 10**6])
-@pytest.mark.parametrize("frame", USAGE_ALONE.values(), ids=USAGE_ALONE)
-@pytest.mark.parametrize("times", [1, 2])
-@pytest.mark.parametrize("at", ["before the finish reason", "after it"])
-def test_who_did_not_ask_gets_no_usage_frame(frame, times, at, size):
-    told = STOP if at == "after it" else b""
-    late = b"" if told else STOP
-    wire = BEGUN + WORD + told + frame * times + late + DONE
-    assert through(wire, size) == (BEGUN + WORD + STOP + DONE, USED)
-    assert through(wire, size, hide=False) == (wire, USED)
+def test_who_did_not_ask_gets_no_usage_frame():
+    for name, frame in USAGE_ALONE.items():
+        for times, told, size in product((1, 2), (b"", STOP), (1, 50, 10**6)):
+            case = f"{name}, {times} times, {'after' if told else 'before'} the finish reason, in pieces of {size}"
+            wire = BEGUN + WORD + told + frame * times + (b"" if told else STOP) + DONE
+            assert through(wire, size) == (BEGUN + WORD + STOP + DONE, USED), case
+            assert through(wire, size, hide=False) == (wire, USED), case
 
 
 @pytest.mark.parametrize("frame", MORE_THAN_USAGE.values(), ids=MORE_THAN_USAGE)
