@@ -34,7 +34,8 @@ def holder_of(host: str, port: int) -> Holder | None:
 
 def _is_taken(host: str, port: int) -> bool:
     try:
-        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        name = host.encode() if host.isascii() else host  # the codec for other names is loaded for those alone
+        found = socket.getaddrinfo(name or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         for family, kind, protocol, _, where in found:
             with socket.socket(family, kind, protocol) as probe:
                 if os.name == "posix":  # as asyncio does: elsewhere it would take the port from whoever has it
