@@ -219,6 +219,11 @@ async def test_explain_of_a_request_that_was_served(running, tmp_path):
     assert "tokens in, " in ended.out
     assert "attempt 1 home (tiny:latest)  ok" in ended.out
     assert "privacy  cloud (gpt) is in the zone open" in ended.out
+    assert "Who could take it, before the last attempt, best first" in ended.out
+    assert ")  tried: ok\n" in ended.out
+    both = await nexus("explain", "chat", "--request", headers["X-Request-Id"], "--url", running.url, cwd=tmp_path)
+    assert both.code == 2
+    assert "leave MODEL out" in both.err
     unknown = await nexus("explain", "--request", "nobody", "--url", running.url, cwd=tmp_path)
     assert unknown.code == 1
     assert "no request of that id is remembered" in unknown.err

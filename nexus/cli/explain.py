@@ -48,6 +48,8 @@ def command(remote: Remote, as_json: bool, model: str | None, request_id: str | 
     from nexus.cli.wrapping import width
 
     if request_id is not None:
+        if model is not None:
+            raise click.UsageError("--request ID tells of a request that was made: leave MODEL out.")
         answer = remote.get(f"/nexus/requests/{quote(request_id, safe='')}")
         told = explanation.of_served
     else:

@@ -52,7 +52,8 @@ def of_served(answer: Json, columns: int | None = None) -> Iterator[str]:
     yield from _spent(answer)
     yield from _attempts(answer["attempts"])
     if answer["choices"]:
-        yield from _scores(answer["choices"])
+        ended = {(tried["backend"], tried["model"]): tried["outcome"] for tried in answer["attempts"]}
+        yield from _scores(answer["choices"], ended)
     yield from _elsewhere(answer, columns)
 
 
@@ -142,17 +143,23 @@ def _demanded(demand: Json | None, task: str) -> Iterator[str]:
         yield f"  needs     {plain(said)}"
 
 
-def _scores(choices: list[Json]) -> Iterator[str]:
-    """The order and what made it: seconds expected to be lost, the fewer the better."""
+def _scores(choices: list[Json], ended: Mapping[tuple[str, str], str] | None = None) -> Iterator[str]:
+    """The order and what made it: seconds expected to be lost, the fewer the better.  Of a request that is over, the order is that before
+    its last attempt, and `ended` says how the last one at each pair ended."""
     yield ""
-    yield "Who could take it, best first (home before cloud, then by the seconds expected to be lost there):"
+    yield f"Who could take it{'' if not ended else ', before the last attempt'}, best first (home before cloud, then by the seconds expected to be lost there):"
     if any(choice["score_seconds"] < 0 for choice in choices):
         yield "  (a number below zero: seconds gained there)"
     for place, choice in enumerate(choices, start=1):
         parts = ", ".join(f"{name} {seconds:+.3f}" for name, seconds in choice["parts"].items())
         where = ("cloud" if choice["cloud"] else "home") + (f", fallback {choice['leg']}" if choice["leg"] else "")
         score = f"{choice['score_seconds']:+.3f} s" + (f"  ({plain(parts)})" if parts else "")
-        yield f"  {place}. {plain(choice['backend'])} ({plain(choice['model'])})  {where}  {score}"
+        yield f"  {place}. {plain(choice['backend'])} ({plain(choice['model'])})  {where}  {score}{_tried(choice, ended or {})}"
+
+
+def _tried(choice: Json, ended: Mapping[tuple[str, str], str]) -> str:
+    outcome = ended.get((choice["backend"], choice["model"]))
+    return f"  tried: {outcome}" if outcome else ""
 
 
 def _elsewhere(answer: Json, columns: int | None) -> Iterator[str]:
