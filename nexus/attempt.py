@@ -235,7 +235,8 @@ class Attempts:
         said = complaint_of(head) if whole and not packed else Complaint()
         found = await self._judge(journey, turn, got, reply.status, said)
         if found.verdict.next:
-            message = f"answered {reply.status}: {way.dialect.read_error(head)}"
+            words = way.dialect.read_error(head)
+            message = f"answered {reply.status}" + (f": {words}" if words else "")
             self._tried_elsewhere(journey, turn, got, found, said, reply.status, BY_STATUS, message)
             return None
         if not whole or (secrets and packed):  # what cannot be looked into is told anew

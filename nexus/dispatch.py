@@ -240,7 +240,7 @@ class Dispatcher:
         if not standings:
             return verdict.no_backends()
         if silent := self._silent():
-            return verdict.not_ready(asked, journey.legs[0].ids, silent)
+            return verdict.not_ready(asked, journey.legs[0].ids, silent, self._near(asked, journey.allowed))
         gone = next((backend for leg in journey.legs for id in leg.ids if (backend := self.fleet.missed(id))), None)
         if gone is not None:
             return verdict.gone(asked, gone)

@@ -276,7 +276,13 @@ class Fleet:
 
     def _left_out(self, name: str, left_out: int, beyond: int) -> None:
         if left_out > beyond:
-            LOG.warning("%s: %d models are left out, since no request can ask for their ids", name, left_out - beyond)
+            few = left_out - beyond
+            what = (
+                "1 model is left out, since no request can ask for its id"
+                if few == 1
+                else f"{few} models are left out, since no request can ask for their ids"
+            )
+            LOG.warning("%s: %s", name, what)
         if beyond:
             LOG.warning("%s: models are left out, since only the first %d of a server are used", name, MOST_MODELS)
 

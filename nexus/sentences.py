@@ -80,6 +80,8 @@ def _suspended(candidate: Candidate, data: Facts) -> str:
 
 def _dialect(candidate: Candidate, data: Facts) -> str:
     wanted = " ".join(str(data[key]) for key in ("dialect", "task") if data.get(key))
+    if (data.get("dialect"), data.get("task")) in candidate.missing:
+        return f"has no path for {wanted}, as it said when it was asked"
     return f"does not speak {wanted}" if wanted else "does not speak this request's dialect"
 
 

@@ -45,16 +45,18 @@ def unknown_model(name: str, near: Sequence[str]) -> Problem:
     )
 
 
-def not_ready(name: str, meant: Sequence[str], silent: Sequence[str]) -> Problem:
-    """The name is unknown, but not every backend has said what it serves.  `meant` are the models that it stands for."""
+def not_ready(name: str, meant: Sequence[str], silent: Sequence[str], near: Sequence[str] = ()) -> Problem:
+    """The name is unknown, but not every backend has said what it serves.  `meant` are the models that it stands for, `near` names that
+    may have been meant, the likeliest first."""
+    offer = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
     stands = "" if list(meant) == [name] else f" (an alias of {' and '.join(map(repr, meant))})"
     return Problem(
         503,
         "backends_unavailable",
         f"no backend that answers serves the model {name!r}{stands}, and these have not said what they serve: {_few(silent)}; "
-        "see `nexus backends`",
+        f"see `nexus backends`{offer}",
         param="model",
-        context={"available_backends": [], "silent_backends": list(silent)},
+        context={"available_backends": [], "silent_backends": list(silent), "nearest": list(near)},
     )
 
 
@@ -160,9 +162,15 @@ def _never(plan: Plan, pairs: list[list[Objection]]) -> Problem:
         message = f"prompt is too long: at least {_tokens(best)} tokens > {_served(best)} maximum"
         return _problem(plan, 400, "context_length_exceeded", message, param="messages")
     lost = all(any(o.refusal.code == "translation_loss" for o in objections) for objections in impossible)
-    missing = _reasons(o for objections in impossible for o in objections)
+    missing = _reasons(o for objections in impossible for o in _said_once(objections))
     code = "translation_loss" if lost else "capability_mismatch"
     return _problem(plan, 400, code, "no backend can do what this request needs: " + "; ".join(missing))
+
+
+def _said_once(objections: Sequence[Objection]) -> Iterable[Objection]:
+    """That a server has no path for a task says already that it does not do it."""
+    tasks = {f"no_{o.refusal.data.get('task')}" for o in objections if o.refusal.code == "dialect"}
+    return (o for o in objections if o.refusal.code not in tasks)
 
 
 def _reasons(objections: Iterable[Objection]) -> list[str]:

@@ -322,3 +322,33 @@ async def test_explain_says_the_same_as_the_request_would_hear(nexus_gateway):
                 assert answer.status == 400, odd
         assert not chats(server)
         assert (await page(gateway, "/nexus/requests/none")).status == 404
+
+
+async def test_a_silent_backend_does_not_take_the_nearest_names_from_a_typo(nexus_gateway):
+    async with openai_server() as a, openai_server() as dead:
+        dead.on("/v1/models", Respond(500))
+        gateway = await settled(await nexus_gateway(fleet(a_backend("a", a), a_backend("dead", dead))))
+        said = await ask(gateway, "tyni")
+        assert (said.status, said.error["code"]) == (503, "backends_unavailable")
+        assert "did you mean 'tiny'?" in said.error["message"]
+        assert said.error["context"]["nearest"] == ["tiny"]
+
+
+async def test_an_answer_without_words_is_told_by_its_status_alone(nexus_gateway):
+    async with openai_server() as a:
+        gateway = await settled(await nexus_gateway(fleet(a_backend("a", a))))
+        a.next(Respond(402, body=b""), path=CHAT)
+        said = await ask(gateway)
+        assert [attempt["message"] for attempt in said.error["context"]["attempts"]] == ["answered 402"]
+        assert said.error["message"].endswith("a (tiny): answered 402")
+
+
+async def test_a_path_that_a_server_lacks_is_one_reason(nexus_gateway):
+    async with openai_server() as a:
+        gateway = await settled(await nexus_gateway(fleet(a_backend("a", a))))
+        a.on("/v1/embeddings", Respond(404, json={"detail": "Not Found"}), method="POST")
+        for _ in range(2):
+            async with gateway.client.post("/v1/embeddings", json={"model": "tiny", "input": "hello"}) as answer:
+                told = (await answer.json())["error"]
+        assert told["code"] == "capability_mismatch"
+        assert told["message"].endswith(": a (tiny) has no path for openai embedding, as it said when it was asked")
