@@ -60,7 +60,7 @@ def test_run_without_nginx_and_wrk_writes_a_page_that_does_not_name_the_machine(
     assert above == "# Page\n\nkept\n\n"
     assert results.strip().removeprefix("```text\n").removesuffix("\n```") in said
     check_page(results)
-    assert len(verdicts(results)) == (9 if CORES > 1 else 0)  # on one core no target is judged
+    assert len(verdicts(results)) == (10 if CORES > 1 else 0)  # on one core no target is judged
 
 
 def check_figures(samples):
