@@ -173,6 +173,8 @@ def test_a_result_may_hold_pictures_and_files():
         ({"type": "web_search_tool_result", "content": []}, [], lost("server_tool_results")),
         ({"type": "tool_reference", "tool_name": "get"}, [Text(text="get")], lost("tool_reference")),
         ({"type": "never_heard_of", "text": "x"}, [Text(text="x")], lost("unknown_block")),
+        ({"type": "compaction", "content": "what was said"}, [Text(text="what was said")], lost("compaction")),
+        ({"type": "compaction", "content": None}, [], lost("compaction")),
         ({"type": "never_heard_of", "hologram": 1}, [], refused("unknown_block")),
     ],
 )

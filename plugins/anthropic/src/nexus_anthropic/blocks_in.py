@@ -44,6 +44,7 @@ class Blocks:
             "tool_reference": self._tool_reference,
             "thinking": self._thinking,
             "redacted_thinking": self._redacted,
+            "compaction": self._compaction,
         }
 
     def messages(self, value: Any) -> Iterator[Message]:
@@ -169,6 +170,12 @@ class Blocks:
     def _redacted(self, block: Block, at: str) -> Iterator[Part]:
         if data := text(block.get("data"), f"{at}.data"):
             yield Reasoning(redacted=data)
+
+    def _compaction(self, block: Block, at: str) -> Iterator[Part]:
+        """The summary that stands for all that was said before: to a model elsewhere it is words of its own; null where there is none."""
+        self.lost.add("compaction")
+        if block.get("content") is not None and (summary := text(block.get("content"), f"{at}.content")):
+            yield Text(text=summary, cache=cache_of(block))
 
     def _other(self, block: Block, at: str) -> Iterator[Part]:
         """What Anthropic's servers did themselves is left out: what the model made of it stands in the text beside it.  Of a
