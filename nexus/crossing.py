@@ -59,7 +59,7 @@ def without_secrets(report: Report, secrets: Iterable[Secret]) -> Report:
 
 def _says(model: Model, secrets: tuple[Secret, ...]) -> bool:
     said = "\n".join((model.id, model.evidence, *model.aliases))
-    return any(secret.reveal() in said for secret in secrets)
+    return redacted_text(said, secrets) != said
 
 
 def models_of(models: Iterable[Model]) -> Iterable[Model]:

@@ -6,10 +6,14 @@ import re
 from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Iterable
 from functools import lru_cache
+from html.entities import html5
 
 from nexus.api import Secret
 
 MASK = b"***"
+_ENTITIES = {
+    letter: [name for name, text in html5.items() if text == letter and name[-1] == ";"] for letter in map(chr, range(128))
+}
 _LEAST_ENCODED = 6  # bytes; in base64, what is shorter is found in any text
 
 
@@ -38,8 +42,8 @@ def _spellings(secret: bytes) -> tuple[re.Pattern[bytes], tuple[bytes, ...]]:
 
 
 def _spelt(letter: int) -> bytes:
-    """One letter, in all ways.  Each way begins with a letter of its own, which lets the search skip all others; backslashes are counted
-    only so far that a wall of them costs no more than other text."""
+    """One letter, in all ways; HTML's also where its & is escaped again.  Each way begins with a letter of its own, which lets the
+    search skip all others; backslashes are counted only so far that a wall of them costs no more than other text."""
     plain, digits = bytes([letter]), b"".join(_either(digit) for digit in b"%02x" % letter)
     ways = [re.escape(way) for way in sorted({plain, plain.lower(), plain.upper()})]
     if not plain.isalnum():
@@ -48,9 +52,16 @@ def _spelt(letter: int) -> bytes:
         rb"\\\\{0,3}u00" + digits,
         rb"\\\\{0,3}x" + digits,
         rb"%(?:25){0,2}" + digits,
-        b"&#(?:%d|[xX]0{0,2}%b);" % (letter, digits),
+        b"&(?:amp;){0,2}" + _entity(letter, digits),
+        rb"\\\\{0,3}u0026(?:amp;){0,2}" + _entity(letter, digits),
     ]
     return b"(?:%b)" % b"|".join(ways)
+
+
+def _entity(letter: int, digits: bytes) -> bytes:
+    """What follows the & in HTML: a number, whose semicolon may be missing, or a name."""
+    names = [name.encode() for name in _ENTITIES.get(chr(letter), ())]
+    return b"(?:%b)" % b"|".join([b"#(?:0{0,8}%d|[xX]0{0,8}%b);?" % (letter, digits), *names])
 
 
 def _either(digit: int) -> bytes:

@@ -12,6 +12,7 @@ import json
 import logging
 import random
 import re
+from html.entities import html5
 from unittest.mock import Mock
 from urllib.parse import quote, unquote
 
@@ -41,6 +42,11 @@ SPELT = {
     "a url's, all of it": "".join(f"%{ord(c):02x}" for c in KEY),
     "a url's, twice": quote(quote(KEY, safe=""), safe=""),
     "html": "".join(f"&#{ord(c)};" for c in KEY),
+    "html, by name": KEY.replace("/", "&sol;").replace("+", "&plus;").replace("_", "&lowbar;"),
+    "html with zeros": "".join(f"&#{ord(c):07};" for c in KEY),
+    "html without an end": KEY.replace("/", "&#47").replace("s", "&#x0073", 1),
+    "html in html": html.escape(KEY.replace("/", "&sol;").replace("+", "&#43;")),
+    "html in json": KEY.replace("/", r"\u0026sol;").replace("+", r"\u0026#43;"),
     "html in hex": "".join(f"&#x{ord(c):X};" for c in KEY),
     "basic": base64.b64encode(f"user:{KEY}".encode()).decode(),
     "base64": base64.urlsafe_b64encode(KEY.encode()).decode(),
@@ -101,6 +107,9 @@ def test_a_key_of_any_letters_in_any_mixture_of_spellings(key, before, after, se
             f"%{ord(c):02X}",
             f"%25{ord(c):02x}",
             f"&#{ord(c)};",
+            f"&#x{ord(c):04X};",
+            f"&#{ord(c):05};",
+            *(f"&{name}" for name, text in html5.items() if text == c and name.endswith(";")),
             c if c.isalnum() else f"\\{c}",
         )
         return dice.choice(ways)
@@ -134,7 +143,8 @@ def test_a_headers_name_says_no_key():
 
 
 def test_a_report_says_no_key():
-    models = (Model(id="tiny"), Model(id=f"m-{KEY}"), Model(id="b", aliases=(KEY,)))
+    told = (Model(id=f"m-{spelt}") for spelt in SPELT.values())
+    models = (Model(id="tiny"), *told, Model(id="b", aliases=(KEY,)), Model(id="c", aliases=("c2", KEY.upper())))
     told = without_secrets(Report(ok=False, models=models, problem=f"the key {KEY} is wrong", version=KEY, code=KEY), [Secret(KEY)])
     assert KEY not in repr(told)
     assert told.models == models[:1]
