@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from nexus.catalog import Catalog
 from nexus.dialects.complaints import complaint_in_stream, complaint_of
+from nexus.dialects.rejections import overflow_in
 from nexus.echoes import MOST_BYTES, WINDOW, echoed
 from nexus.failures import STATUSES, WORDS
 from nexus.model import Fault
@@ -83,7 +84,13 @@ SAID = [
         ),
         Fault.REQUEST,
     ),
+    (500, openai("The decoder prompt (length 5000) is longer than the maximum model length of 4096."), Fault.REQUEST),
+    (500, {"error": "the input length exceeds the context length"}, Fault.REQUEST),
+    (500, openai("input length exceeds the context length"), Fault.REQUEST),
+    (500, openai("Requested tokens (4116) exceed context window of 4096"), Fault.REQUEST),
     # the account, the key
+    (422, openai("Your credit balance is too low"), Fault.ACCOUNT),
+    (409, openai("no", "insufficient_quota"), Fault.ACCOUNT),
     (402, openai("Insufficient Balance", "invalid_request_error", "unknown_error"), Fault.ACCOUNT),
     (402, b"", Fault.ACCOUNT),
     (
@@ -175,6 +182,8 @@ SAID = [
     (429, {"src": "llama-swap", "error": {"message": "too many requests", "code": "concurrency_limit"}}, Fault.BUSY),
     (529, anthropic("overloaded_error", "Overloaded"), Fault.BUSY),
     (529, b"", Fault.BUSY),
+    (500, openai("server is overloaded, please retry"), Fault.BUSY),
+    (500, openai("The server is currently overloaded"), Fault.BUSY),
     (503, openai("The engine is currently overloaded, please try again later", type="server_error"), Fault.BUSY),
     (503, {"error": "Model meta-llama/x is currently loading", "estimated_time": 20.0}, Fault.BUSY),
     (400, {"error": "Model llama is loading"}, Fault.BUSY),
@@ -222,7 +231,6 @@ def test_a_503_that_says_when_to_return_is_busy_and_any_other_is_broken():
         (405, {"detail": "Method Not Allowed"}),
         (405, b""),
         (404, b"404 page not found"),
-        (404, {"error": {"code": 404, "message": "File Not Found", "type": "not_found_error"}}),
         (404, b"<!DOCTYPE html><html><head><title>Error</title></head><body><pre>Cannot POST /v1/embeddings</pre></body></html>"),
         (404, openai("Invalid URL (POST /v1/embeddings)", type="invalid_request_error")),
         (501, b""),
@@ -232,6 +240,34 @@ def test_a_503_that_says_when_to_return_is_busy_and_any_other_is_broken():
 def test_a_path_that_is_not_there_is_told_from_a_model_that_is_not(status, body):
     assert verdict(status, body).rule.fault is Fault.PATH
     assert verdict(status, body, path_known=True).rule.fault is not Fault.PATH
+
+
+@pytest.mark.parametrize("message", ["File not found", "File Not Found."])
+def test_a_file_that_is_not_found_may_be_one_that_the_request_names_and_takes_no_path_away(message):
+    assert verdict(404, {"error": message}, needs=("chat", "image_url")).rule.fault is Fault.MODEL
+    said = {"error": {"code": 404, "message": message, "type": "not_found_error"}}
+    assert verdict(404, said, needs=("chat",)).rule.fault is Fault.MODEL
+
+
+TOO_LONG = [
+    "request (18010 tokens) exceeds the available context size (4096 tokens), try increasing it",
+    "input (1501 tokens) is too large to process. increase the physical batch size (current batch size: 512)",
+    "The decoder prompt (length 5000) is longer than the maximum model length of 4096.",
+    "The encoder prompt (length 5000) is longer than the maximum model length of 4096.",
+    "This model's maximum context length is 4096 tokens. However, your messages resulted in 5000 tokens.",
+    "This endpoint's maximum context length is 4096 tokens. However, you requested about 5000 tokens (5000 of text input).",
+    "The input (5000 tokens) is longer than the model's context length (4096 tokens).",
+    "the input length exceeds the context length",
+    "input length exceeds the context length",
+]
+
+
+@pytest.mark.parametrize("status", [400, 500])
+@pytest.mark.parametrize("message", TOO_LONG)
+def test_a_prompt_that_is_too_long_is_the_requests_fault_wherever_it_is_told_so_to_the_client(message, status):
+    assert overflow_in(message)
+    found = verdict(status, openai(message))
+    assert (found.rule.fault, found.code) == (Fault.REQUEST, "context_length_exceeded")
 
 
 @pytest.mark.parametrize(
