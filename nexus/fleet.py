@@ -444,13 +444,21 @@ class Fleet:
             return
         failed = event.outcome in ("failed", "timeout")
         if failed and is_of_the_server(event.code, sent=event.sent):
-            standing.record.served(False, event.at, event.code)
+            self._failed(standing.record, standing.member.name, event.at, event.code)
             return
         if event.status is not None or event.outcome == "failed":
             standing.record.served(True, event.at)
         if failed:
             why = f"it answered {event.status}" if event.code == "status" else event.code
-            self._record_of(pair).served(False, event.at, why)
+            self._failed(self._record_of(pair), f"{standing.member.name} ({pair.name})", event.at, why)
+
+    def _failed(self, record: Record, whose: str, now: float, why: str) -> None:
+        """A failure in the record; a line in the log where that is one too many."""
+        before = record.ejected_until
+        record.served(False, now, why)
+        if record.ejected_until != before:
+            seconds = record.ejected_until - now
+            LOG.warning("%s is left out for %.3g s where another can serve: %s", whose, seconds, record.reason)
 
     def _record_of(self, pair: Pair) -> Record:
         if pair.record is None:

@@ -308,6 +308,17 @@ def test_a_claim_may_outlive_its_backend():
     assert claim.finish("ok") is not None
 
 
+@pytest.mark.parametrize(
+    ("how", "whose"), [({"code": "connect_refused"}, "a"), ({"code": "status", "status": 500, "sent": True}, "a (m)")]
+)
+def test_the_log_says_who_is_left_out_and_for_how_long(caplog, how, whose):
+    bench = Bench("a")
+    for _ in range(6):
+        bench.serve("a", "failed", **how)
+    (line,) = [text for text in caplog.messages if "left out" in text]
+    assert line.startswith(f"{whose} is left out for 15 s where another can serve: 4 of its last 4 requests failed")
+
+
 @pytest.mark.parametrize(("seconds", "until"), [(None, 5.0), (0.0, 0.0), (90.0, 90.0)])
 def test_a_pause_lasts_as_long_as_was_asked(seconds, until):
     bench = Bench("a")
