@@ -64,7 +64,10 @@ class Judge:
             reason = found.rule.reason
             if reason == KEY_REFUSED and not _has_key(claim):
                 reason = "wants a key, and none is configured (api_key_env)"
-            self._fleet.suspend(claim, f"{reason} ({answered})", model_only=fault is Fault.PERMISSION)
+            if _may_be_this_request(found, claim):
+                self._fleet.blame(claim, f"{reason} ({answered})")
+            else:
+                self._fleet.suspend(claim, f"{reason} ({answered})", model_only=fault is Fault.PERMISSION)
         elif fault is Fault.PATH:
             self._fleet.lack(claim)
         elif fault is Fault.BLOCKED:
@@ -76,6 +79,12 @@ class Judge:
 
 def _has_key(claim: Claim) -> bool:
     return any(claim.standing.member.backend.secrets())
+
+
+def _may_be_this_request(found: Judged, claim: Claim) -> bool:
+    """Whether a 401 says nothing else, of a server that has served the like: it may dislike one request.  Two in succession are its word."""
+    standing = claim.standing
+    return found.words is None and found.rule.reason == KEY_REFUSED and claim.asked in standing.served and not standing.blame
 
 
 def code_of(found: Judged, claim: Claim, otherwise: str) -> str:

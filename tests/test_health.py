@@ -429,6 +429,23 @@ async def test_a_key_that_is_refused_is_said_where_the_operator_looks(nexus_gate
         assert shown["b"] is None
 
 
+@pytest.mark.parametrize("words", [{"message": "no"}, {"message": "no", "code": "invalid_api_key"}])
+async def test_a_mere_401_of_who_has_served_the_like_suspends_it_only_when_it_comes_again(nexus_gateway, words):
+    async with openai_server() as a:
+        gateway = await settled(await nexus_gateway(fleet(a_backend("a", a))))
+        standing = gateway.gateway.fleet.standings["a"]
+        refusal = Respond(401, json={"error": words})
+        for _ in range(2):  # one that was good in between makes it the first again
+            assert (await ask(gateway)).status == 200
+            a.next(refusal, path=CHAT)
+            assert (await ask(gateway)).status == 502
+            assert (standing.suspension is not None) is ("code" in words)
+            assert "api_key_env" in standing.problem
+        a.next(refusal, path=CHAT)
+        assert (await ask(gateway)).status == 502
+        assert standing.suspension is not None
+
+
 async def test_a_suspended_backend_is_told_wherever_an_operator_looks(nexus_gateway):
     async with openai_server() as a, openai_server() as b:
         gateway = await settled(await nexus_gateway(fleet(a_backend("a", a), a_backend("b", b))))
