@@ -22,6 +22,8 @@ from hypothesis import strategies as st
 
 from nexus.api import Model, Report, Secret
 from nexus.crossing import without_secrets
+from nexus.dialects.complaints import complaint_of
+from nexus.dialects.failures import told_in, value_in
 from nexus.redaction import redacted, redacted_text
 from nexus.reply import passed_back
 from nexus.testing import Respond, Stream, until
@@ -155,6 +157,32 @@ def test_a_report_says_no_key():
 # ---------------------------------------------------------------- over the wire
 
 
+@pytest.mark.parametrize("at", [*range(470, 502), *range(180, 202, 4)])
+@pytest.mark.parametrize("spelt", ["plain", "all escaped", "html", "a url's"])
+def test_a_sentence_is_never_cut_within_a_key(at, spelt):
+    """Whether it is looked into before it is cut or after."""
+    words = ("the key is a " * 50)[: at - 1] + " "
+    text = f"{words}{SPELT[spelt]} and more of it, on and on. " + "so it goes " * 900
+    value = {"error": {"message": text}}
+    for said in (
+        complaint_of(json.dumps(value).encode()).message,
+        complaint_of(text.encode()).message,
+        complaint_of(b"x" * 16 + b" " * (8000 - 16 - at) + text.encode()).message,
+        told_in(value),
+        told_in(value_in(text.encode())),
+    ):
+        said = redacted_text(said, [Secret(KEY)])
+        assert not any(SPELT[spelt][:letters] in said for letters in range(4, len(SPELT[spelt]) + 1))
+        assert said.startswith(("the key is a ", "xxx"))
+
+
+def test_what_has_no_words_is_not_told_where_it_is_too_long():
+    assert complaint_of(json.dumps({"error": KEY * 100}).encode()).message == "…"
+    assert complaint_of(json.dumps({"error": "密钥" * 400}).encode()).message == "密钥" * 250
+    assert complaint_of(b"x" * 500).message == "…"
+    assert complaint_of(b'{"error":"' + b"x" * 500 + b'"}').message == "x" * 500
+
+
 async def everywhere(house, lines) -> None:
     """Nothing that Nexus shows of itself, or logs, says the key."""
     for path in (
@@ -216,6 +244,26 @@ async def test_no_error_says_the_key(tmp_path, way, spelt, monkeypatch, caplog):
                 assert silent(got.body), (repr(act)[-300:], got.body)
                 assert silent(repr(got.headers).encode()), (act, got)
         await everywhere(house, caplog)
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_no_sentence_that_is_cut_says_a_part_of_the_key(tmp_path, way, monkeypatch, caplog):
+    caplog.set_level(logging.DEBUG, "nexus")
+    monkeypatch.setenv("THE_KEY", KEY)
+    begun = {"choices": [{"index": 0, "delta": {"content": "a"}}]}
+    error = {"error": {"message": ("the key is " * 50)[: 500 - 13] + " " + KEY + " and no other", "type": "x"}}
+    async with tiny() as up, open_house(tmp_path, up, way=way, a={"api_key_env": "THE_KEY"}) as house:
+        for act in (Stream([error]), Stream([begun, error]), Respond(500, json=error), Respond(200, json=error)):
+            for path in (CHAT, MESSAGES):
+                up.next(act, path=CHAT)
+                house.gateway.fleet.standings["a"].pairs["tiny"].paused_until = 0.0
+                house.gateway.fleet.standings["a"].redraw()
+                got = await house.post(STREAMED[:-1] + b',"max_tokens":9}', path)
+                assert b"the key is" in got.body
+                assert KEY[:6].encode() not in got.body
+        async with house.client.get(house.url + "/nexus/requests?limit=1000") as shown:
+            assert KEY[:6] not in await shown.text()
+        assert KEY[:6] not in caplog.text
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -14,6 +14,7 @@ import attrs
 from nexus.dialects.jsontext import dumps_text, loads
 
 _LONGEST = 500
+_WORD = "".join(map(chr, range(33, 127))).translate({ord('"'): None, ord(","): None})  # what a key, however it is spelt, is made of
 _TOLD = ("error", "message", "detail", "msg")
 _CODES = ("code", "type", "status", "error_type", "reason")
 _DEEPEST = 8
@@ -93,7 +94,7 @@ def sentence_of(body: bytes) -> str:
 
 
 def sentence_in(value: Any) -> str:
-    """The sentence in a value that is an error, in the shapes that servers are known to use; at most 500 characters."""
+    """The sentence in a value that is an error, in the shapes that servers are known to use; at most 500 characters, in whole words."""
     for _ in range(_DEEPEST):
         if isinstance(value, list) and value and isinstance(value[0], dict):
             told: Any = value[0]
@@ -104,7 +105,12 @@ def sentence_in(value: Any) -> str:
         if told is None:
             break
         value = told
-    return (value if isinstance(value, str) else dumps_text(value))[:_LONGEST]
+    return shortened(value if isinstance(value, str) else dumps_text(value), _LONGEST)
+
+
+def shortened(text: str, most: int) -> str:
+    """At most so many characters, without the word that would be cut: half a key is found by nobody who looks for the whole one."""
+    return text if len(text) <= most else text[:most].rstrip(_WORD) or "…"
 
 
 def _layers(value: Any) -> Iterator[dict[str, Any]]:
@@ -143,7 +149,8 @@ def _status(layers: tuple[dict[str, Any], ...]) -> int | None:
 
 def _text_of(body: bytes) -> str:
     """The words of what is no JSON; of a page, what a browser would show."""
-    text = body[: 16 * _LONGEST].decode("utf-8", "replace").strip()
+    head = body if len(body) <= 16 * _LONGEST else body[: 16 * _LONGEST].rstrip(_WORD.encode())
+    text = head.decode("utf-8", "replace").strip()
     if text[:1] == "<" and (shown := " ".join(_TAG.sub(" ", _HEAD.sub(" ", text)).split())):
         text = shown
-    return text[:200]
+    return shortened(text, 200)

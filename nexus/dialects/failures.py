@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from nexus.dialects.complaints import sentence_in
+from nexus.dialects.complaints import sentence_in, shortened
 from nexus.dialects.jsontext import loads
 
 UNSAID = "the backend ended the stream with an error"
@@ -16,7 +16,7 @@ def value_in(data: bytes | None) -> Any:
     try:
         return loads(data or b'""')
     except ValueError:
-        return (data or b"")[:_LONGEST].decode("utf-8", "replace").strip()
+        return shortened((data or b"").decode("utf-8", "replace"), _LONGEST).strip()
 
 
 def told_in(value: Any) -> str:
