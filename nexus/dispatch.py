@@ -236,14 +236,14 @@ class Dispatcher:
 
     def _unknown(self, journey: Journey) -> Problem:
         """No backend that has answered knows the name."""
-        standings, asked = self.fleet.standings, journey.request.model
-        if not standings:
-            return verdict.no_backends()
-        if silent := self._silent():
-            return verdict.not_ready(asked, journey.legs[0].ids, silent, self._near(asked, journey.allowed))
+        asked = journey.request.model
         gone = next((backend for leg in journey.legs for id in leg.ids if (backend := self.fleet.missed(id))), None)
         if gone is not None:
             return verdict.gone(asked, gone)
+        if not self.fleet.standings:
+            return verdict.no_backends()
+        if silent := self._silent():
+            return verdict.not_ready(asked, journey.legs[0].ids, silent, self._near(asked, journey.allowed))
         return verdict.unknown_model(asked, self._near(asked, journey.allowed))
 
     def _silent(self) -> list[str]:
