@@ -33,6 +33,8 @@ PICTURE = b'{"type":"image_url","image_url":{"url":"data:image/png;base64,%b"}}'
 SOURCE = b'{"type":"image","source":{"type":"base64","media_type":"image/png","data":"%b"}}'
 CODE = rb"def f(x):\n    return \"hello\", 'world'  # \\d+\n"
 
+ENDED = {"index": 0, "finish_reason": "stop"}
+
 Make = Callable[[int], bytes]
 Reply = tuple[str, bytes]  # content type and body
 
@@ -176,16 +178,20 @@ class Measured:
 
 async def swallow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, replies: list[Reply]) -> None:
     """A server that reads what comes without keeping any of it, and answers with the next of the replies, if there is one."""
-    models = {"object": "list", "data": [{"id": "tiny", "object": "model"}]}
-    message = {"index": 0, "message": {"role": "assistant", "content": "ok"}, "finish_reason": "stop"}
-    said = {"id": "c", "object": "chat.completion", "created": 1, "model": "tiny", "choices": [message], "data": []}
+    message, begun = {"role": "assistant", "content": "ok"}, {"id": "c", "created": 1, "model": "tiny"}
+    said = {
+        b"/v1/chat/completions": {**begun, "object": "chat.completion", "choices": [{**ENDED, "message": message}]},
+        b"/v1/completions": {**begun, "object": "text_completion", "choices": [{**ENDED, "text": "ok"}]},
+        b"/v1/embeddings": {"object": "list", "model": "tiny", "data": [{"object": "embedding", "index": 0, "embedding": [0.5]}]},
+        b"/v1/models": {"object": "list", "data": [{"id": "tiny", "object": "model"}]},
+    }
     with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
         while True:
             head = await reader.readuntil(b"\r\n\r\n")
             left = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0] or 0)
             while left:
                 left -= len(await reader.readexactly(min(left, MIB)))
-            kind, body = "application/json", json.dumps(models if head.startswith(b"GET") else said).encode()
+            kind, body = "application/json", json.dumps(said.get(head.split(b" ", 2)[1], {})).encode()
             if replies and head.startswith(b"POST"):
                 kind, body = replies.pop(0)
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\nContent-Length: %d\r\n\r\n" % (kind.encode(), len(body)))

@@ -5,15 +5,20 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 
+import msgspec
 import pytest
+from nexus_anthropic import mending as anthropic_mending
 from nexus_prefix.header import without
 
+from nexus.dialects.canonical import Message, Role, Text, joined
 from nexus.dialects.fields import fields_of
 from nexus.dialects.jsonbytes import replace_top_level, set_member, times_at_top
 from nexus.dialects.lines import Lines
+from nexus.dialects.openai_mending import folded
 from nexus.dialects.openai_reader import WholeReader
 from nexus.dialects.sse import Splitter, events
 from nexus.errors import Problem
+from nexus.model import Accepts
 
 from .growing import LIMIT, growth
 
@@ -62,8 +67,22 @@ STREAMS: dict[str, Work] = {
     "a body in pieces": lambda n: pieces(WholeReader(1, "chat").feed, b"x" * (n * 512), 512),
 }
 
+TEXTS = [{"type": "text", "text": "a"}]
+TURNS: dict[str, Work] = {
+    "turns of one role": lambda n: joined([Message(role=Role.USER, parts=(Text(text="a"),))] * n * 4),
+    "words of the user's again and again": lambda n: folded([{"role": "user", "content": "a" * 64}] * n * 4),
+    "parts of the user's again and again": lambda n: folded([{"role": "user", "content": TEXTS}] * n * 4),
+    "system messages on top": lambda n: folded([{"role": "system", "content": TEXTS}] * n * 4),
+    "system messages below": lambda n: folded([{"role": "user", "content": "a"}, *[{"role": "system", "content": "a"}] * n * 4]),
+    "turns of Anthropic's": lambda n: anthropic_mending.mended(
+        msgspec.json.encode({"messages": [{"role": r, "content": "a"} for r in ["user", "system"] * n * 2]}),
+        Accepts(late_system=False),
+    ),
+}
+ALL = BODIES | STREAMS | TURNS
 
-@pytest.mark.parametrize("work", [*BODIES.values(), *STREAMS.values()], ids=[*BODIES, *STREAMS])
+
+@pytest.mark.parametrize("work", ALL.values(), ids=ALL)
 def test_work_grows_with_the_size_and_not_with_its_square(work: Work) -> None:
     assert growth(work, 500) < LIMIT
 

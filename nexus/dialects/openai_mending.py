@@ -5,7 +5,8 @@ Everything else stays as the client wrote it, fields that nobody knows included.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from nexus.dialects.canonical import Losses, Lost
@@ -60,23 +61,24 @@ def folded(messages: list[Turn]) -> list[Turn]:
     """One system message on top; what stands further down is part of the user's turn beside it."""
     top = next((at for at, message in enumerate(messages) if message.get("role") not in _SYSTEM), len(messages))
     turns: list[Turn] = [_one(messages[:top])] if top else []
-    for message in messages[top:]:
-        if message.get("role") in _SYSTEM:
-            if not message.get("content"):
-                continue
-            message = {"role": "user", "content": _reminder(message.get("content"))}
-        if message.get("role") == "user" and turns and turns[-1].get("role") == "user":
-            turns[-1] = {**turns[-1], "content": _both(turns[-1].get("content"), message.get("content"))}
-        else:
-            turns.append(message)
+    for is_user, run in itertools.groupby(_reminding(messages[top:]), lambda message: message.get("role") == "user"):
+        same = list(run)
+        turns += [_one(same)] if is_user else same
     return turns
 
 
+def _reminding(messages: Iterable[Turn]) -> Iterator[Turn]:
+    """The turns below the top, none of them the system's."""
+    for message in messages:
+        if message.get("role") not in _SYSTEM:
+            yield message
+        elif message.get("content"):
+            yield {"role": "user", "content": _reminder(message["content"])}
+
+
 def _one(messages: list[Turn]) -> Turn:
-    first = messages[0]
-    for message in messages[1:]:
-        first = {**first, "content": _both(first.get("content"), message.get("content"))}
-    return first
+    first, *more = messages
+    return {**first, "content": _together([message.get("content") for message in messages])} if more else first
 
 
 def _reminder(content: Any) -> Any:
@@ -89,11 +91,13 @@ def _marked(part: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**part, "text": REMINDER.format(part["text"])}
 
 
-def _both(first: Any, second: Any) -> Any:
-    """Two contents as one: words alone stay a text, which some servers need."""
-    if isinstance(first, str) and isinstance(second, str):
-        return "\n\n".join(filter(None, (first, second)))
-    return [part for content in (first, second) for part in _as_parts(content)]
+def _together(contents: Sequence[Any]) -> Any:
+    """Contents as one: words alone stay a text, which some servers need."""
+    texts = list(itertools.takewhile(lambda content: isinstance(content, str), contents))
+    text = "\n\n".join(filter(None, texts))
+    if len(texts) == len(contents):
+        return text
+    return [part for content in (text, *contents[len(texts) :]) for part in _as_parts(content)]
 
 
 def _as_parts(content: Any) -> list[Any]:

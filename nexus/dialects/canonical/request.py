@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import itertools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -152,10 +153,9 @@ def must_call(conversation: Conversation) -> bool:
 
 def joined(messages: Iterable[Message]) -> tuple[Message, ...]:
     """The same turns with neighbours of one role made one message."""
-    turns: list[Message] = []
-    for message in messages:
-        if turns and turns[-1].role is message.role:
-            turns[-1] = attrs.evolve(turns[-1], parts=turns[-1].parts + message.parts)
-        else:
-            turns.append(message)
+    turns = []
+    for _, run in itertools.groupby(messages, lambda message: message.role):
+        first, *more = run
+        parts = itertools.chain(first.parts, *(message.parts for message in more))
+        turns.append(attrs.evolve(first, parts=tuple(parts)) if more else first)
     return tuple(turns)

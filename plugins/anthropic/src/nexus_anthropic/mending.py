@@ -6,7 +6,9 @@ Everything else stays as the client wrote it, fields that nobody knows included.
 
 from __future__ import annotations
 
+import itertools
 import re
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from nexus.api import Accepts
@@ -98,18 +100,27 @@ def _folded(value: Turn) -> Turn:
     top = next((at for at, turn in enumerate(turns) if turn.get("role") != "system"), len(turns))
     system = [block for said in (value.get("system"), *(turn.get("content") for turn in turns[:top])) for block in _blocks(said)]
     kept: list[Turn] = []
-    for turn in turns[top:]:
-        if turn.get("role") == "system":
-            if not turn.get("content"):
-                continue
-            turn = {"role": "user", "content": [_marked(block) for block in _blocks(turn.get("content"))]}
-        if turn.get("role") == "user" and kept and kept[-1].get("role") == "user":
-            blocks = [*_blocks(kept[-1].get("content")), *_blocks(turn.get("content"))]
-            blocks.sort(key=lambda block: _type_of(block) != "tool_result")  # results stand first
-            kept[-1] = {**kept[-1], "content": blocks}
-        else:
-            kept.append(turn)
+    for is_user, run in itertools.groupby(_reminding(turns[top:]), lambda turn: turn.get("role") == "user"):
+        same = list(run)
+        kept += [_one(same)] if is_user else same
     return {**value, "messages": kept, **({"system": system} if top else {})}
+
+
+def _reminding(turns: Iterable[Turn]) -> Iterator[Turn]:
+    """The turns below the top, none of them the system's."""
+    for turn in turns:
+        if turn.get("role") != "system":
+            yield turn
+        elif turn.get("content"):
+            yield {"role": "user", "content": [_marked(block) for block in _blocks(turn["content"])]}
+
+
+def _one(turns: list[Turn]) -> Turn:
+    first, *more = turns
+    if not more:
+        return first
+    blocks = [block for turn in turns for block in _blocks(turn.get("content"))]
+    return {**first, "content": sorted(blocks, key=lambda block: _type_of(block) != "tool_result")}  # results stand first
 
 
 def _marked(block: Any) -> Any:
