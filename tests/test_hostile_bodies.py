@@ -343,7 +343,7 @@ async def test_what_was_never_sent_to_its_end_is_given_back(tmp_path):
 
 def test_the_measure_would_see_it():
     """A body that is decoded as a whole, in the loop."""
-    heart, body = Heart(), b"[" + b"{}," * 500_000 + b"{}]"
+    heart, body = Heart(), b"[" + b"{}," * 1_500_000 + b"{}]"
 
     async def careless() -> None:
         beating = asyncio.get_running_loop().create_task(heart.beat())

@@ -90,8 +90,8 @@ async def test_a_paused_pair_is_asked_again_after_its_time(nexus_gateway):
         answers = await asyncio.gather(*asked)
         assert [a.status for a in answers] == [200] * 3
         assert len(chats(server)) == 4
-        assert sorted(a.nexus("Attempts") for a in answers) == ["1", "1", "2"]
-        assert {a.nexus("Route-Reason") for a in answers} == {"failover", "capability-match"}
+        assert {a.nexus("Attempts") for a in answers} == {"1"}, "a busy answer is no attempt"
+        assert {a.nexus("Route-Reason") for a in answers} == {"capability-match"}
         (pair,) = gateway.gateway.fleet.standings["one"].pairs.values()
         assert pair.failures == 0
         assert idle(gateway)
