@@ -1,7 +1,7 @@
 """What the `[[policies]]` ask of a model, whatever it is called: by the names given, and by every other name that a server has told
 for the same model.  Pure; knows no backend.
 
-Names that were told are kept: a server that is down, has left or lists the model no longer takes no rule with it.
+How a name is spelt binds nobody less: servers differ in whether `Med`, `med` and `med:latest` are one model.  Names that were told are kept: a server that is down, has left or lists the model no longer takes no rule with it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable
 from fnmatch import translate
 from typing import TypeVar
+from unicodedata import category, normalize
 
 import attrs
 
@@ -19,6 +20,7 @@ KEPT = 16_384  # names whose demand is remembered
 LONGEST_KEPT = 512  # letters of one: clients make up names of any length
 MOST_JOINED = 100_000  # names that are known to be another's
 WILD = re.compile(r"[*?[]")
+LATEST = ":latest"  # the tag of a name without one
 
 T = TypeVar("T")
 
@@ -46,12 +48,14 @@ class Policies:
         self._plain: dict[str, Demand] = {}
         self._prefixes: dict[int, dict[str, Demand]] = {}
         self._globs: list[tuple[Callable[[str], object], Demand]] = []
+        self._untagged: list[tuple[Callable[[str], object], Demand]] = []  # what stands before `:latest`
         self._joined: dict[str, _Same] = {}
         self._others = _Same([], NO_DEMAND)  # what cannot be remembered counts as one model, and binds every name
         self._known: dict[str, Demand] = {}
         for policy in policies:
             for glob in policy.models:
-                self._add(glob, policy.demand)
+                for spelling in {glob, folded(glob)}:
+                    self._add(spelling, policy.demand)
 
     def __bool__(self) -> bool:
         return bool(self._plain or self._prefixes or self._globs)
@@ -78,14 +82,20 @@ class Policies:
             one = self._merged(one, self._same_as(name))
 
     def _same_as(self, name: str) -> _Same:
-        found = self._joined.get(name)
+        key, own = untagged(folded(name)), self._own(name)
+        found = self._joined.get(key)
         if found is None:
-            found = _Same([name], self._own(name))
+            found = _Same([key], own)
             if len(self._joined) < MOST_JOINED:
-                self._joined[name] = found
+                self._joined[key] = found
+                if key != name:
+                    self._known.clear()  # another spelling may have been asked for
             else:  # no server has so many names in earnest
                 found.names.clear()
                 found = self._merged(self._others, found)
+        elif found.demand & own != found.demand:
+            found.demand &= own
+            self._known.clear()
         return found
 
     def _merged(self, one: _Same, other: _Same) -> _Same:
@@ -107,12 +117,15 @@ class Policies:
     def _add(self, glob: str, demand: Demand) -> None:
         wild = WILD.search(glob)
         if wild is None:
-            self._plain[glob] = self._plain.get(glob, NO_DEMAND) & demand
+            for name in {glob, untagged(glob)}:
+                self._plain[name] = self._plain.get(name, NO_DEMAND) & demand
         elif wild.group() == "*" and wild.end() == len(glob):
             same_length = self._prefixes.setdefault(len(glob) - 1, {})
             same_length[glob[:-1]] = same_length.get(glob[:-1], NO_DEMAND) & demand
         else:
             self._globs.append((re.compile(translate(glob)).match, demand))
+            if glob.endswith(LATEST):
+                self._untagged.append((re.compile(translate(untagged(glob))).match, demand))
 
     def _remembered(self, name: str) -> Demand:
         demand = self._demand(name)
@@ -121,11 +134,23 @@ class Policies:
         return demand
 
     def _demand(self, name: str) -> Demand:
-        joined = self._joined.get(name)
-        return self._others.demand & (self._own(name) if joined is None else joined.demand)
+        joined = self._joined.get(untagged(folded(name)))
+        own = self._own(name) & self._others.demand
+        return own if joined is None else own & joined.demand
 
     def _own(self, name: str) -> Demand:
-        """What the rules ask of this name, whatever else is called so."""
+        """What the rules ask of this name, however it is spelt, whatever else is called so."""
+        fold = folded(name)
+        demand = NO_DEMAND
+        for spelling in {name, fold, untagged(fold)}:
+            demand &= self._spelt(spelling)
+        if self._untagged and ":" not in fold.rpartition("/")[2]:
+            for matches, asked in self._untagged:
+                if matches(fold) or matches(name):
+                    demand &= asked
+        return demand
+
+    def _spelt(self, name: str) -> Demand:
         demand = self._plain.get(name, NO_DEMAND)
         for length, prefixes in self._prefixes.items():
             demand &= prefixes.get(name[:length], NO_DEMAND)
@@ -133,6 +158,19 @@ class Policies:
             if matches(name):
                 demand &= asked
         return demand
+
+
+def folded(name: str) -> str:
+    """What all spellings of a name share: capitals, composed and decomposed letters, wide ones, and what cannot be seen."""
+    if name.isascii():
+        return name.lower()
+    seen = "".join(letter for letter in normalize("NFKC", name).casefold() if category(letter) != "Cf")
+    return normalize("NFKC", seen)
+
+
+def untagged(name: str) -> str:
+    """The name without a `:latest` at its end."""
+    return name.removesuffix(LATEST)
 
 
 def keep(kept: dict[str, T], key: str, value: T, most: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from unicodedata import normalize
 
 import pytest
 from hypothesis import given, settings
@@ -90,6 +91,53 @@ def test_a_name_is_bound_by_what_is_told_later_of_the_name_that_it_shares():
     assert known.demand(("c",)) == NO_DEMAND
     known.same(("medical", "b"))
     assert known.demand(("c",)) == known.demand(("b",)) == RESTRICTED
+
+
+SPELLINGS = [
+    ("medical", "Medical"),
+    ("Medical", "medical"),
+    ("medical", "medical:latest"),
+    ("medical:latest", "medical"),
+    ("medical:LATEST", "MEDICAL"),
+    ("hf.co/Owner/Med-GGUF", "hf.co/owner/med-gguf:latest"),
+    ("m?dical:latest", "Medical"),
+    ("MED-*", "med-7b"),
+    ("m\N{LATIN SMALL LETTER E WITH ACUTE}d", "me\N{COMBINING ACUTE ACCENT}d"),
+    ("me\N{COMBINING ACUTE ACCENT}d", "M\N{LATIN CAPITAL LETTER E WITH ACUTE}D"),
+    ("med", "\N{FULLWIDTH LATIN SMALL LETTER M}ed"),
+    ("med", "me\N{ZERO WIDTH SPACE}d"),
+    ("stra\N{LATIN SMALL LETTER SHARP S}e", "STRASSE"),
+]
+
+
+@pytest.mark.parametrize(("rule", "asked"), SPELLINGS)
+def test_no_spelling_of_a_name_is_bound_less(rule, asked):
+    assert policies((rule, RESTRICTED)).demand((asked,)) == RESTRICTED
+    known = policies((rule, RESTRICTED))
+    assert known.demand(("another", "Another:latest")) == NO_DEMAND
+    known.same(("another", asked))
+    assert known.demand(("Another:latest",)) == RESTRICTED
+
+
+def test_what_only_looks_alike_is_not_bound():
+    known = policies(("medical", RESTRICTED), ("*:*", BETTER), ("x[!A-Z]", RESTRICTED))
+    for name in ("medical:7b", "owner/medical", "medical2", "medica"):
+        assert known.demand((name,)) == (BETTER if ":" in name else NO_DEMAND)
+    assert known.demand(("xa",)) == RESTRICTED  # as it was written, too, and not only as all spellings share it
+
+
+@given(st.text(max_size=6), st.text(max_size=3), st.sampled_from([str.upper, str.lower, str.title, str.casefold, str.swapcase]))
+def test_a_rule_binds_whatever_letters_a_client_writes_its_name_with(name, more, spelt):
+    for glob in (name.replace("[", "[[]").replace("*", "[*]").replace("?", "[?]"), "*"):
+        known = policies((glob, RESTRICTED))
+        assert known.demand((name,)) == RESTRICTED
+        for form in ("NFC", "NFD", "NFKC", "NFKD"):
+            assert known.demand((normalize(form, name),)) == RESTRICTED
+        if name.isascii():
+            assert known.demand((spelt(name),)) == known.demand((spelt(name) + ":latest",)) == RESTRICTED
+    known = policies((more, RESTRICTED)) if not set(more) & set("[*?") else policies(("m", RESTRICTED))
+    known.same((name, "m", more))
+    assert known.demand((spelt(name) if name.isascii() else name,)) == RESTRICTED
 
 
 def joined(told: list[set[str]], name: str) -> set[str]:
@@ -365,3 +413,30 @@ async def test_the_tier_of_home_binds_who_waits_when_home_leaves(nexus_gateway):
         gate.set()
         await holding
         assert not chats(weak)
+
+
+ASKED = {
+    CHAT: {"messages": [{"role": "user", "content": "hello"}]},
+    "/v1/completions": {"prompt": "hello"},
+    "/v1/embeddings": {"input": "hello"},
+    "/v1/messages": {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 5},
+    "/v1/messages/count_tokens": {"messages": [{"role": "user", "content": "hello"}]},
+}
+
+
+@pytest.mark.parametrize("path", ASKED)
+@pytest.mark.parametrize("asked", ["Medical", "MEDICAL:latest", "medical:latest"])
+async def test_no_task_leads_out_by_another_spelling(nexus_gateway, path, asked):
+    """Ollama serves `medical` by each of these names; the open server lists them as models of its own."""
+    async with ollama_server(["medical"]) as home, openai_server([asked, "spare"]) as far:
+        gateway = await settled(await nexus_gateway(private(home, far)))
+        for body in (ASKED[path], ASKED[path] | {"stream": True}):
+            for headers in ({}, FLEXIBLE):
+                async with gateway.client.post(path, json={"model": asked, **body}, headers=headers) as said:
+                    assert said.headers.get("X-Nexus-Privacy-Zone") != "open", await said.text()
+        question = {"path": path, "request": {"model": asked, **ASKED[path]}}
+        async with gateway.client.post("/nexus/explain", json=question) as told:
+            explained = await told.json()
+        assert explained["demand"]["zone"] == "restricted"
+        assert "far" not in [choice["backend"] for choice in explained["choices"]]
+        assert not [got for got in far.requests if got.method == "POST"]
