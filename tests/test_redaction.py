@@ -50,18 +50,40 @@ SPELT = {
     "html in html": html.escape(KEY.replace("/", "&sol;").replace("+", "&#43;")),
     "html in json": KEY.replace("/", r"\u0026sol;").replace("+", r"\u0026#43;"),
     "html in hex": "".join(f"&#x{ord(c):X};" for c in KEY),
+    "octal": "".join(f"\\{ord(c):03o}" for c in KEY),
+    "in braces": "".join(f"\\u{{{ord(c):x}}}" for c in KEY),
+    "python's": "".join(f"\\U{ord(c):08x}" for c in KEY),
+    "a url's of old": "".join(f"%u{ord(c):04x}" for c in KEY),
+    "quoted-printable": "".join(f"={ord(c):02X}" for c in KEY),
+    "hexadecimal": KEY.encode().hex(),
+    "a dump": KEY.encode().hex(" ").upper(),
+    "a dump in c": ", ".join(f"0x{ord(c):02x}" for c in KEY),
+    "utf-16": "\0".join(KEY),
+    "base64 in lines": "\n".join(re.findall(".{1,10}", base64.b64encode(f"Bearer {KEY}".encode()).decode())),
+    "base64 in lines, json": r"\n".join(re.findall(".{1,10}", base64.b64encode(f"Bearer {KEY}".encode()).decode())),
     "basic": base64.b64encode(f"user:{KEY}".encode()).decode(),
     "base64": base64.urlsafe_b64encode(KEY.encode()).decode(),
 }
 
 
+def _is_json(spelt: str) -> bool:
+    try:
+        return bool(json.loads(f'"{spelt}"'))
+    except ValueError:
+        return False
+
+
+IN_JSON = [spelt for spelt in SPELT.values() if _is_json(spelt)]  # without more escapes
+
+
 def heard(data: bytes) -> str:
     """All that somebody could read out of it: as it is, and with every escape undone, again and again."""
-    text = data.decode("utf-8", "replace")
-    said = [text]
+    text = data.decode("utf-8", "replace").replace("\0", "")
+    said = [text, *_dumped(text)]
     for _ in range(4):
         text = html.unescape(_unquoted(text))
         said.append(text)
+    text = re.sub(r"(?<=\S{9})(?:\n|\\n)", "", text)
     words = "".join(c if c.isalnum() or c in "+/-_" else " " for c in text).split()
     for word in words:
         for skip in range(4):
@@ -71,8 +93,16 @@ def heard(data: bytes) -> str:
     return "\n".join(said).casefold()
 
 
+def _dumped(text: str) -> list[str]:
+    walls = re.findall("[0-9a-f]{12,}", re.sub("0x|[ ,:]", "", text.lower()))
+    return [bytes.fromhex(wall[skip : skip + (len(wall) - skip) // 2 * 2]).decode("latin-1") for wall in walls for skip in (0, 1)]
+
+
 def _unquoted(text: str) -> str:
-    text = re.sub(r"\\u([0-9a-fA-F]{4})", lambda m: chr(int(m[1], 16)), text)
+    text = re.sub(
+        r"(?:\\u|\\U0000|%u|\\u\{)([0-9a-fA-F]{4}|(?<=\{)[0-9a-fA-F]{2}\})", lambda m: chr(int(m[1].strip("}"), 16)), text
+    )
+    text = re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), re.sub("=([0-9A-F]{2})", lambda m: chr(int(m[1], 16)), text))
     return unquote(re.sub(r"\\([/\"\\])", r"\1", text), errors="replace")
 
 
@@ -108,6 +138,11 @@ def test_a_key_of_any_letters_in_any_mixture_of_spellings(key, before, after, se
             f"\\\\u{ord(c):04X}",
             f"%{ord(c):02X}",
             f"%25{ord(c):02x}",
+            f"%u00{ord(c):02x}",
+            f"={ord(c):02X}",
+            f"\\{ord(c):03o}",
+            f"\\u{{{ord(c):x}}}",
+            f"\\U{ord(c):08x}",
             f"&#{ord(c)};",
             f"&#x{ord(c):04X};",
             f"&#{ord(c):05};",
@@ -227,7 +262,7 @@ def answers(spelt: str):
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("spelt", [" ".join([*SPELT.values()][at::4]) for at in range(4)])  # a sentence is cut after 500 characters
+@pytest.mark.parametrize("spelt", [" ".join(IN_JSON[at::6]) for at in range(6)])  # a sentence is cut after 500 characters
 async def test_no_error_says_the_key(tmp_path, way, spelt, monkeypatch, caplog):
     caplog.set_level(logging.DEBUG, "nexus")
     monkeypatch.setenv("THE_KEY", KEY)
@@ -272,6 +307,7 @@ async def test_no_header_says_the_key(tmp_path, way, monkeypatch, caplog):
     odd = [
         (name, spelt)
         for spelt in SPELT.values()
+        if spelt.isprintable()
         for name in ("x-ratelimit-key", "openai-organization", "anthropic-x", "retry-after")
     ]
     async with tiny() as up, open_house(tmp_path, up, way=way, a={"api_key_env": "THE_KEY"}) as house:
