@@ -10,6 +10,9 @@ from nexus.model import Payload
 from nexus.visit import Visit
 
 SILENCE_SECONDS = 30.0  # the longest pause within a body
+LEAST_RATE = (
+    500.0  # bytes a second, on average and after a first pause of that length: who drips holds memory and a connection for days
+)
 RETRY_SECONDS = 1
 JOINED_BYTES = 8 * 1024 * 1024
 
@@ -74,6 +77,7 @@ class Bodies:
     async def _slowly(self, visit: Visit) -> bytes:
         pieces, size = Pieces(), 0
         loop = asyncio.get_running_loop()
+        began = loop.time()
         try:
             async with asyncio.timeout(SILENCE_SECONDS) as patience:
                 while piece := await visit.piece():
@@ -81,12 +85,13 @@ class Bodies:
                     size += len(piece)
                     self.held += len(piece)
                     self._check(size, 0)
-                    patience.reschedule(loop.time() + SILENCE_SECONDS)
+                    patience.reschedule(min(loop.time(), began + size / LEAST_RATE) + SILENCE_SECONDS)
             return pieces.whole()
         except TimeoutError:
             self.held -= size
             pieces.drop()
-            raise Problem(408, "request_timeout", f"no byte of the body came for {SILENCE_SECONDS:g} s") from None
+            said = f"the body came too slowly: no byte for {SILENCE_SECONDS:g} s, or fewer than {LEAST_RATE:g} bytes a second"
+            raise Problem(408, "request_timeout", said) from None
         except BaseException:
             self.held -= size
             pieces.drop()

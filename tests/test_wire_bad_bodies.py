@@ -212,6 +212,25 @@ async def test_a_body_that_stops_coming_is_not_waited_for(tmp_path, monkeypatch)
             await asyncio.gather(line.closed(), chunked.closed())
 
 
+async def test_a_body_that_drips_is_not_waited_for(tmp_path, monkeypatch):
+    """A byte comes before each pause is over, but at that rate the body would take a day."""
+    monkeypatch.setattr(nexus.body, "SILENCE_SECONDS", 0.5)
+    async with tiny() as up, open_house(tmp_path, up) as house:
+        async with house.line() as line, house.line() as chunked, house.line() as brisk:
+            await line.say(post(GOOD[:1], CHAT, "Content-Length: 60000"))
+            await chunked.say(post(b"1\r\n{\r\n", CHAT, "Transfer-Encoding: chunked"))
+            await brisk.say(post(GOOD[:10], CHAT, f"Content-Length: {len(GOOD) + 1500}"))
+            for _ in range(10):  # longer than one pause, and never silent for so long
+                for dripping, drop in ((line, b" "), (chunked, b"1\r\n \r\n"), (brisk, b" " * 150)):
+                    await dripping.say(drop)
+                await asyncio.sleep(0.1)
+            await brisk.say(GOOD[10:])
+            for dripping in (line, chunked):
+                got: Answer = await dripping.hear()
+                assert (got.status, got.error["code"]) == (408, "request_timeout")
+            assert (await brisk.hear()).status == 200
+
+
 async def test_fields_that_nobody_knows_reach_the_backend_byte_for_byte(tmp_path):
     body = b' { "zzz" : [1.0e2,\t"\\u00e9\xc3\xa9", {"a":null} ] , "model":"tiny" ,"messages":[ ],"n":1}\r\n'
     async with tiny() as up, open_house(tmp_path, up) as house:
