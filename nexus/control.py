@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import re
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from aiohttp import web
 
 from nexus import __version__
-from nexus.api import Dialect, ModelEntry, Route
+from nexus.api import Dialect, Route
+from nexus.aside import aside
 from nexus.body import Bodies
 from nexus.config import KeyConfig
 from nexus.dialects.jsontext import dumps
@@ -20,14 +21,16 @@ from nexus.explaining import explained
 from nexus.gateway import Gateway
 from nexus.health import Record
 from nexus.hosted import HostedVisit, headers_of
-from nexus.model import Candidate, Health, Lane, State
-from nexus.names import matcher
+from nexus.model import Health, Lane, State
 from nexus.observers.feed import Feed, Subscription
 from nexus.observers.history import History
 from nexus.observers.stats import Stats
 from nexus.pairs import Pair, Standing
+from nexus.served import EVERYTHING, Served
+from nexus.slices import in_slices
 from nexus.suspension import Suspension
 from nexus.unrecognised import NO_KEY
+from nexus.waiters import Waiter
 
 if TYPE_CHECKING:
     from aiohttp_sse import EventSourceResponse
@@ -35,7 +38,10 @@ if TYPE_CHECKING:
 MAX_EXPLAIN_BYTES = 8 * 1024 * 1024
 PING_SECONDS = 15
 BREATH_SECONDS = 0.05  # what happens meanwhile is told together: many readers must not cost what many requests do
+ROW_ITEMS, ITEM_BYTES = 20, 16  # of a row in a page about many, about
 LIMIT = re.compile(r"[0-9]{1,4}")
+
+T = TypeVar("T")
 
 
 class Control:
@@ -45,7 +51,7 @@ class Control:
         self._gateway = gateway
         self._is_admin = is_admin
         self._dialects = dialects
-        self._created = int(gateway.clock.time())
+        self._listed = Served(gateway.fleet, gateway.runtime.names, int(gateway.clock.time()))
 
     def routes(self) -> Iterable[Route]:
         """What this is, and its health, are for everybody; `/nexus/` is for admins."""
@@ -123,11 +129,11 @@ class Control:
 
     async def models(self, http: web.BaseRequest, key: KeyConfig | None) -> web.Response:
         """Every name that the client may ask for, in its dialect's form."""
-        return _raw(self._dialect(http).models(self._entries(key).values(), http.query))
+        return _raw(await self._listed.written(self._dialect(http), key.models if key else EVERYTHING, http.query))
 
     async def model(self, http: web.BaseRequest, key: KeyConfig | None) -> web.Response:
         name = http.path.partition("/v1/models/")[2]
-        entry = self._entries(key).get(name)
+        entry = await self._listed.find(name, key.models if key else EVERYTHING)
         if entry is None:
             raise Problem(
                 404, "model_not_found", f"no backend serves the model {name[:200]!r}; GET /v1/models lists what is served"
@@ -138,40 +144,12 @@ class Control:
         headers = headers_of(http)
         return next((d for d in self._dialects if d.claims(headers)), self._dialects[0])
 
-    def _entries(self, key: KeyConfig | None) -> dict[str, ModelEntry]:
-        """Models and aliases that a healthy backend serves, and that the key may use."""
-        allowed = matcher(key.models if key else ("*",))
-        served: dict[str, list[Candidate]] = {}
-        for candidate in self._healthy():
-            served.setdefault(candidate.name, []).append(candidate)
-        names = self._gateway.runtime.names
-        for alias in names.aliases:
-            leg = names.legs(alias, strict=True, flexible=False)[0]
-            found = [c for c in self._gateway.fleet.candidates(leg) if c.health is Health.HEALTHY]
-            served.pop(alias, None)
-            if found:
-                served[alias] = found
-        return {name: self._entry(name, candidates) for name, candidates in served.items() if allowed(name)}
-
-    def _healthy(self) -> Iterable[Candidate]:
-        for standing in self._gateway.fleet.standings.values():
-            if standing.pulse.health is Health.HEALTHY:
-                yield from standing.candidates()
-
-    def _entry(self, name: str, candidates: list[Candidate]) -> ModelEntry:
-        contexts = [c.context for c in candidates if c.context is not None]
-        return ModelEntry(
-            name=name,
-            context=max(contexts, default=None),
-            capabilities=tuple(sorted({need for c in candidates for need, offered in c.offers.items() if offered})),
-            backends=tuple(dict.fromkeys(c.backend for c in candidates)),
-            created=self._created,
-        )
-
     # ------------------------------------------------------------ the fleet
 
     async def backends(self, http: web.BaseRequest) -> web.Response:
-        return _json({"backends": [self._backend(s) for s in self._gateway.fleet.standings.values()]})
+        standings = self._gateway.fleet.standings.values()
+        items = sum(len(standing.pairs) + ROW_ITEMS for standing in standings)
+        return await _long_json("backends", standings, self._backend, items=items)
 
     def _backend(self, standing: Standing) -> dict[str, Any]:
         member, report, now = standing.member, standing.report, self._gateway.clock.now()
@@ -194,13 +172,13 @@ class Control:
             "in_flight": standing.in_flight,
             "capacity": standing.capacity,
             "load": standing.load,
-            "models": [c.name for c in standing.candidates()],
+            "models": [pair.name for pair in standing.pairs.values()],
         }
 
     async def all_models(self, http: web.BaseRequest) -> web.Response:
-        pairs = [self._pair(s, pair) for s in self._gateway.fleet.standings.values() for pair in s.pairs.values()]
+        pairs = [(standing, pair) for standing in self._gateway.fleet.standings.values() for pair in standing.pairs.values()]
         aliases = {alias: list(ids) for alias, ids in self._gateway.runtime.names.aliases.items()}
-        return _json({"models": pairs, "aliases": aliases})
+        return await _long_json("models", pairs, lambda both: self._pair(*both), items=len(pairs) * ROW_ITEMS, aliases=aliases)
 
     def _pair(self, standing: Standing, pair: Pair) -> dict[str, Any]:
         c = standing.photo(pair)
@@ -260,25 +238,21 @@ class Control:
         return component
 
     async def queue(self, http: web.BaseRequest) -> web.Response:
-        waiting, now = self._gateway.waiting, self._gateway.clock.now()
-        return _json(
-            {
-                "depth": {lane.value: waiting.depth(lane) for lane in Lane},
-                "bytes": waiting.bytes,
-                "waiting": [
-                    {
-                        "position": position,
-                        "id": w.request.id,
-                        "model": w.request.model,
-                        "priority": w.lane.value,
-                        "key": w.request.key,
-                        "waited_seconds": round(now - w.since, 3),
-                        "for": sorted(w.condition.slots | w.condition.backends),
-                    }
-                    for position, w in enumerate(waiting.waiters(), start=1)
-                ],
-            }
-        )
+        waiting, waiters = self._gateway.waiting, self._gateway.waiting.waiters()
+        told = {"depth": {lane.value: waiting.depth(lane) for lane in Lane}, "bytes": waiting.bytes}
+        items = sum(len(w.condition.slots) + len(w.condition.backends) + ROW_ITEMS for w in waiters)
+        return await _long_json("waiting", enumerate(waiters, start=1), lambda both: self._waiter(*both), items=items, **told)
+
+    def _waiter(self, position: int, waiter: Waiter[Any]) -> dict[str, Any]:
+        return {
+            "position": position,
+            "id": waiter.request.id,
+            "model": waiter.request.model,
+            "priority": waiter.lane.value,
+            "key": waiter.request.key,
+            "waited_seconds": round(self._gateway.clock.now() - waiter.since, 3),
+            "for": sorted(waiter.condition.slots | waiter.condition.backends),
+        }
 
     async def events(self, http: web.BaseRequest) -> web.StreamResponse:
         """What happens from now on, as server-sent events.  Whoever does not take them is cut off."""
@@ -343,6 +317,15 @@ def _suspension(held: Suspension | None, now: float) -> dict[str, Any]:
 
 def _json(value: Any, status: int = 200) -> web.Response:
     return _raw(dumps(value), status)
+
+
+async def _long_json(
+    name: str, things: Iterable[T], told: Callable[[T], dict[str, Any]], *, items: int, **more: Any
+) -> web.Response:
+    """`more`, and what is told of each of the things, however many they are; `items` is about how many fields that makes."""
+    rows: list[dict[str, Any]] = []
+    await in_slices(things, lambda thing: rows.append(told(thing)))
+    return _raw(await aside(items * ITEM_BYTES, dumps, {**more, name: rows}))
 
 
 def _raw(body: bytes, status: int = 200) -> web.Response:

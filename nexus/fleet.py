@@ -119,7 +119,8 @@ class Claim:
 class Fleet:
     """All backends and their models.  `tell` hears every event; `freed` hears the domain that may have room again (a server's name
     stands for all of its models), `changed` the name of a backend that has come or gone, or serves other things or is otherwise
-    well than before, `named` all names of a model that has several.  `claims` is how many there have been."""
+    well than before, `named` all names of a model that has several.  `claims` is how many there have been, `revision` counts what
+    `changed` hears."""
 
     def __init__(self, now: Callable[[], float], tell: Listener, limits: Limits | None = None) -> None:
         self.now = now
@@ -137,6 +138,7 @@ class Fleet:
         self.served: Counter[str] = Counter()  # public names that healthy backends serve now, and how many do
         self.served_changes = 0
         self._counted: dict[str, frozenset[str]] = {}
+        self.revision = 0
 
     # ------------------------------------------------------------ reading
 
@@ -163,6 +165,10 @@ class Fleet:
         """Every public name that a backend serves which is not known to be down, in the order it was first seen."""
         up = [standing for standing in self._standings.values() if standing.pulse.health is not Health.UNHEALTHY]
         return tuple(dict.fromkeys(pair.name for standing in up for pair in standing.pairs.values()))
+
+    def find(self, name: str) -> Iterable[tuple[Pair, Standing]]:
+        """The pairs that are known by this name, healthy or not."""
+        return self._index.find(name)
 
     def knows(self, name: str) -> bool:
         return name in self._index
@@ -203,7 +209,7 @@ class Fleet:
         self._enrol(standing)
         self._set_models(standing, [attrs.evolve(m, state=State.UNKNOWN, eta=None) for m in models_of(models)])
         self.tell(Joined(at=self.now(), backend=member.name, kind=member.kind, url=member.url, source=member.source))
-        self.changed(member.name)
+        self._changed(member.name)
 
     def leave(self, name: str) -> None:
         """A backend is gone.  Claims on it stay valid until they finish, and take slots of it should it come again meanwhile."""
@@ -216,7 +222,7 @@ class Fleet:
             if standing.in_flight:
                 self._departed[name] = standing
             self.tell(Left(at=self.now(), backend=name))
-            self.changed(name)
+            self._changed(name)
 
     def report(self, name: str, report: Report, seconds: float) -> bool:
         """A probe ended.  Returns whether the models are others than before."""
@@ -257,7 +263,7 @@ class Fleet:
             )
         )
         if changed or first or health is not before:
-            self.changed(name)
+            self._changed(name)
         else:
             self.freed(name)
         return changed
@@ -302,13 +308,17 @@ class Fleet:
         for pair in standing.pairs.values():
             pair.failures = pair.failures * kept if pair.failures > 0.001 else 0.0
 
+    def _changed(self, name: str) -> None:
+        self.revision += 1
+        self.changed(name)
+
     def place(self, name: str, zone: Zone, evidence: str) -> None:
         """The zone of a backend, once its address is known."""
         standing = self._standings.get(name)
         if standing is not None and (standing.member.zone, standing.member.zone_evidence) != (zone, evidence):
             standing.member = attrs.evolve(standing.member, zone=zone, zone_evidence=evidence)
             standing.redraw()
-            self.changed(name)
+            self._changed(name)
 
     def blame(self, claim: Claim, problem: str) -> None:
         """The backend will not serve this pair, though its probes are fine: ranking avoids the pair from now on, as after many

@@ -22,6 +22,7 @@ MOST_JOINED = 100_000  # names that are known to be another's
 WILD = re.compile(r"[*?[]")
 LATEST = ":latest"  # the tag of a name without one
 
+K = TypeVar("K")
 T = TypeVar("T")
 
 
@@ -173,7 +174,7 @@ def untagged(name: str) -> str:
     return name.removesuffix(LATEST)
 
 
-def keep(kept: dict[str, T], key: str, value: T, most: int) -> None:
+def keep(kept: dict[K, T], key: K, value: T, most: int) -> None:
     """Keep one more, and let the oldest go where there are too many."""
     kept[key] = value
     if len(kept) > most:

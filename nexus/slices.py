@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from time import perf_counter
 from typing import TypeVar
 
 T = TypeVar("T")
-SLICE = 256  # a look costs less than a microsecond
+SLICE = 256  # looks, most of which cost less than a microsecond
+SLICE_SECONDS = 0.005  # and where they cost more, so much of a turn
 
 
 async def in_slices(things: Iterable[T], look: Callable[[T], None]) -> None:
     """`look` at each of those that are there now; some may have gone before their turn comes."""
-    for count, thing in enumerate(tuple(things), 1):
+    await lazily_in_slices(tuple(things), look)
+
+
+async def lazily_in_slices(things: Iterable[T], look: Callable[[T], None]) -> None:
+    """The same for what bears that the world changes between two turns, since it is too much to be gathered in one."""
+    until = perf_counter() + SLICE_SECONDS
+    for count, thing in enumerate(things, 1):
         look(thing)
-        if not count % SLICE:
+        if not count % SLICE or perf_counter() >= until:
             await asyncio.sleep(0)
+            until = perf_counter() + SLICE_SECONDS

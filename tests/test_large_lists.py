@@ -10,8 +10,12 @@ from hypothesis import strategies as st
 
 from nexus import largejson
 from nexus.backends import metric_sum
+from nexus.dialects.openai import OpenAI
 from nexus.fleet import Fleet, Limits, Member
 from nexus.model import MOST_MODELS, Model, Report
+from nexus.names import Names
+from nexus.served import Served
+from nexus.slices import SLICE
 from nexus.testing import FakeClock, Respond, openai_server
 
 from .asking import a_backend, ask, fleet, settled
@@ -153,3 +157,71 @@ async def test_the_loop_goes_on_while_a_long_list_is_read(nexus_gateway):
         finally:
             largejson.decode = seen
         assert counted[0] > 3
+
+
+async def turns_of(task) -> int:
+    """How many turns the loop has until that is done."""
+    turns = 0
+    while not task.done():
+        await asyncio.sleep(0)
+        turns += 1
+    return turns
+
+
+def a_list(count: int, *, aliases=None) -> tuple[Fleet, Served]:
+    house = a_fleet()
+    for backend in ("one", "two"):
+        house.join(Member(name=backend, kind="x", url=f"http://{backend}", backend=None))
+        house.report(backend, Report(ok=True, models=tuple(Model(id=f"m{n}", offers={"chat": True}) for n in range(count))), 0.01)
+    return house, Served(house, Names(aliases or {}, {}, ()), 0)
+
+
+async def test_the_list_of_many_names_is_made_in_slices_and_once_for_all_who_ask():
+    _, listed = a_list(5000, aliases={"all": [f"m{n}" for n in range(5000)]})
+    together = asyncio.gather(*[listed.entries() for _ in range(3)])
+    assert await turns_of(together) >= (2 * 5000 + 2 * 5000 + 5001) // SLICE
+    first, *others = await together
+    assert len(first) == 5001
+    assert first["all"].backends == ("one", "two")
+    assert all(other is first for other in others)
+    assert await listed.entries() is first
+
+
+async def test_a_list_is_made_anew_where_the_fleet_has_changed():
+    house, listed = a_list(2, aliases={"best": ["m1"]})
+    assert list(await listed.entries()) == ["m0", "m1", "best"]
+    house.report("one", Report(ok=True, models=(Model(id="new", context=7, offers={"chat": True, "tools": False}),)), 0.01)
+    entries = await listed.entries()
+    assert (entries["new"].context, entries["new"].capabilities, entries["best"].backends) == (7, ("chat",), ("two",))
+    house.leave("two")
+    assert list(await listed.entries()) == ["new"]
+    for _ in range(3):
+        house.report("one", Report(ok=False, code="connect", problem="refused"), 0.01)
+    assert not await listed.entries()
+
+
+async def test_what_changes_while_a_list_is_made_is_in_the_next():
+    house, listed = a_list(1000)
+    making = asyncio.gather(listed.entries())
+    await asyncio.sleep(0)
+    house.leave("two")
+    assert "m999" in (await making)[0]
+    assert all(entry.backends == ("one",) for entry in (await listed.entries()).values())
+
+
+async def test_a_key_sees_its_own_list_and_nobody_elses():
+    house, listed = a_list(3)
+    dialect = OpenAI()
+
+    async def names(*globs: str) -> list[str]:
+        return [entry["id"] for entry in json.loads(await listed.written(dialect, globs, {}))["data"]]
+
+    for _ in range(2):
+        assert await names("*") == ["m0", "m1", "m2"]
+        assert await names("m1", "x*") == ["m1"]
+        assert await names() == []
+    assert await listed.find("m1", ("m2",)) is None
+    assert (await listed.find("m1", ("m1",))).name == "m1"
+    house.leave("one")
+    house.leave("two")
+    assert await names("*") == []

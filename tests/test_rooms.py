@@ -100,7 +100,8 @@ ROOMS = {
     "relay": "api dialects errors journey model outcome plain redaction reply verdict visit",
     "answer": "api aside body config errors gateway journey keys model names relay visit watch wishes",
     "explaining": "answer api aside config dialects dispatch errors gateway journey model observers plain routing",
-    "control": "api body config dialects errors explaining gateway health hosted model names observers pairs suspension unrecognised",
+    "served": "api aside fleet model names pairs policies slices",
+    "control": "api aside body config dialects errors explaining gateway health hosted model observers pairs served slices suspension unrecognised waiters",
     "front": "answer api body config control door errors gateway hosted nearest relay visit watch",
     "server": "answer catalog config descriptors downstream errors front gateway holder stall state tasks watch",
     # for people and for authors
