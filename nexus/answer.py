@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from urllib.parse import parse_qs, urlencode
 
 from nexus.api import Dialect, Endpoint, Facts
-from nexus.aside import aside
+from nexus.aside import LARGE_BYTES, aside
 from nexus.body import Bodies
 from nexus.config import KeyConfig
 from nexus.errors import Problem, StageError
@@ -54,7 +54,10 @@ class Answerer:
         self._watch.add(visit)
         try:
             payload.body = await self._bodies.read(visit)
-            facts = await aside(len(payload.body), dialect.decode, endpoint, payload)
+            size = len(payload.body)
+            facts = (
+                dialect.decode(endpoint, payload) if size < LARGE_BYTES else await aside(size, dialect.decode, endpoint, payload)
+            )
             journey = journey_of(
                 self._gateway,
                 headers,
@@ -66,7 +69,7 @@ class Answerer:
                 told.request_id,
                 accepted,
                 visit.peer,
-                _query(visit.query, dialect),
+                _query(visit.query, dialect) if visit.query else "",
             )
             check_key(journey)
             visit.common = told.common
@@ -230,7 +233,7 @@ def request_id(headers: Mapping[str, str]) -> str:
 
 def _query(query: str, dialect: Dialect) -> str:
     """The parameters that the dialect passes on; "" for none."""
-    if not dialect.query or not query:
+    if not dialect.query:
         return ""
     given = parse_qs(query, keep_blank_values=True)
     passed = [(name, given[name][0]) for name in dialect.query if name in given]

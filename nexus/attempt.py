@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from nexus.api import Clock, Reader, Reply
-from nexus.aside import aside
+from nexus.aside import LARGE_BYTES, aside
 from nexus.dialects.complaints import Complaint, complaint_of
 from nexus.dialects.jsontext import dumps
 from nexus.dialects.rejections import as_json, is_packed, rejected
@@ -24,7 +24,7 @@ from nexus.judging import Judge, code_of
 from nexus.model import UNANSWERED, Attempt, Call, Choice, Fault, Objection, Refusal
 from nexus.model.quick import maker, quick
 from nexus.outcome import BY_STATUS, REJECTED_BY_STATUS, FailureTable, Judged, Verdict, of_error
-from nexus.patience import USUAL, Patience
+from nexus.patience import Patience
 from nexus.reading import ErrorAnswer, first_event, some_body, whole_body
 from nexus.redaction import redacted, redacted_text
 from nexus.reply import OpenReply, passed_back
@@ -48,10 +48,7 @@ class Turn:
 
     choice: Choice
     claim: Claim
-    patience: Patience = USUAL
-
-
-_turn = maker(Turn)
+    patience: Patience
 
 
 @attrs.frozen
@@ -85,19 +82,19 @@ class Attempts:
         reply is returned.
         """
         claim = turn.claim
-        turn = _turn(choice=turn.choice, claim=claim, patience=self._patience_for(claim))
         try:
             request, candidate = journey.request, turn.choice.candidate
             asked = (candidate, journey.dialect, journey.endpoint, journey.payload, journey.facts, request.model)
-            way = await aside(len(journey.payload.body), self._ways.to, *asked)
+            size = len(journey.payload.body)
+            way = self._ways.to(*asked) if size < LARGE_BYTES else await aside(size, self._ways.to, *asked)
             claim.asked = (way.dialect.name, way.endpoint.task)
             call = self._prepared(self._call(journey, turn, way))
             if self._pipeline.admit:
                 await self._admitted(call)
             try:
-                return await self._asked(journey, turn, call, way)
+                return await self._exchange(journey, turn, call, way)
             except Mended:
-                return await self._asked(journey, turn, self._prepared(self._call(journey, turn, way)), way)
+                return await self._exchange(journey, turn, self._prepared(self._call(journey, turn, way)), way)
         except BackendError as error:
             self._failed(journey, turn, of_error(error), error.code, turn.patience.told(error), sent=error.sent)
             return None
@@ -120,7 +117,7 @@ class Attempts:
 
     # ------------------------------------------------------------ the call
 
-    def _patience_for(self, claim: Claim) -> Patience:
+    def patience_for(self, claim: Claim) -> Patience:
         """What the configuration says for this pair: its model's table, else its backend's, else `[upstream]`."""
         member, written = claim.standing.member, claim.pair.written
         own = None if written is None else written.timeouts
@@ -132,9 +129,10 @@ class Attempts:
     def _call(self, journey: Journey, turn: Turn, way: Way) -> Call:
         facts, native, patience, now = journey.facts, way.dialect is journey.dialect, turn.patience, self._clock.now()
         setting = "first_byte" if facts.stream else "answer"
-        if journey.first_byte_by is None:
-            journey.first_byte_by = now + (self._patience.first_byte if facts.stream else self._patience.answer)
-        until = patience.until(setting, now, journey.first_byte_by)
+        shared = journey.first_byte_by
+        if shared is None:
+            shared = journey.first_byte_by = now + (self._patience.first_byte if facts.stream else self._patience.answer)
+        until = patience.until(setting, now, shared) if patience.written else shared
         return _call(
             ask=turn.choice.ask,
             candidate=turn.choice.candidate,
@@ -172,25 +170,23 @@ class Attempts:
 
     # ------------------------------------------------------------ the reply
 
-    async def _asked(self, journey: Journey, turn: Turn, call: Call, way: Way) -> OpenReply | None:
+    async def _exchange(self, journey: Journey, turn: Turn, call: Call, way: Way, *, again: bool = True) -> OpenReply | None:
+        """The call, sent; `again` where the connection that was kept for it had died."""
         try:
-            return await self._exchange(journey, turn, call, way)
-        except BackendError as error:
-            if not error.reused:
+            exchange = turn.claim.standing.member.backend.send(call)
+            reply = await exchange.__aenter__()
+            try:
+                opened = await self._judged(journey, turn, reply, exchange, way)
+            except BaseException:
+                await exchange.__aexit__(*sys.exc_info())
                 raise
-        return await self._exchange(journey, turn, call, way)
-
-    async def _exchange(self, journey: Journey, turn: Turn, call: Call, way: Way) -> OpenReply | None:
-        exchange = turn.claim.standing.member.backend.send(call)
-        reply = await exchange.__aenter__()
-        try:
-            opened = await self._judged(journey, turn, reply, exchange, way)
-        except BaseException:
-            await exchange.__aexit__(*sys.exc_info())
-            raise
-        if opened is None:
-            await exchange.__aexit__(None, None, None)
-        return opened
+            if opened is None:
+                await exchange.__aexit__(None, None, None)
+            return opened
+        except BackendError as error:
+            if not (again and error.reused):
+                raise
+        return await self._exchange(journey, turn, call, way, again=False)
 
     async def _judged(
         self, journey: Journey, turn: Turn, reply: Reply, exchange: AbstractAsyncContextManager[Reply], way: Way

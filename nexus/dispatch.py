@@ -158,22 +158,22 @@ class Dispatcher:
         if len(self.waiting):
             self.waiting.pump_due()
         while True:
-            turn = await self._turn(journey)
+            try:
+                turn = self._choose_at_once(journey) or await self._wait(journey)
+            except Problem as problem:
+                turn = await self._looked_for(journey, problem)
             opened = await self.attempts.make(journey, turn)
             if opened is not None:
                 return opened
             if self._enough(journey) or self._out_of_time(journey):
                 raise self._all_failed(journey, journey.plan)
 
-    async def _turn(self, journey: Journey) -> Turn:
-        """The best pair, claimed.  A name that nobody is known to serve is looked for once before that is said; who is down is asked
-        soon.  Raises Problem."""
-        try:
-            return self._choose_at_once(journey) or await self._wait(journey)
-        except Problem:
-            if journey.attempts or journey.plan is None or journey.plan.objections or journey.plan.choices:
-                self._doubt(journey)
-                raise
+    async def _looked_for(self, journey: Journey, problem: Problem) -> Turn:
+        """The best pair, claimed, after there was none.  A name that nobody is known to serve is looked for once before that is said; who
+        is down is asked soon.  Raises Problem."""
+        if journey.attempts or journey.plan is None or journey.plan.objections or journey.plan.choices:
+            self._doubt(journey)
+            raise problem
         await self.learn(name for leg in journey.legs for name in leg.ids)
         return self._choose_at_once(journey) or await self._wait(journey)
 
@@ -212,15 +212,16 @@ class Dispatcher:
         plan = journey.plan = self.plan(journey)
         journey.routing_seconds += perf_counter() - start
         choice = plan.choices[0] if plan.choices else None
-        if choice is not None and self.leaves_home(journey, choice):
+        if choice is not None and not journey.request.takes_slot and self.leaves_home(journey, choice):
             raise Problem(503, "no_backend_available", "no server that a chat would go to first can do this")
-        later = (patient and choice is not None and self._rather_wait(journey, plan, choice)) or (
-            newcomer and self._others_first(plan)
-        )
-        if choice is not None and not later:
+        if choice is not None and not (
+            (patient and self._rather_wait(journey, plan, choice))
+            or (newcomer and self.waiting.come_first(choice.candidate.backend))
+        ):
             journey.choice = choice
-            journey.reason = reason(plan, choice, failed_before=tries(journey.attempts) > 0)
-            return _turn(choice=choice, claim=self.fleet.claim(choice.candidate, journey.request))
+            journey.reason = reason(plan, choice, failed_before=bool(journey.attempts) and tries(journey.attempts) > 0)
+            claim = self.fleet.claim(choice.candidate, journey.request)
+            return _turn(choice=choice, claim=claim, patience=self.attempts.patience_for(claim))
         if choice is None and self._in_vain(plan):
             raise self._give_up(journey, plan)
         return None

@@ -36,6 +36,7 @@ class Door:
         self._hosts = frozenset(host.lower().removesuffix(".") for host in (*server.hosts, *own))
         self._judges = hosts
         self._keyring = keyring
+        self._keyed = bool(keyring)
         self._judged: dict[str, bool] = {}
 
     def check(self, http: Head) -> Mapping[str, str]:
@@ -79,8 +80,9 @@ class Door:
     def key(self, http: Head) -> KeyConfig | None:
         """Whose key came with the request; None where no keys are configured.  Raises Problem: 401, or 403 where no key is needed and
         the `Host` may be somebody else's."""
-        if not self._keyring:
-            self.host(http)
+        if not self._keyed:
+            if not self._judged.get(http.headers.get("host", "")):  # who was let in by this name comes in by it again
+                self.host(http)
             return None
         text = key_in(http.headers)
         key = self._keyring.find(text)

@@ -429,8 +429,11 @@ class Fleet:
         if event.outcome == "ok" and claim.asked not in standing.served:
             standing.served.add(claim.asked)
         if event.request.takes_slot:
-            self._recorded(standing, pair, event)
-            self._judge(standing, pair, event, retry_after)
+            if event.outcome == "ok":
+                self._went_well(standing, pair, event)
+            else:
+                self._recorded(standing, pair, event)
+                self._judge(standing, pair, event, retry_after)
         if standing is not self._standings.get(standing.member.name):
             self._outlived(standing)
         self.tell(event)
@@ -448,10 +451,6 @@ class Fleet:
 
     def _recorded(self, standing: Standing, pair: Pair, event: Finished) -> None:
         """A server is well that answers, whatever it says; a pair whose answers are good.  A timeout says nothing of the server."""
-        if event.outcome == "ok":
-            standing.record.served(True, event.at)
-            self._record_of(pair).served(True, event.at)
-            return
         failed = event.outcome in ("failed", "timeout")
         if failed and is_of_the_server(event.code, sent=event.sent):
             self._failed(standing.record, standing.member.name, event.at, event.code)
@@ -475,18 +474,21 @@ class Fleet:
             pair.record = Record(self._limits)
         return pair.record
 
+    def _went_well(self, standing: Standing, pair: Pair, event: Finished) -> None:
+        """A good exchange: server and pair are well, and serve as quickly as this."""
+        standing.record.served(True, event.at)
+        (pair.record or self._record_of(pair)).served(True, event.at)
+        pair.failures -= FAILURE_SMOOTHING * pair.failures
+        standing.blame = ""
+        if standing.suspension is not None or pair.suspension is not None:
+            self._resume(standing, pair)
+        self._measured(standing, pair, event)
+
     def _judge(self, standing: Standing, pair: Pair, event: Finished, retry_after: float | None) -> None:
-        """What the end of an exchange says of how well the pair serves."""
-        if event.outcome in ("ok", "failed", "timeout"):
-            ok = event.outcome == "ok"
-            pair.failures += FAILURE_SMOOTHING * ((0.0 if ok else 1.0) - pair.failures)
-            if ok:
-                standing.blame = ""
-                if standing.suspension is not None or pair.suspension is not None:
-                    self._resume(standing, pair)
-                self._measured(standing, pair, event)
-            else:
-                self.doubted(standing.member.name)
+        """What the end of an exchange that was not good says of how well the pair serves."""
+        if event.outcome in ("failed", "timeout"):
+            pair.failures += FAILURE_SMOOTHING * (1.0 - pair.failures)
+            self.doubted(standing.member.name)
         elif event.outcome == "rate":
             seconds = DEFAULT_PAUSE_SECONDS if retry_after is None else retry_after
             if pair.paused_until <= event.at:  # the first of many that are told so at once

@@ -366,8 +366,6 @@ def _photograph(standing: Standing, pair: Pair) -> Candidate:
 
 
 def _suspended_until(standing: Standing, pair: Pair) -> float:
-    if standing.suspension is None and pair.suspension is None:
-        return 0.0
     both = (standing.suspension, pair.suspension)
     return max([suspension.until for suspension in both if suspension is not None], default=0.0)
 
@@ -386,7 +384,7 @@ def _photographed_again(standing: Standing, pair: Pair, before: Candidate) -> Ca
         failures=pair.failures,
         paused_until=pair.paused_until,
         paused_status=pair.paused_status,
-        suspended_until=_suspended_until(standing, pair),
+        suspended_until=0.0 if standing.suspension is None and pair.suspension is None else _suspended_until(standing, pair),
         ejected_until=_ejected_until(standing, pair),
         ejected_backend=standing.record.ejected_until > 0,
     )

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import attrs
 
 from nexus.api import Reader, Reply
-from nexus.aside import aside
+from nexus.aside import LARGE_BYTES, aside
 from nexus.dialects.complaints import Complaint, complaint_in_stream, complaint_of
 from nexus.errors import BackendError
 
@@ -67,7 +67,7 @@ async def whole_body(reply: Reply, reader: Reader | None, limit: int) -> tuple[b
             return b"".join(pieces), False
     if reader is not None:
         try:
-            rest = await aside(size, reader.finish)
+            rest = reader.finish() if size < LARGE_BYTES else await aside(size, reader.finish)
         except BackendError as error:
             if error.code != "error_event":
                 raise

@@ -12,7 +12,8 @@ from nexus.journey import Journey
 from nexus.model import COUNT, EMPTY, NO_USAGE, Attempt, Choice, Usage
 from nexus.model.attempt import tries
 from nexus.outcome import of_error
-from nexus.plain import header, sentence
+from nexus.plain import headers as fit
+from nexus.plain import sentence
 from nexus.redaction import redacted_text
 from nexus.reply import OpenReply, cost_of
 from nexus.verdict import reasons_header
@@ -218,23 +219,23 @@ async def _rejected_late(visit: Visit, opened: OpenReply, told: Told) -> None:
 def _headers(opened: OpenReply, journey: Journey, told: Told, extra: Mapping[str, str]) -> dict[str, str]:
     candidate, leg = opened.choice.candidate, opened.choice.ask.leg
     headers = {
-        **{name: header(value) for name, value in opened.headers},
+        **dict(opened.headers),
         **told.common,
-        "X-Nexus-Backend": header(candidate.backend),
+        "X-Nexus-Backend": candidate.backend,
         "X-Nexus-Backend-Type": "cloud" if candidate.cloud else "local",
-        "X-Nexus-Model": header(candidate.name),
+        "X-Nexus-Model": candidate.name,
         "X-Nexus-Privacy-Zone": candidate.zone,
         "X-Nexus-Route-Reason": journey.reason,
         "X-Nexus-Attempts": str(tries(journey.attempts) + 1),
     }
     if leg.index:
-        headers["X-Nexus-Fallback-Model"] = header(candidate.name)
+        headers["X-Nexus-Fallback-Model"] = candidate.name
     if journey.endpoint.task == COUNT and opened.status < 400:
         headers[COUNT_HEADER] = "exact"
-    headers.update(_queue_header(journey))
-    if extra:
-        headers.update({name: header(value) for name, value in extra.items()})
-    return headers
+    if journey.queue_seconds:
+        headers.update(_queue_header(journey))
+    headers.update(extra)
+    return fit(headers)
 
 
 def _queue_header(journey: Journey) -> dict[str, str]:

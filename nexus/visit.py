@@ -9,6 +9,7 @@ import abc
 import asyncio
 import contextlib
 from collections.abc import Callable, Mapping
+from typing import ClassVar
 
 
 class Visit(abc.ABC):
@@ -16,8 +17,11 @@ class Visit(abc.ABC):
 
     `headers` have lower-case names, `query` is as it was sent, `peer` the client's address, `announced` the length in bytes that
     the client gave its body (0 for none given).  `streaming` says that the client expects a stream of `keepalive`'s dialect,
-    `common` which headers every answer has, `cut` that the gateway stops and cannot wait for the end.
+    `common` which headers every answer has, `cut` that the gateway stops and cannot wait for the end.  `tells` says whether its
+    connection cancels it by itself once the client has gone or takes nothing.
     """
+
+    tells: ClassVar[bool] = False
 
     __slots__ = (
         "announced",
@@ -97,11 +101,6 @@ class Visit(abc.ABC):
         """Whether the client has not taken yet what was written."""
         transport = self.transport
         return transport is not None and transport.get_write_buffer_size() > 0
-
-    @property
-    def tells(self) -> bool:
-        """Whether its connection cancels it by itself once the client has gone or takes nothing."""
-        return False
 
     @property
     @abc.abstractmethod

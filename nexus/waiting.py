@@ -130,6 +130,8 @@ class Waiting(Generic[T]):
 
     def freed(self, domain: str) -> None:
         """A slot of the domain may be free: it is handed on now, to those who watch it, as long as there is room."""
+        if not self._waiters:
+            return
         for group in self._groups.watching(domain):
             self._call_group(group, domain)
         self._work()

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import select
+import selectors
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextvars import Context, copy_context
+from typing import Any
 
 
 def new_loop() -> asyncio.AbstractEventLoop:
@@ -16,4 +21,55 @@ def new_loop() -> asyncio.AbstractEventLoop:
     if not hasattr(selector, "_fd_to_key") or not hasattr(selector, "_selector"):
         selector.close()
         return asyncio.new_event_loop()
-    return asyncio.SelectorEventLoop(selector)
+    return Loop(selector)
+
+
+class Loop(asyncio.SelectorEventLoop):
+    """The usual loop, with a quicker `call_soon`.
+
+    Somebody is called so four times a request, and the standard library makes six calls of each, to ask again and again whether it
+    debugs: that was a thirtieth of what a request costs.  The private names are the same in Python 3.11 to 3.14; where they are others
+    it is the usual `call_soon`.
+    """
+
+    _ready: deque[asyncio.Handle]
+    _debug: bool
+
+    def __init__(self, selector: selectors.BaseSelector) -> None:
+        super().__init__(selector)
+        self._plain = _slots_of(asyncio.Handle) == _HELD and hasattr(self, "_ready") and hasattr(self, "_debug")
+
+    def call_soon(self, callback: Callable[..., object], *args: object, context: Context | None = None) -> asyncio.Handle:
+        if not self._plain or self._debug:
+            return super().call_soon(callback, *args, context=context)
+        handle = _Handle(callback, args, self, context)
+        self._ready.append(handle)
+        return handle
+
+    def close(self) -> None:
+        super().close()
+        self._plain = False  # who is called too late is told so
+
+
+class _Handle(asyncio.Handle):
+    """What its base makes where nothing is debugged."""
+
+    __slots__ = ()
+
+    def __init__(
+        self, callback: Callable[..., object], args: Sequence[Any], loop: asyncio.AbstractEventLoop, context: Context | None
+    ) -> None:
+        self._context = copy_context() if context is None else context
+        self._loop = loop
+        self._callback = callback
+        self._args = args
+        self._cancelled = False
+        self._repr = None
+        self._source_traceback = None
+
+
+def _slots_of(kind: type) -> set[str]:
+    return {name for each in kind.__mro__ for name in getattr(each, "__slots__", ())} - {"__weakref__"}
+
+
+_HELD = {"_context", "_loop", "_callback", "_args", "_cancelled", "_repr", "_source_traceback"}

@@ -39,6 +39,8 @@ def spans(body: bytes, kept: int = 0) -> Iterator[Span]:
 
 def without(body: bytes) -> bytes:
     """The body without its base64; the media types stay.  Where there is none, it is the same object."""
+    if len(body) <= LEAST:
+        return body
     whole, pieces, at = memoryview(body), [], 0
     for start, end in spans(body):
         pieces.append(whole[at:start])

@@ -59,21 +59,33 @@ class _Object(msgspec.Struct):
     """Whatever is in it."""
 
 
-class _Choice(msgspec.Struct):
-    message: _Object | None = None
-    text: str | None = None
+class _Said(msgspec.Struct):
+    message: _Object
 
 
-class _Usual(msgspec.Struct):
-    """A whole answer as nearly all servers write it."""
+class _Written(msgspec.Struct):
+    text: str
 
+
+class _Chat(msgspec.Struct):
+    """A whole answer as nearly all servers write it: each choice has what its task asked for."""
+
+    choices: list[_Said]
     usage: Counts | None = None
-    choices: list[_Choice] | None = None
+
+
+class _Completion(msgspec.Struct):
+    choices: list[_Written]
+    usage: Counts | None = None
+
+
+class _Data(msgspec.Struct):
+    usage: Counts | None = None
     data: msgspec.Raw = msgspec.Raw(b"null")
 
 
 _frame = msgspec.json.Decoder(_Frame)
-_usual = msgspec.json.Decoder(_Usual)
+_chat, _completion, _data = msgspec.json.Decoder(_Chat), msgspec.json.Decoder(_Completion), msgspec.json.Decoder(_Data)
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -236,18 +248,14 @@ class WholeReader(BodyReader):
 
     def read(self, body: bytes) -> Usage | None:
         try:
-            if self._task in (CHAT, COMPLETION):
+            if self._task == CHAT or self._task == COMPLETION:
                 weigh(body)
-            usual = _usual.decode(body)
+                usual = (_chat if self._task == CHAT else _completion).decode(body)
+                return usage_from(usual.usage) if usual.choices else self._read_patiently(body)
+            told = _data.decode(body)
         except _UNREADABLE:
             return self._read_patiently(body)
-        if self._task == CHAT:
-            answered = bool(usual.choices) and all(choice.message is not None for choice in usual.choices or ())
-        elif self._task == COMPLETION:
-            answered = bool(usual.choices) and all(choice.text is not None for choice in usual.choices or ())
-        else:
-            answered = _is_list(usual.data)
-        return usage_from(usual.usage) if answered else self._read_patiently(body)
+        return usage_from(told.usage) if _is_list(told.data) else self._read_patiently(body)
 
     def _read_patiently(self, body: bytes) -> Usage | None:
         try:

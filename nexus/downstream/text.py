@@ -11,11 +11,10 @@ from http import HTTPStatus
 
 def head_of(status: int, headers: Mapping[str, str], framing: str) -> bytes:
     """Status line and headers, `framing` (whole lines) and the date last.  Raises ValueError for a header with a line break."""
-    lines = [f"{name}: {value}\r\n" for name, value in headers.items()]
-    text = "".join(lines)
-    if text.count("\n") != len(lines) or text.count("\r") != len(lines) or "\0" in text:
+    text = "\r\n".join([_opening(status), *map(": ".join, headers.items())])
+    if text.count("\n") != len(headers) or text.count("\r") != len(headers) or "\0" in text:
         raise ValueError("a header must not hold a line break")
-    head = f"{_opening(status)}{text}{framing}Date: {_date(int(time.monotonic()))}\r\n\r\n"
+    head = f"{text}\r\n{framing}Date: {_date(int(time.monotonic()))}\r\n\r\n"
     return head.encode("latin-1", "replace")
 
 
@@ -25,7 +24,7 @@ def _opening(status: int) -> str:
         phrase = HTTPStatus(status).phrase
     except ValueError:
         phrase = ""
-    return f"HTTP/1.1 {status} {phrase}\r\n"
+    return f"HTTP/1.1 {status} {phrase}"
 
 
 @lru_cache(maxsize=1)

@@ -22,6 +22,8 @@ class DirectVisit(Visit):
 
     __slots__ = ("_began", "_body", "_connection", "_missing", "_waiter", "last")
 
+    tells = True
+
     def __init__(self, connection: Connection, head: Head, peer: str, body: bytes, now: Callable[[], float]) -> None:
         super().__init__(head.headers, head.query, peer, head.length, now)
         self._connection = connection
@@ -115,12 +117,12 @@ class DirectVisit(Visit):
         return self._connection.transport.is_closing()
 
     @property
-    def transport(self) -> asyncio.WriteTransport:
-        return self._connection.transport
+    def behind(self) -> bool:
+        return self._connection.transport.get_write_buffer_size() > 0
 
     @property
-    def tells(self) -> bool:
-        return True
+    def transport(self) -> asyncio.WriteTransport:
+        return self._connection.transport
 
     def cancel(self) -> None:
         self._connection.cancel()

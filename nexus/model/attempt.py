@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import attrs
 
@@ -53,6 +53,6 @@ class Attempt:
     seconds: float = 0.0
 
 
-def tries(attempts: Iterable[Attempt]) -> int:
+def tries(attempts: Sequence[Attempt]) -> int:
     """How many of them count: a pair that was only busy has not been tried."""
-    return sum(attempt.outcome != "rate" for attempt in attempts)
+    return sum([attempt.outcome != "rate" for attempt in attempts]) if attempts else 0

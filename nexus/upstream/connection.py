@@ -48,13 +48,13 @@ class Connection(asyncio.BufferedProtocol):
     """
 
     __slots__ = (
-        "_keeper", "_last", "_paused", "_transport", "_unsent", "address", "answer", "deadlines", "idle_since", "reused", "spent",
+        "_keeper", "_last", "_transport", "_unsent", "address", "answer", "deadlines", "idle_since", "paused", "reused", "spent",
     )  # fmt: skip
 
     def __init__(self, keeper: Keeper, address: Address) -> None:
         self._keeper = keeper
         self._last = 0.0
-        self._paused = False
+        self.paused = False
         self._transport: asyncio.Transport | None = None
         self._unsent = _NOTHING
         self.address = address
@@ -67,11 +67,6 @@ class Connection(asyncio.BufferedProtocol):
     @property
     def closing(self) -> bool:
         return self._transport is None or self._transport.is_closing()
-
-    @property
-    def paused(self) -> bool:
-        """Whether the peer is held back because too much lies unread."""
-        return self._paused
 
     # ---- what the pool and the exchange call
 
@@ -108,7 +103,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def resume(self) -> None:
         """What lay unread was taken."""
-        self._paused = False
+        self.paused = False
         self._last = self._keeper.clock()
         if not self.closing:
             cast(asyncio.Transport, self._transport).resume_reading()
@@ -182,14 +177,15 @@ class Connection(asyncio.BufferedProtocol):
     def _progressed(self, answer: Answer) -> None:
         if self.deadlines is not None and self.deadlines.idle_timeout is not None:
             self._last = self._keeper.clock()
-        if answer.buffered > self._keeper.limits.read_ahead_bytes and not self._paused:
-            self._paused = True
+        if answer.buffered > self._keeper.limits.read_ahead_bytes and not self.paused:
+            self.paused = True
             cast(asyncio.Transport, self._transport).pause_reading()
         answer.wake()
 
     def _completed(self, answer: Answer) -> None:
         """The answer is whole: the connection is free even before the body is read, if nothing speaks against using it again."""
-        transport = cast(asyncio.Transport, self._transport)
+        transport = self._transport
+        assert transport is not None
         self.answer = None
         answer.finish()
         if not answer.keep_alive or answer.surplus or self._unsent or transport.get_write_buffer_size():

@@ -21,6 +21,7 @@ from nexus.upstream.guards import Guard, Guarded, Guards
 
 _SCRATCH_BYTES = 65536
 _MAX_TARGETS = 1024
+_MAX_OPENINGS, _LONGEST_OPENING = 256, 2048  # of heads that are kept, and characters of each
 _DISTRUST_SECONDS = 1.0
 
 
@@ -52,6 +53,7 @@ class Pool:
         self._make_context = ssl_context
         self._context: ssl.SSLContext | None = None
         self._targets: dict[tuple[str, str], request.Target] = {}
+        self._openings: dict[tuple[request.Target, tuple[tuple[str, str], ...]], str] = {}
         self._idle: dict[request.Address, list[Connection]] = {}
         self._distrusted: dict[request.Address, float] = {}
         self._connections: set[Connection] = set()
@@ -90,7 +92,9 @@ class Pool:
         then on, or without it, `idle_timeout` does.  Raises ValueError at once for a method, URL or header that cannot be sent.
         """
         target = self._targets.get((method, url)) or self._target(method, url)
-        head = request.render(target, headers, len(body))
+        known = tuple(headers)
+        opening = self._openings.get((target, known)) or self._opening(target, known)
+        head = request.whole(opening, target, len(body))
         return Exchange(self, target, head, body, Deadlines(first_byte_by, answer_by, idle_timeout, connect_timeout), private)
 
     def _target(self, method: str, url: str) -> request.Target:
@@ -98,6 +102,15 @@ class Pool:
             self._targets.clear()
         target = self._targets[method, url] = request.target(method, url)
         return target
+
+    def _opening(self, target: request.Target, headers: tuple[tuple[str, str], ...]) -> str:
+        """One client's requests to one backend differ in nothing but their length: the rest is written once."""
+        opening = request.opening(target, headers)
+        if len(opening) <= _LONGEST_OPENING:
+            if len(self._openings) >= _MAX_OPENINGS:
+                self._openings.clear()
+            self._openings[target, headers] = opening
+        return opening
 
     def sweep(self, now: float) -> None:
         """Fail what is overdue, close what was idle for too long.  `now` is a moment of the pool's clock."""
@@ -269,12 +282,25 @@ class Pool:
 
 
 class Exchange:
-    """One exchange: `async with pool.exchange(...) as answer`, then `await answer.read()` until it gives b"".
+    """One exchange: `async with pool.exchange(...) as answer`, then `await answer.read()` until it gives b"".  `status` and `headers` are
+    the answer's.
 
     A class, since a generator-based context manager would cost more than the rest of this room's own work.
     """
 
-    __slots__ = ("__weakref__", "_answer", "_body", "_connection", "_deadlines", "_head", "_pool", "_private", "_target")
+    __slots__ = (
+        "__weakref__",
+        "_answer",
+        "_body",
+        "_connection",
+        "_deadlines",
+        "_head",
+        "_pool",
+        "_private",
+        "_target",
+        "headers",
+        "status",
+    )
 
     def __init__(self, pool: Pool, target: request.Target, head: bytes, body: bytes, deadlines: Deadlines, private: bool) -> None:
         self._pool = pool
@@ -285,14 +311,8 @@ class Exchange:
         self._private = private
         self._answer = Answer(pool.limits, target.method == "HEAD")
         self._connection: Connection | None = None
-
-    @property
-    def status(self) -> int:
-        return self._answer.status
-
-    @property
-    def headers(self) -> tuple[tuple[str, str], ...]:
-        return self._answer.headers
+        self.status = 0
+        self.headers: tuple[tuple[str, str], ...] = ()
 
     async def __aenter__(self) -> Exchange:
         loop = self._pool.bind()
@@ -313,6 +333,7 @@ class Exchange:
         except BaseException:
             self._leave()
             raise
+        self.status, self.headers = answer.status, answer.headers
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

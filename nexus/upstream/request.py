@@ -82,6 +82,17 @@ def render(target: Target, headers: Iterable[tuple[str, str]], length: int) -> b
 
     Without an accept-encoding the answer is asked for as it is: nobody behind this room unpacks it.
     """
+    return whole(opening(target, headers), target, length)
+
+
+def whole(opening: str, target: Target, length: int) -> bytes:
+    """The head that begins so, for a body of `length` bytes."""
+    measured = f"content-length: {length}\r\n" if length or target.method in _ALWAYS_MEASURED else ""
+    return f"{opening}{measured}\r\n".encode("latin-1")
+
+
+def opening(target: Target, headers: Iterable[tuple[str, str]]) -> str:
+    """The head without its length and its end.  Raises ValueError as `render` does."""
     parts = [target.opening]
     plain = True
     for name, value in headers:
@@ -93,10 +104,7 @@ def render(target: Target, headers: Iterable[tuple[str, str]], length: int) -> b
         parts += (start, value, "\r\n")
     if plain:
         parts.append("accept-encoding: identity\r\n")
-    if length or target.method in _ALWAYS_MEASURED:
-        parts.append(f"content-length: {length}\r\n")
-    parts.append("\r\n")
-    return "".join(parts).encode("latin-1")
+    return "".join(parts)
 
 
 def _start(name: str) -> str:

@@ -14,10 +14,11 @@ from nexus.attempt import Turn
 from nexus.dialects.openai import OpenAI
 from nexus.dialects.ways import Ways
 from nexus.dispatch import Dispatcher, Limits
-from nexus.fleet import Fleet, Member
+from nexus.fleet import Claim, Fleet, Member
 from nexus.journey import Journey
 from nexus.model import CHAT, Event
 from nexus.names import Names
+from nexus.patience import USUAL, Patience
 from nexus.policies import Policy
 from nexus.routing import Pipeline
 from nexus.testing import a_body, a_request, a_scope
@@ -49,6 +50,9 @@ class Counting(Stage):
 
 class Handed:
     """In the place of attempts: whoever gets a turn has got what it wanted."""
+
+    def patience_for(self, claim: Claim) -> Patience:
+        return USUAL
 
     async def make(self, journey: Journey, turn: Turn) -> Turn:
         return turn
