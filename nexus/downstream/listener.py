@@ -81,7 +81,8 @@ class Listener:
 
     async def bind(self, host: str, port: int) -> tuple[str, int]:
         """Listen; the address that was bound.  Raises OSError where it cannot be had."""
-        self._server = await self.loop.create_server(lambda: Connection(self), host, port, backlog=TAKEN_AT_ONCE)
+        at_once = max(1, min(TAKEN_AT_ONCE, self._most // 8))  # it takes turns of the loop until one has made room
+        self._server = await self.loop.create_server(lambda: Connection(self), host, port, backlog=at_once)
         for each in self._server.sockets:  # asyncio has one number for both
             with each.dup() as sock:
                 sock.listen(BACKLOG)
