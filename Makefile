@@ -6,6 +6,7 @@
 #   make wheels                     sdists and wheels of the core and of every plugin, into dist/
 #   make servers                    real servers that this machine has (ollama, llama-server) behind the gateway
 #   make clients                    real clients, installed and driven through the gateway; make clients ARGS="claude-code aider"
+#   make bench-smoke               the benchmark scripts run and say what they promise to say; no speed is judged
 #   make bench, make bench-peers    what Nexus costs, see docs/benchmarks.md; make bench ARGS="--beside HEAD~1" puts a commit beside it
 #   make soak                       half an hour of mixed traffic: what memory and descriptors do; make soak ARGS="--minutes 5"
 
@@ -27,7 +28,7 @@ space := $(empty) $(empty)
 PLUGIN_SOURCES := $(subst $(space),:,$(PLUGINS:%=plugins/%/src))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint format wheels servers clients bench bench-peers bench-tools soak clean
+.PHONY: help setup run test lint format wheels servers clients bench-smoke bench bench-peers bench-tools soak clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -59,6 +60,9 @@ ARGS ?=
 run: $(VENV)/.run-ready
 	@exec $(BIN)/python -m nexus $(or $(ARGS),serve)
 
+# The tests start hundreds of processes, each of which would compile all of its modules where nothing compiled may be kept.
+test bench-smoke servers: export PYTHONDONTWRITEBYTECODE :=
+
 test: $(VENV)/.dev-ready
 	$(BIN)/python -m pytest -n auto --dist loadgroup $(ARGS)
 
@@ -81,6 +85,9 @@ servers: $(VENV)/.dev-ready
 
 clients: $(VENV)/.dev-ready
 	@$(BIN)/python -m tests.clients $(ARGS)
+
+bench-smoke: $(VENV)/.dev-ready
+	$(BIN)/python -m pytest --bench tests/test_bench_smoke.py $(ARGS)
 
 bench: $(VENV)/.run-ready bench-tools
 	PATH="$$PATH:/usr/sbin" $(BIN)/python tests/bench/run.py $(ARGS)

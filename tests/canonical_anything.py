@@ -44,7 +44,9 @@ json_values = st.recursive(
 )
 schemas = st.dictionaries(st.text(max_size=5), json_values, max_size=3).map(lambda more: {"type": "object", **more})
 # a model may write anything, JSON or not
-arguments = st.dictionaries(st.text(max_size=5), json_values, max_size=3).map(json.dumps) | words
+arguments = st.dictionaries(st.text(max_size=5), json_values, max_size=3).map(json.dumps) | words.filter(
+    str.strip
+)  # blank ones are none
 arguments_or_none = arguments | st.just("")
 objects = st.builds(
     json.dumps, st.dictionaries(words, json_values, max_size=3), separators=st.just((",", ":")), ensure_ascii=st.booleans()

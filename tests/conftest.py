@@ -4,22 +4,48 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Protocol
 
 import pytest
 
+from nexus import catalog
+
 from .llamacpp.process import LlamaCpp, make_model
 
-NETWORK, SERVERS = "--network", "--servers"
+NETWORK, SERVERS, BENCH = "--network", "--servers", "--bench"
 ELSEWHERE = tempfile.TemporaryDirectory(prefix="nexus-tests-")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(NETWORK, action="store_true", help="run the tests that ask a package index, too")
     parser.addoption(SERVERS, action="store_true", help="run those with the real servers that this machine has (make servers), too")
+    parser.addoption(BENCH, action="store_true", help="run those of the benchmark scripts (make bench-smoke), too")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int | None:
+    """For `-n auto`: more than there are cores, since for a third of its time a test waits for a socket or a clock."""
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return None if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ else cores + (cores + 1) // 2
+
+
+def pytest_configure() -> None:
+    """The tests start thousands of gateways, and what is installed beside them stays the same as long as `sys.path` does."""
+    found, known, look, describe = {}, {}, catalog._entry_points, catalog._installed
+
+    def entry_points() -> list[EntryPoint]:
+        path = tuple(sys.path)
+        return found[path] if path in found else found.setdefault(path, look())
+
+    def installed(point: EntryPoint) -> catalog.Package:
+        return known[id(point)][1] if id(point) in known else known.setdefault(id(point), (point, describe(point)))[1]
+
+    catalog._entry_points, catalog._installed = entry_points, installed
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -43,7 +69,11 @@ def pytest_collection_finish() -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """The suite passes without a network, and its last lines say what was left out."""
-    for mark, option, why in (("network", NETWORK, "asks a package index"), ("servers", SERVERS, "takes a real server")):
+    for mark, option, why in (
+        ("network", NETWORK, "asks a package index"),
+        ("servers", SERVERS, "takes a real server"),
+        ("bench", BENCH, "runs a benchmark script (make bench-smoke)"),
+    ):
         for item in items if not config.getoption(option) else ():
             if item.get_closest_marker(mark):
                 item.add_marker(pytest.mark.skip(reason=f"{why}: run it with {option}"))

@@ -18,6 +18,7 @@ SECONDS = 150
 CORES = len(os.sched_getaffinity(0)) if sys.platform == "linux" else 1
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the scripts pin processes to cores and read /proc")
+smoke = pytest.mark.bench  # starts a script with all that it measures: `make bench-smoke`
 
 
 def run(script, *arguments, path=None):
@@ -46,6 +47,7 @@ def verdicts(said):
 BRIEF = ("--rounds", 1, "--seconds", 0.2, "--runs", 1, "--only", "nexus")
 
 
+@smoke
 def test_run_without_nginx_and_wrk_writes_a_page_that_does_not_name_the_machine(tmp_path):
     page, figures, empty = tmp_path / "page.md", tmp_path / "figures.json", tmp_path / "bin"
     empty.mkdir()
@@ -81,6 +83,7 @@ def check_page(results):
     assert platform.release() not in results
 
 
+@smoke
 @pytest.mark.skipif(not (BENCH.parent.parent / ".git").exists(), reason="an earlier commit is checked out of git")
 def test_run_beside_an_earlier_commit(tmp_path):
     figures = tmp_path / "figures.json"
@@ -106,6 +109,7 @@ def worktrees():
     }
 
 
+@smoke
 def test_a_commit_that_git_does_not_know_is_named():
     code, said = run("run.py", *BRIEF, "--beside", "no-such-commit")
     assert code == 1
@@ -152,6 +156,7 @@ def test_memory_is_judged_in_mib_and_said_in_both_units(mib, met):
     assert "at most 50 MB, judged as 50 MiB = 52,428,800 bytes: 50.0 MiB = 52.4 MB" in line
 
 
+@smoke
 def test_soak():
     code, said = run("soak.py", "--minutes", 0.1)
     assert code == 0, said
@@ -172,6 +177,7 @@ for those in (flat, leak):
     assert said.splitlines() == ["[True, True, True, True]", "[False, False, True, True]"]
 
 
+@smoke
 def test_soak_streams():
     _, said = run("soak_streams.py", "--streams", 20, "--events", 2)
     found = verdicts(said)
@@ -190,6 +196,7 @@ def test_kill_burst():
     assert found["no stream left open upstream"], said
 
 
+@smoke
 def test_routing_cost():
     _, said = run("routing_cost.py", "--rounds", 1, "--others", 50)
     assert list(verdicts(said)) == [
@@ -198,6 +205,7 @@ def test_routing_cost():
     ], said
 
 
+@smoke
 def test_scaling():
     sizes = (
         "--backends",

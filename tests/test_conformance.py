@@ -12,6 +12,7 @@ import pytest
 from nexus_anthropic.dialect import Anthropic
 from nexus_anthropic.stream_in import Decoder
 
+from nexus import reply
 from nexus.api import DialectKind, Endpoint, Problem, hookimpl, opens
 from nexus.dialects.canonical import Text
 from nexus.dialects.openai import OpenAI
@@ -38,6 +39,12 @@ matrix_module = importlib.import_module("nexus.testing.conformance.matrix")  # t
 PAGE = Path(__file__).parent.parent / "docs" / "reference" / "conformance.md"
 NAMED = {scenario.name: scenario for scenario in SCENARIOS}
 OPENAI, ANTHROPIC = TABLES
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch):
+    """A last event that never comes is not waited for as long as it is for real."""
+    monkeypatch.setattr(reply, "LAST_EVENT_SECONDS", 0.5)
 
 
 class TestOpenAI(ConformanceContract):

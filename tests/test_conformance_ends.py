@@ -13,6 +13,7 @@ import pytest
 from nexus.testing import Stream, anthropic_event, sse
 from nexus.testing.conformance import sse_events
 
+from .cases import case
 from .survivors import ANTHROPIC, NAMED, OPENAI, TABLES, WORDS, ask, between, is_broken, pairs, survivor
 
 tables = pytest.mark.parametrize("table", TABLES, ids=lambda table: table.dialect)
@@ -44,42 +45,45 @@ ERRORS = {
     "without a name": ((ANTHROPIC,), sse({"type": "error"})),
     "OpenAI's shape": ((ANTHROPIC,), sse({"error": {"message": "out of memory", "code": 500}})),
 }
-SHAPES = [
-    pytest.param(client, server, event, id=f"{name}-{client.dialect}-{server.dialect}")
-    for name, (servers, event) in ERRORS.items()
-    for server in servers
-    for client in TABLES
-]
-every_error = pytest.mark.parametrize(("client", "server", "event"), SHAPES)
 
 
-@every_error
-async def test_an_error_of_whatever_shape_is_the_end_in_mid_stream(client, server, event, tmp_path):
+def errors_of(server):
+    return [(name, event) for name, (servers, event) in ERRORS.items() if server in servers]
+
+
+@pairs
+async def test_an_error_of_whatever_shape_is_the_end_in_mid_stream(client, server, tmp_path):
     """What comes after it is passed on to nobody, however proper."""
     async with survivor(server, tmp_path) as at:
         begun, late = server.begun(WORDS), server.exchange(NAMED["plain"]).frames[-3:]
-        heard = await ask(at, client, Stream([*begun, event, *late], done=False))
-        if client is server:
-            assert (heard.status, heard.body) == (200, b"".join([*begun, event]))
-        else:
-            is_broken(client, heard)
-            assert b"out of memory" in heard.body or b"ended the stream with an error" in heard.body
-        assert await outcome(at) == ("broken", "error_event")
+        for name, event in errors_of(server):
+            with case(name):
+                heard = await ask(at, client, Stream([*begun, event, *late], done=False))
+                if client is server:
+                    assert (heard.status, heard.body) == (200, b"".join([*begun, event]))
+                else:
+                    is_broken(client, heard)
+                    assert b"out of memory" in heard.body or b"ended the stream with an error" in heard.body
+                assert await outcome(at, heard) == ("broken", "error_event")
 
 
-@every_error
-async def test_an_error_of_whatever_shape_is_a_failed_attempt_as_the_first_event(client, server, event, tmp_path):
+@pairs
+async def test_an_error_of_whatever_shape_is_a_failed_attempt_as_the_first_event(client, server, tmp_path):
     async with survivor(server, tmp_path) as at:
         late = server.exchange(NAMED["plain"]).frames[-3:]
-        heard = await ask(at, client, Stream([event, *late], done=False))
-        assert heard.status == 502
-        said = client.error(502, heard.body)
-        assert "out of memory" in said or "ended the stream with an error" in said
+        for name, event in errors_of(server):
+            with case(name):
+                heard = await ask(at, client, Stream([event, *late], done=False))
+                assert heard.status == 502
+                said = client.error(502, heard.body)
+                assert "out of memory" in said or "ended the stream with an error" in said
 
 
-async def outcome(at):
-    async with at.gateway.client.get("/nexus/requests?limit=1") as answer:
-        (told,) = (await answer.json())["requests"]
+async def outcome(at, heard):
+    """How the gateway remembers the request, and why."""
+    await at.outcome(heard)  # it is remembered by now
+    async with at.gateway.client.get(f"/nexus/requests/{heard.id}") as answer:
+        told = await answer.json()
     return told["outcome"], told["code"]
 
 
@@ -101,7 +105,7 @@ async def test_silence_after_the_last_event_is_nobodys_to_wait_for(client, serve
         heard = await ask(at, client, Stream(server.exchange(NAMED["plain"]).frames, done=False, end="hang"))
         assert client.streamed(heard.body) == client.sayable(server.sayable(NAMED["plain"].said))
         await at.upstream.until(lambda: at.upstream.disconnected == 1)
-        assert (await outcome(at))[0] == "ok"
+        assert await at.outcome(heard) == "ok"
 
 
 @pairs
@@ -151,7 +155,7 @@ async def test_a_server_that_never_says_done_ends_with_its_body(client, tmp_path
             assert heard.body == b"".join(frames)
         else:
             assert client.streamed(heard.body) == OPENAI.sayable(NAMED["plain"].said)
-        assert (await outcome(at))[0] == "ok"
+        assert await at.outcome(heard) == "ok"
 
 
 @pairs
@@ -191,16 +195,18 @@ KINDS = [
 ]
 
 
-@pytest.mark.parametrize(("server", "said", "client", "told"), KINDS, ids=[f"{s.dialect}-{said}" for s, said, _, _ in KINDS])
-async def test_an_error_keeps_its_kind(server, said, client, told, tmp_path):
+@between
+async def test_an_error_keeps_its_kind(client, server, tmp_path):
     """A client tries again after one kind and not after another."""
-    error = {"message": "not now", "type": said if server is ANTHROPIC or isinstance(said, str) else "some_error", "code": said}
-    event = anthropic_event("error", error=error) if server is ANTHROPIC else sse({"error": error})
     async with survivor(server, tmp_path) as at:
-        heard = await ask(at, client, Stream([*server.begun(WORDS), event], done=False))
-        is_broken(client, heard, "not now")
-        last = json.loads(sse_events(heard.body)[-1][1])
-        assert last["error"]["type"] == told
+        for said, told in [(said, told) for whose, said, _, told in KINDS if whose is server]:
+            error = {"message": "not now", "type": said if isinstance(said, str) else "some_error", "code": said}
+            event = anthropic_event("error", error=error) if server is ANTHROPIC else sse({"error": error})
+            with case(said):
+                heard = await ask(at, client, Stream([*server.begun(WORDS), event], done=False))
+                is_broken(client, heard, "not now")
+                last = json.loads(sse_events(heard.body)[-1][1])
+                assert last["error"]["type"] == told
 
 
 # ---------------------------------------------------------------- halves of characters
@@ -284,16 +290,17 @@ CALLS = {
 }
 
 
-@pytest.mark.parametrize(("calls", "ids"), list(CALLS.values()), ids=list(CALLS))
-async def test_a_call_that_is_not_quite_in_openais_form_costs_no_stream(calls, ids, tmp_path):
+async def test_a_call_that_is_not_quite_in_openais_form_costs_no_stream(tmp_path):
     async with survivor(OPENAI, tmp_path) as at:
         *_, finish, usage, done = OPENAI.exchange(NAMED["plain"]).frames
-        heard = await ask(
-            at, ANTHROPIC, Stream([*OPENAI.begun(WORDS), chunk({"tool_calls": calls}), finish, usage, done], done=False)
-        )
-        text, *called = ANTHROPIC.streamed(heard.body).parts
-        assert text.text == WORDS
-        assert [(call.id, call.name, json.loads(call.arguments)) for call in called] == [(id, "get", {"a": 1}) for id in ids]
+        for name, (calls, ids) in CALLS.items():
+            with case(name):
+                frames = [*OPENAI.begun(WORDS), chunk({"tool_calls": calls}), finish, usage, done]
+                text, *called = ANTHROPIC.streamed((await ask(at, ANTHROPIC, Stream(frames, done=False))).body).parts
+                assert text.text == WORDS
+                assert [(call.id, call.name, json.loads(call.arguments)) for call in called] == [
+                    (id, "get", {"a": 1}) for id in ids
+                ]
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,7 @@ from .canonical_anything import any_conversations
 from .canonical_losses import KNOWN, OF_REPLIES, left, left_of
 from .canonical_replies import any_answers, any_streams
 from .canonical_shapes import flat, worded
+from .cases import case
 
 THOROUGH = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 CONTEXT = ReplyContext(request_id="r", model="m", created=1, wants_usage=True)
@@ -77,7 +78,13 @@ def bounded(again: Conversation, said: Conversation) -> Conversation:
 
 @THOROUGH
 @given(said=any_conversations())
-def _requests_are_kept(dialects: dict[str, Dialect], target: Target, said: Conversation) -> None:
+def _requests_are_kept(dialects: dict[str, Dialect], said: Conversation) -> None:
+    for name, target in TARGETS.items():
+        with case(name):
+            _request_is_kept(dialects, target, said)
+
+
+def _request_is_kept(dialects: dict[str, Dialect], target: Target, said: Conversation) -> None:
     for name, dialect in dialects.items():
         endpoint = dialect.endpoint_for(CHAT)
         assert endpoint is not None
@@ -93,9 +100,8 @@ def _requests_are_kept(dialects: dict[str, Dialect], target: Target, said: Conve
         assert shape(left(again, lost)) == shape(left(said, lost)), (name, sorted(lost), body.decode())
 
 
-@pytest.mark.parametrize("target", list(TARGETS.values()), ids=list(TARGETS))
-def test_a_request_is_kept_but_for_its_losses(dialects, target):
-    _requests_are_kept(dialects, target)
+def test_a_request_is_kept_but_for_its_losses(dialects):
+    _requests_are_kept(dialects)
 
 
 @THOROUGH

@@ -14,6 +14,7 @@ from nexus.dialects.openai_reader import StreamReader
 from nexus.errors import BackendError
 from nexus.testing import Stream, sse
 
+from .cases import case
 from .survivors import ANTHROPIC, NAMED, OPENAI, TABLES, WORDS, ask, survivor
 
 clients = pytest.mark.parametrize("client", TABLES, ids=lambda table: table.dialect)
@@ -58,12 +59,13 @@ async def hear(at, client, *events, **how):
 
 
 @clients
-@pytest.mark.parametrize("heartbeat", HEARTBEATS.values(), ids=HEARTBEATS)
-@pytest.mark.parametrize("last", [STOP, chunk({"content": "there"}, "stop")], ids=["alone", "with the last word"])
-async def test_after_the_finish_reason_a_heartbeat_keeps_nobody_waiting(client, heartbeat, last, soon, tmp_path):
+async def test_after_the_finish_reason_a_heartbeat_keeps_nobody_waiting(client, soon, tmp_path):
     async with survivor(OPENAI, tmp_path) as at:
-        body = await hear(at, client, BEGUN, chunk({"content": "hi "}), last, *[heartbeat] * 400, interval=0.05)
-        assert text_of(client, body) in ("hi ", "hi there")
+        for name, heartbeat in HEARTBEATS.items():
+            for last, text in ((STOP, "hi "), (chunk({"content": "there"}, "stop"), "hi there")):
+                with case(name, text):
+                    body = await hear(at, client, BEGUN, chunk({"content": "hi "}), last, *[heartbeat] * 400, interval=0.05)
+                    assert text_of(client, body) == text
 
 
 @clients
@@ -92,16 +94,17 @@ async def test_what_follows_soon_is_still_read(client, soon, tmp_path):
 
 
 @clients
-@pytest.mark.parametrize("reason", ["", "stop", "length", None])
-async def test_a_finish_reason_in_every_chunk_ends_nothing(client, reason, soon, tmp_path):
+async def test_a_finish_reason_in_every_chunk_ends_nothing(client, soon, tmp_path):
     """Not even where the server is slow."""
-    gate = asyncio.Event()
-    asyncio.get_running_loop().call_later(0.6, gate.set)
-    words = [chunk({"content": word}, reason) for word in ("Hel", "lo ", "world")]
     async with survivor(OPENAI, tmp_path) as at:
-        begun = [chunk({"role": "assistant", "content": ""}, reason), *words[:2]]
-        body = await hear(at, client, *begun, gate, words[2], chunk({}, "stop"), DONE)
-        assert text_of(client, body) == "Hello world"
+        for reason in ("", "stop", "length", None):
+            with case(reason):
+                gate = asyncio.Event()
+                asyncio.get_running_loop().call_later(0.6, gate.set)
+                words = [chunk({"content": word}, reason) for word in ("Hel", "lo ", "world")]
+                begun = [chunk({"role": "assistant", "content": ""}, reason), *words[:2]]
+                body = await hear(at, client, *begun, gate, words[2], chunk({}, "stop"), DONE)
+                assert text_of(client, body) == "Hello world"
 
 
 @clients
@@ -157,6 +160,9 @@ ENDED = {
 }
 
 
+SIZES = (1, 7, 10**6)  # bytes of a piece
+
+
 def ends(wire, size, make):
     reader = make()
     try:
@@ -170,17 +176,14 @@ def ends(wire, size, make):
 
 
 @pytest.mark.parametrize("make", [lambda: StreamReader(1, hide_usage=True), OpenAI().stream_decoder], ids=["native", "translated"])
-@pytest.mark.parametrize("size", [1, 7, 10**6])
-@pytest.mark.parametrize(
-    ("frames", "ended"),
-    [*((frames, False) for frames in CUT.values()), *((frames, True) for frames in ENDED.values())],
-    ids=[*CUT, *ENDED],
-)
-def test_a_stream_is_cut_unless_it_said_why_it_ended(frames, ended, size, make):
-    assert ends(b"".join(frames), size, make) is ended
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_stream_is_cut_unless_it_said_why_it_ended(ended, make):
+    for name, frames in (ENDED if ended else CUT).items():
+        for size in SIZES:
+            assert ends(b"".join(frames), size, make) is ended, (name, size)
 
 
-@pytest.mark.parametrize("size", [1, 7, 10**6])
+@pytest.mark.parametrize("size", SIZES)
 def test_several_answers_have_several_finish_reasons(size):
     def make():
         return StreamReader(1, hide_usage=False, choices=2)

@@ -192,23 +192,23 @@ def test_a_report_says_no_key():
 # ---------------------------------------------------------------- over the wire
 
 
-@pytest.mark.parametrize("at", [*range(470, 502), *range(180, 202, 4)])
 @pytest.mark.parametrize("spelt", ["plain", "all escaped", "html", "a url's"])
-def test_a_sentence_is_never_cut_within_a_key(at, spelt):
+def test_a_sentence_is_never_cut_within_a_key(spelt):
     """Whether it is looked into before it is cut or after."""
-    words = ("the key is a " * 50)[: at - 1] + " "
-    text = f"{words}{SPELT[spelt]} and more of it, on and on. " + "so it goes " * 900
-    value = {"error": {"message": text}}
-    for said in (
-        complaint_of(json.dumps(value).encode()).message,
-        complaint_of(text.encode()).message,
-        complaint_of(b"x" * 16 + b" " * (8000 - 16 - at) + text.encode()).message,
-        told_in(value),
-        told_in(value_in(text.encode())),
-    ):
-        said = redacted_text(said, [Secret(KEY)])
-        assert not any(SPELT[spelt][:letters] in said for letters in range(4, len(SPELT[spelt]) + 1))
-        assert said.startswith(("the key is a ", "xxx"))
+    for at in (*range(470, 502), *range(180, 202, 4)):
+        words = ("the key is a " * 50)[: at - 1] + " "
+        text = f"{words}{SPELT[spelt]} and more of it, on and on. " + "so it goes " * 900
+        value = {"error": {"message": text}}
+        for said in (
+            complaint_of(json.dumps(value).encode()).message,
+            complaint_of(text.encode()).message,
+            complaint_of(b"x" * 16 + b" " * (8000 - 16 - at) + text.encode()).message,
+            told_in(value),
+            told_in(value_in(text.encode())),
+        ):
+            said = redacted_text(said, [Secret(KEY)])
+            assert not any(SPELT[spelt][:letters] in said for letters in range(4, len(SPELT[spelt]) + 1)), at
+            assert said.startswith(("the key is a ", "xxx")), at
 
 
 def test_what_has_no_words_is_not_told_where_it_is_too_long():

@@ -139,12 +139,13 @@ def test_the_requests_of_these_tests_arrive_and_nothing_is_named_that_was_read(w
     assert (bool(body), set(lost)) == (True, LOST[way])
 
 
-@pytest.mark.parametrize(("way", "place"), [(way, place) for way in WAYS for place in places(WAYS[way][1])], ids=str)
-def test_a_member_that_nobody_knows_arrives_or_is_named(way, place):
-    body = copy.deepcopy(WAYS[way][1])
-    at(body, place)[MARK] = {"of": 7}
-    arrived, lost = sent(way, body)
-    assert MARK in arrived or MARK in lost or not arrived
+@pytest.mark.parametrize("way", WAYS)
+def test_a_member_that_nobody_knows_arrives_or_is_named(way):
+    for place in places(WAYS[way][1]):
+        body = copy.deepcopy(WAYS[way][1])
+        at(body, place)[MARK] = {"of": 7}
+        arrived, lost = sent(way, body)
+        assert MARK in arrived or MARK in lost or not arrived, place
 
 
 OTHERS = {

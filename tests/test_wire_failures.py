@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import logging
 import re
@@ -165,8 +166,7 @@ BUSY = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("act", BUSY.values(), ids=BUSY)
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("act", "way"), [*zip(BUSY.values(), itertools.cycle(WAYS))], ids=BUSY)
 async def test_a_busy_server_is_waited_for_and_has_not_failed(tmp_path, way, act):
     async with tiny() as up, open_house(tmp_path, up, way=way, routing={"max_attempts": 1}) as house:
         up.next(*[act] * 3, path=CHAT)
