@@ -13,7 +13,7 @@ from nexus.api import Dialect, Endpoint, Facts
 from nexus.aside import LARGE_BYTES, aside
 from nexus.body import Bodies
 from nexus.config import KeyConfig
-from nexus.errors import Problem, StageError
+from nexus.errors import CRASHES, Problem, StageError
 from nexus.gateway import Gateway
 from nexus.journey import Journey
 from nexus.keys import CREDENTIAL_HEADERS
@@ -92,7 +92,7 @@ class Answerer:
             if visit.gone or visit.complete or not visit.cut:
                 raise
             await send_problem(visit, told, Problem(503, "stopping", "Nexus is stopping"), journey)
-        except Exception as error:
+        except CRASHES as error:
             LOG.exception("request %s failed inside Nexus", told.request_id)
             await send_problem(visit, told, _internal(error), journey)
         finally:
@@ -221,7 +221,7 @@ def _stage_failed(error: StageError) -> Problem:
     return Problem(500, "stage_failed", f"the stage {error.stage!r} failed in {error.verb!r}; the request was not sent on")
 
 
-def _internal(error: Exception) -> Problem:
+def _internal(error: BaseException) -> Problem:
     return Problem(500, "internal_error", f"Nexus itself failed ({type(error).__name__}); its log says more")
 
 

@@ -16,7 +16,7 @@ from nexus.dialects.complaints import Complaint, complaint_of
 from nexus.dialects.jsontext import dumps
 from nexus.dialects.rejections import as_json, is_packed, rejected
 from nexus.dialects.ways import Ways
-from nexus.errors import BackendError, Problem, Refused, StageError
+from nexus.errors import CRASHES, CRASHES_OF_A_CALL, BackendError, Problem, Refused, StageError, is_cancelled
 from nexus.failures import LOADING
 from nexus.fleet import Claim, Fleet
 from nexus.journey import Journey
@@ -107,12 +107,14 @@ class Attempts:
         except Problem as problem:
             claim.finish("refused", code=problem.code)
             raise
-        except asyncio.CancelledError:
-            self._tried(journey, turn, "left", code=UNANSWERED, message="the client left before the answer began")
-            claim.finish("left", sent=True)
-            raise
-        except BaseException as error:  # a fault of ours or of a stage: the backend is not to blame
-            claim.finish("refused", code=type(error).__name__)
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError) and is_cancelled():
+                self._tried(journey, turn, "left", code=UNANSWERED, message="the client left before the answer began")
+                claim.finish("left", sent=True)
+                raise
+            claim.finish("refused", code=type(error).__name__)  # a fault of ours or of a plugin: the server is not to blame
+            if isinstance(error, asyncio.CancelledError | ConnectionError):  # elsewhere that means that the client has gone
+                raise RuntimeError(f"what talks to {turn.choice.candidate.backend} raised {type(error).__name__}") from error
             raise
 
     # ------------------------------------------------------------ the call
@@ -155,7 +157,7 @@ class Attempts:
                 changed: Call = prepare(call)
                 if changed is not call:
                     call = attrs.evolve(call, body=changed.body, headers=changed.headers)
-        except Exception as error:
+        except CRASHES_OF_A_CALL as error:
             raise StageError(name, "prepare", error) from error
         return call
 
@@ -165,7 +167,9 @@ class Attempts:
                 await admit(call)
             except Refused as refused:
                 raise Objected(name, refused.refusal) from None
-            except Exception as error:
+            except (*CRASHES, asyncio.CancelledError) as error:
+                if isinstance(error, asyncio.CancelledError) and is_cancelled():
+                    raise
                 raise StageError(name, "admit", error) from error
 
     # ------------------------------------------------------------ the reply

@@ -13,7 +13,7 @@ from nexus.api import Clock
 from nexus.attempt import Attempts, Turn
 from nexus.conditions import condition_of
 from nexus.dialects.ways import Ways
-from nexus.errors import Problem, StageError
+from nexus.errors import CRASHES_OF_A_CALL, Problem, StageError
 from nexus.fleet import Fleet
 from nexus.journey import Journey
 from nexus.model import EMPTY, Candidate, Choice, Health, Leg, Plan
@@ -349,6 +349,6 @@ class Dispatcher:
                 said = tell(choice.ask, choice.candidate)
                 if said is not EMPTY:
                     told.update(said)
-            except Exception as error:
+            except CRASHES_OF_A_CALL as error:
                 raise StageError(name, "tell", error) from error
         return told

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,16 @@ from nexus.model import EMPTY, Refusal
 from nexus.plain import whole
 
 RETRY_SECONDS = 1  # where what is short is given back all the time
+
+# What code of somebody else's may raise: who means to exit ends nobody but itself.  A KeyboardInterrupt is the operator's.
+CRASHES = (Exception, SystemExit, BaseExceptionGroup)
+CRASHES_OF_A_CALL = (*CRASHES, asyncio.CancelledError)  # of what nobody awaits, and nobody can have cancelled
+
+
+def is_cancelled() -> bool:
+    """Whether it is the running task that is to stop: awaiting something that somebody else has cancelled raises the same error."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
 
 
 class NexusError(Exception):

@@ -15,7 +15,7 @@ from nexus.body import Bodies
 from nexus.config import KeyConfig
 from nexus.control import Control
 from nexus.door import Door, Head
-from nexus.errors import Problem
+from nexus.errors import CRASHES, Problem
 from nexus.gateway import Gateway
 from nexus.hosted import HostedVisit, headers_of
 from nexus.nearest import nearest
@@ -179,7 +179,7 @@ class Front:
             return web.Response(status=499)  # nobody is there to read it; raised, it would be logged as an error of ours
         except web.HTTPException:
             raise
-        except Exception as error:
+        except CRASHES as error:
             LOG.exception("%s %.200r failed inside Nexus", http.method, path)
             response = self._problem(http, path, Problem(500, "internal_error", f"Nexus itself failed ({type(error).__name__})"))
         if cors and not response.prepared:

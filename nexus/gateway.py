@@ -21,6 +21,7 @@ from nexus.config import Config, PolicyConfig, active_stages
 from nexus.dialects.userids import Pseudonyms
 from nexus.dialects.ways import Ways
 from nexus.dispatch import Dispatcher
+from nexus.errors import CRASHES_OF_A_CALL
 from nexus.finding import Finder
 from nexus.fleet import Fleet
 from nexus.health import Limits as HealthLimits
@@ -86,7 +87,7 @@ class Gateway:
         for name, learn in self.pipeline.learners(type(event)):
             try:
                 learn(event)
-            except Exception as error:
+            except CRASHES_OF_A_CALL as error:
                 self.pipeline.failed_to_learn(name, event)
                 LOG.error("the stage %s failed to learn of %s", name, type(event).__name__, exc_info=error)
         self.witnesses.tell(event)

@@ -12,6 +12,7 @@ import attrs
 
 from nexus.api import Clock
 from nexus.crossing import without_secrets
+from nexus.errors import CRASHES, is_cancelled
 from nexus.fleet import Fleet, Member
 from nexus.model import Health, Report
 from nexus.state import Store
@@ -181,9 +182,8 @@ class Prober:
                 return without_secrets(await member.backend.probe(), member.backend.secrets())
         except TimeoutError:
             return Report(ok=False, code="timeout", problem=f"did not answer within {self._pace.timeout:g} s")
-        except (Exception, asyncio.CancelledError) as error:
-            task = asyncio.current_task()
-            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+        except (*CRASHES, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError) and is_cancelled():
                 raise  # it is we who are to stop, and not something that the plugin awaited
             self._log.exception("the probe of %s crashed", member.name)
             return Report(ok=False, code="crashed", problem=f"its plugin crashed in probe: {type(error).__name__}")

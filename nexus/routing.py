@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 
 from nexus.api import Stage
-from nexus.errors import StageError, StartupError
+from nexus.errors import CRASHES_OF_A_CALL, StageError, StartupError
 from nexus.model import (
     NO_DEMAND,
     Ask,
@@ -190,7 +190,7 @@ def _described(pipeline: Pipeline, request: Request, leg: Leg, payload: Payload,
                 raise TypeError(f"it must return a Demand, not {asked!r}")
             if asked is not NO_DEMAND:
                 demand = asked if demand is NO_DEMAND else demand & asked
-    except Exception as error:
+    except CRASHES_OF_A_CALL as error:
         raise StageError(name, "describe", error) from error
     return demand
 
@@ -280,7 +280,7 @@ def _refusals(pipeline: Pipeline, ask: Ask, candidate: Candidate, at: Circumstan
             refusal = refuse(ask, candidate)
             if refusal is not None:
                 refusals.append((name, refusal))
-    except Exception as error:
+    except CRASHES_OF_A_CALL as error:
         raise StageError(name, "refuse", error) from error
     if pipeline.deaf:
         refusals += [(name, Refusal(kind=RefusalKind.POLICY, code="stage_lost_count")) for name in pipeline.deaf]
@@ -373,6 +373,6 @@ def _scored(pipeline: Pipeline, ask: Ask, candidate: Candidate) -> Choice:
             if seconds:
                 parts.append((name, seconds))
                 total += seconds
-    except Exception as error:
+    except CRASHES_OF_A_CALL as error:
         raise StageError(name, "rank", error) from error
     return _choice(ask=ask, candidate=candidate, score=total, parts=tuple(parts))

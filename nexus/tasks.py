@@ -8,6 +8,8 @@ from collections.abc import Callable, Coroutine, MutableMapping
 from types import TracebackType
 from typing import Any
 
+from nexus.errors import CRASHES, is_cancelled
+
 FIRST_PAUSE_SECONDS = 1.0  # until work that crashed is begun again; doubled each time
 LONGEST_PAUSE_SECONDS = 30.0
 WELL_SECONDS = 60.0  # without a crash, and it counts as well again
@@ -50,7 +52,7 @@ class Tasks:
                 well = loop.call_later(WELL_SECONDS, self._problems.pop, name, None)
                 try:
                     return await work()
-                except (Exception, asyncio.CancelledError) as error:
+                except (*CRASHES, asyncio.CancelledError) as error:
                     if self._is_cancelled(error):
                         raise
                     if loop.time() - began >= WELL_SECONDS:
@@ -65,8 +67,7 @@ class Tasks:
 
     def _is_cancelled(self, error: BaseException) -> bool:
         """Whether it is we who are to stop: awaiting something that somebody else has cancelled raises the same."""
-        task = asyncio.current_task()
-        return isinstance(error, asyncio.CancelledError) and (self._closing or task is None or task.cancelling() > 0)
+        return isinstance(error, asyncio.CancelledError) and (self._closing or is_cancelled())
 
     def _crashed(self, name: str, error: BaseException, pause: float, said: str) -> str:
         """Tell it, with the traceback where it is another crash than the last one.  Returns what was told."""

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Iterable
 
 from nexus.api import Observer
+from nexus.errors import CRASHES_OF_A_CALL
 from nexus.model import Event
 
 LOG = logging.getLogger("nexus")
@@ -43,7 +44,7 @@ class Witnesses:
             for name, see in self._seers_of(type(event)) if seers is None else seers:
                 try:
                     see(event)
-                except Exception:
+                except CRASHES_OF_A_CALL:
                     LOG.exception("the observer %s failed", name)
 
     def rest(self) -> None:
@@ -51,7 +52,7 @@ class Witnesses:
         for name, observer in self._observers:
             try:
                 observer.rest()
-            except Exception:
+            except CRASHES_OF_A_CALL:
                 LOG.exception("the observer %s failed", name)
 
     def _seers_of(self, kind: type[Event]) -> tuple[tuple[str, Callable[[Event], None]], ...]:
@@ -59,7 +60,7 @@ class Witnesses:
         for name, observer in self._observers:
             try:
                 see = observer.seer(kind)
-            except Exception:
+            except CRASHES_OF_A_CALL:
                 LOG.exception("the observer %s failed", name)
                 continue
             if see is not None:

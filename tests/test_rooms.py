@@ -26,7 +26,7 @@ ROOMS = {
     # small things that know no others
     "clock": "",
     "aside": "",
-    "tasks": "",
+    "tasks": "errors",
     "holder": "",
     "outbox": "",
     "slices": "",
@@ -75,7 +75,7 @@ ROOMS = {
     "trust": "discovery model",
     "loopback": "api",
     "state": "model",
-    "probing": "api crossing fleet model state",
+    "probing": "api crossing errors fleet model state",
     # wiring
     "builtin": "api dialects loopback observers",
     "catalog": "api hookspecs nearest",
@@ -85,8 +85,8 @@ ROOMS = {
     "unrecognised": "api backends",
     "advice": "api discovery",
     "finding": "advice api catalog components config crossing discovery errors fleet listing patience probing state tasks trust unrecognised upstream",
-    "witnesses": "api model",
-    "gateway": "api attempt catalog clock components config dialects dispatch finding fleet health keys model names outcome patience policies probing routing state"
+    "witnesses": "api errors model",
+    "gateway": "api attempt catalog clock components config dialects dispatch errors finding fleet health keys model names outcome patience policies probing routing state"
     " tasks upstream waiting witnesses",
     # HTTP in, HTTP out
     "wishes": "errors model",
