@@ -147,6 +147,7 @@ class Answerer:
                 status=told.status,
                 outcome=told.outcome,
                 code=told.code,
+                message=told.message,
                 candidate=choice.candidate if choice else None,
                 leg=choice.ask.leg if choice else None,
                 reason=journey.reason if journey and choice else "",

@@ -49,9 +49,22 @@ def _foreseen(gateway: Gateway, journey: Journey) -> Json:
     return {
         "request": {"model": request.model, "task": request.task, "stream": request.stream},
         "legs": [{"index": leg.index, "name": leg.name, "trail": list(leg.trail)} for leg in whole.legs],
-        **plan_json(whole),
+        **_problems(gateway, plan_json(whole)),
         **(_estimated() if _answers_itself(gateway, journey, outlook) else _told(outlook)),
     }
+
+
+def _problems(gateway: Gateway, plan: Json) -> Json:
+    """Beside each choice that something speaks against, what its server or its probes have said."""
+    for choice in plan["choices"]:
+        standing = gateway.fleet.standings.get(choice["backend"]) if choice["in_spite_of"] else None
+        records = (
+            [] if standing is None else [standing.record, *(p.record for p in standing.pairs.values() if p.name == choice["model"])]
+        )
+        left_out = [record.reason for record in records if record is not None and record.ejected_until]
+        problem = standing.problem if standing is not None else ""
+        choice["problem"] = "; ".join(filter(None, (problem, *left_out))) or None
+    return plan
 
 
 def _answers_itself(gateway: Gateway, journey: Journey, outlook: Outlook) -> bool:

@@ -26,6 +26,7 @@ COUNT_HEADER = "X-Nexus-Token-Count"
 class Told:
     """What the client was told, for the `Answered` event.  `common` are the headers of every answer.
 
+    `message` is an error's sentence.
     `unsent` are the headers that came too late for an answer whose head had to be sent early, `opened` is what must be left
     when all is told.  `attempt_outcome` is how the last exchange ended, as in `Finished`, `attempt_seconds` how long it took.
     """
@@ -39,6 +40,7 @@ class Told:
         "cost",
         "dialect",
         "first_byte",
+        "message",
         "opened",
         "outcome",
         "request_id",
@@ -53,7 +55,7 @@ class Told:
         self.dialect = dialect
         self.status = 0
         self.outcome = "ok"
-        self.code = ""
+        self.code = self.message = ""
         self.attempt_outcome = "ok"
         self.attempt_seconds = 0.0
         self.choice: Choice | None = None
@@ -81,6 +83,7 @@ class Told:
                 outcome=self.attempt_outcome,
                 status=self.status,
                 code=self.code,
+                message=self.message,
                 seconds=self.attempt_seconds,
             ),
         )
@@ -95,7 +98,7 @@ def relay(visit: Visit, opened: OpenReply, journey: Journey, told: Told, extra: 
     told.status = opened.status
     if opened.status >= 400:
         told.outcome, told.attempt_outcome = "refused", "rejected"
-        told.code = opened.code
+        told.code, told.message = opened.code, _said(opened, told)
     headers = _headers(opened, journey, told, extra)
     if visit.early:
         told.unsent = {name: value for name, value in headers.items() if name.startswith("X-Nexus-") and name not in told.common}
@@ -114,6 +117,7 @@ def send_estimate(visit: Visit, told: Told, body: bytes) -> Awaitable[None]:
 async def send_problem(visit: Visit, told: Told, problem: Problem, journey: Journey | None) -> None:
     """Send an error in the dialect's own form: as a whole answer, or as the last event of a stream that has begun."""
     told.status, told.code, told.outcome = problem.status, problem.code, "refused"
+    told.message = sentence(problem.message)
     headers = _problem_headers(problem, journey)
     if await visit.begun():
         told.outcome = "broken"
@@ -194,12 +198,12 @@ async def _stream(visit: Visit, opened: OpenReply, told: Told, headers: dict[str
 async def _broken(visit: Visit, opened: OpenReply, told: Told, error: BackendError) -> None:
     """The backend broke off: the client must see that, and not take what came for all there is."""
     told.outcome, told.attempt_outcome, told.code = "broken", of_error(error).outcome, error.code
+    told.message = why = redacted_text(opened.told(error), opened.secrets)
     if not visit.streaming:  # a body with a length or a JSON document has no place for an error: only a cut says it
         visit.abort()
         return
     if error.code != "error_event":  # that one has been relayed already
         backend = opened.choice.candidate.backend
-        why = redacted_text(opened.told(error), opened.secrets)
         problem = Problem(502, "backend_broke_off", f"the backend {backend!r} broke off in the middle of its answer: {why}")
         event = _event_of(told, problem)
         if event is None:
@@ -209,10 +213,14 @@ async def _broken(visit: Visit, opened: OpenReply, told: Told, error: BackendErr
     await visit.end()
 
 
+def _said(opened: OpenReply, told: Told) -> str:
+    """The sentence of a rejection, which is in the client's own dialect."""
+    return "" if is_packed(opened.headers) else told.dialect.read_error(opened.head)
+
+
 async def _rejected_late(visit: Visit, opened: OpenReply, told: Told) -> None:
     """The backend rejected the request after the stream had to begin: its sentence becomes an error event."""
-    said = "" if is_packed(opened.headers) else told.dialect.read_error(opened.head)
-    await send_problem(visit, told, rejected(opened.status, said), None)
+    await send_problem(visit, told, rejected(opened.status, _said(opened, told)), None)
     told.attempt_outcome, told.code = "rejected", opened.code
 
 

@@ -30,10 +30,10 @@ from nexus.model import (
     State,
     Zone,
 )
+from nexus.model.candidate import FAILING
 from nexus.model.quick import maker
 
 CORE = "core"
-FAILING = 0.6  # share of recent exchanges: three failures in a row, or one answer that no later request will get past
 WAITABLE = (RefusalKind.WAIT, RefusalKind.RATE)
 
 _DOWN = Refusal(kind=RefusalKind.POLICY, code="down")
@@ -338,9 +338,11 @@ def _core(ask: Ask, candidate: Candidate, at: Circumstances) -> list[Refusal]:
     elif candidate.state is State.LOADING:
         refusals.append(Refusal(kind=RefusalKind.WAIT, code="loading", data=_eta(candidate)))
     if candidate.paused_until > at.now:
-        refusals.append(
-            Refusal(kind=RefusalKind.RATE, code="paused", data={"status": candidate.paused_status}, retry_at=candidate.paused_until)
-        )
+        data: dict[str, Any] = {
+            "status": candidate.paused_status,
+            "for_seconds": math.ceil(candidate.paused_until - at.now),
+        }
+        refusals.append(Refusal(kind=RefusalKind.RATE, code="paused", data=data, retry_at=candidate.paused_until))
     if candidate.suspended_until > at.now and not at.desperate:
         refusals.append(
             Refusal(kind=RefusalKind.POLICY, code="suspended", data={"for_seconds": math.ceil(candidate.suspended_until - at.now)})

@@ -12,7 +12,9 @@ from typing import Any
 import attrs
 
 from nexus.model import Candidate, Refusal
+from nexus.model.candidate import FAILING
 
+NOTED = 0.1  # share of recent exchanges that failed, below which nobody need read of it
 Facts = Mapping[str, Any]
 
 
@@ -43,6 +45,22 @@ def hint(refusal: Refusal) -> str:
     return words.hint if words else ""
 
 
+def in_spite_of(candidate: Candidate) -> list[str]:
+    """What speaks against a pair that may have the request all the same: sentences, none where nothing does."""
+    name, said = f"{candidate.backend} ({candidate.name})", []
+    if candidate.suspended_until:
+        said.append(f"{name} is suspended, since its account or key was refused; this request tries it again.")
+    if candidate.ejected_until:
+        said.append(
+            f"{name} is left out after too many failures; nobody else can take this request, or it is time to try it again."
+        )
+    elif candidate.failures > FAILING:
+        said.append(f"{name} keeps failing, or has said what it would say to the next request too: it comes after all others.")
+    elif candidate.failures > NOTED:
+        said.append(f"{name} has failed now and then, which counts as seconds lost.")
+    return said
+
+
 def _unknown(refusal: Refusal) -> str:
     facts = ", ".join(f"{key} {value}" for key, value in refusal.data.items())
     return f"was refused as {refusal.code!r}" + (f" ({facts})" if facts else "")
@@ -70,7 +88,9 @@ def _loading(candidate: Candidate, data: Facts) -> str:
 
 def _paused(candidate: Candidate, data: Facts) -> str:
     status = data.get("status", candidate.paused_status)
-    return "asked for a pause (429)" if status == 429 else f"said that it is busy ({status})"
+    seconds = data.get("for_seconds")
+    lasts = f", and is asked again in {seconds} s" if seconds is not None else ""
+    return (f"asked for a pause ({status})" if status == 429 else f"said that it is busy ({status})") + lasts
 
 
 def _suspended(candidate: Candidate, data: Facts) -> str:

@@ -110,10 +110,15 @@ def all_failed(plan: Plan | None, attempts: Sequence[Attempt], needs: Container[
 
 
 def _all_busy(statuses: set[int | None], story: str, context: dict[str, Any], retry_after: float | None) -> Problem:
-    seconds = _seconds(retry_after)
+    seconds, story = _seconds(retry_after), story + _until(retry_after)
     if statuses == {429}:
         return Problem(429, "rate_limited", f"every backend asks to slow down: {story}", context=context, retry_after=seconds)
     return Problem(_busy_status(statuses), "busy", f"every backend is busy: {story}", context=context, retry_after=seconds)
+
+
+def _until(pause: float | None) -> str:
+    """How long a pause lasts, which may be longer than a Retry-After says."""
+    return "" if pause is None else f"; asked again in {max(1, math.ceil(pause))} s"
 
 
 def _busy_status(statuses: set[int | None]) -> int:
@@ -205,8 +210,8 @@ def _held(plan: Plan, held: list[list[Objection]], eta: float, code: str | None)
     if kinds == {RefusalKind.RATE}:
         statuses = {o.refusal.data.get("status", 429) for objections in held for o in objections if o.refusal.code == "paused"}
         if statuses <= {429}:
-            return _problem(plan, 429, "rate_limited", f"every backend asks to slow down: {names}", eta=eta)
-        return _problem(plan, _busy_status(statuses), "busy", f"every backend is busy: {names}", eta=eta)
+            return _problem(plan, 429, "rate_limited", f"every backend asks to slow down: {names}{_until(eta)}", eta=eta)
+        return _problem(plan, _busy_status(statuses), "busy", f"every backend is busy: {names}{_until(eta)}", eta=eta)
     message = {
         "queue_full": f"{names}: busy, and the queue is full",
         "queue_timeout": f"{names}: still busy after the longest allowed wait",

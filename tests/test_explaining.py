@@ -121,3 +121,87 @@ async def test_a_count_of_tokens_that_nobody_can_be_asked_for_is_estimated(nexus
         said = await nexus("explain", "tiny", "--body", "-", "--path", "/v1/messages/count_tokens", "--url", gateway.url,
                            cwd=tmp_path, stdin='{"messages": [{"role": "user", "content": "hi"}]}')  # fmt: skip
     assert "→ Nexus answers itself, with an estimate" in said.out, said
+
+
+MONEY = Respond(402, json={"error": {"message": "Insufficient credits"}})
+BROKEN = Respond(500, json={"error": {"message": "no such layer"}})
+
+
+@pytest.mark.parametrize(
+    ("answer", "times", "though", "problem"),
+    [
+        (MONEY, 1, "is suspended, since its account or key was refused; this request tries it again.", "(it answered 402)"),
+        (Respond(403), 1, "keeps failing, or has said what it would say to the next request too", "forbids requests"),
+        (BROKEN, 1, "has failed now and then, which counts as seconds lost.", None),
+        (BROKEN, 5, "keeps failing, or has said what it would say to the next request too", None),
+        (BROKEN, 12, "is left out after too many failures", "requests failed, the last of them so: it answered 500"),
+    ],
+    ids=["suspended", "blocked", "failed once", "failing", "left out"],
+)
+async def test_what_speaks_against_the_only_one_is_said(nexus_gateway, tmp_path, answer, times, though, problem):
+    async with openai_server() as server:
+        gateway = await settled(await nexus_gateway(fleet(a_backend("one", server))))
+        for _ in range(times):
+            server.next(answer, path=CHAT)
+            await ask(gateway)
+        foreseen = await explain(gateway)
+        said = await nexus("explain", "tiny", "--url", gateway.url, cwd=tmp_path)
+    (choice,) = foreseen["choices"]
+    (sentence,) = choice["in_spite_of"]
+    assert sentence.startswith(f"one (tiny) {though}")
+    assert (choice["problem"] is None) is (problem is None)
+    assert (problem or "") in (choice["problem"] or "")
+    assert f"  though    {sentence}\n" in said.out
+
+
+async def test_nothing_speaks_against_one_that_serves(nexus_gateway, tmp_path):
+    async with openai_server() as server:
+        gateway = await settled(await nexus_gateway(fleet(a_backend("one", server))))
+        (choice,) = (await explain(gateway))["choices"]
+        said = await nexus("explain", "tiny", "--url", gateway.url, cwd=tmp_path)
+    assert (choice["in_spite_of"], choice["problem"]) == ([], None)
+    assert "though" not in said.out
+
+
+async def told_of(gateway, id):
+    async with gateway.client.get(f"/nexus/requests/{id}") as answer:
+        return await answer.json()
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+async def test_a_rejected_request_has_its_sentence(nexus_gateway, tmp_path, stream):
+    async with openai_server() as server:
+        gateway = await settled(await nexus_gateway(fleet(a_backend("one", server))))
+        server.next(Respond(400, json={"error": {"message": "temperature must be below 2"}}), path=CHAT)
+        await ask(gateway, headers={"X-Request-Id": "hot"}, stream=stream)
+        story = await told_of(gateway, "hot")
+        said = await nexus("explain", "--request", "hot", "--url", gateway.url, cwd=tmp_path)
+    assert story["message"] == story["attempts"][0]["message"] == "temperature must be below 2"
+    assert said.out.count("temperature must be below 2") == 1
+
+
+async def test_a_request_that_reached_no_server_has_what_the_client_was_told(nexus_gateway, tmp_path):
+    async with openai_server() as server:
+        gateway = await settled(await nexus_gateway(fleet(a_backend("one", server))))
+        real = await ask(gateway, model="tinny", headers={"X-Request-Id": "typo"})
+        broken = {"X-Request-Id": "odd", "X-Nexus-Priority": "soon"}
+        malformed = await ask(gateway, headers=broken)
+        served = await ask(gateway, headers={"X-Request-Id": "fine"})
+        stories = [await told_of(gateway, id) for id in ("typo", "odd", "fine")]
+        said = await nexus("explain", "--request", "typo", "--url", gateway.url, cwd=tmp_path)
+    assert [story["message"] for story in stories] == [real.error["message"], malformed.error["message"], None]
+    assert served.status == 200
+    assert f"  told      {real.error['message']}\n" in said.out
+
+
+async def test_how_long_a_pause_lasts_is_said_where_it_is_longer_than_a_retry_after_may_be(nexus_gateway, tmp_path):
+    async with openai_server() as server:
+        gateway = await settled(await nexus_gateway(fleet(a_backend("one", server))))
+        server.next(Respond(429, headers={"Retry-After": "900"}, json={"error": {"message": "slow down"}}), path=CHAT)
+        first, second = await ask(gateway), await ask(gateway)
+        foreseen = await explain(gateway)
+    assert [said.status for said in (first, second)] == [429, 429]
+    assert [said.headers["Retry-After"] for said in (first, second)] == ["59", "59"]
+    assert first.error["message"].endswith("; asked again in 900 s")
+    for message in (second.error["message"], foreseen["error"]["message"], foreseen["refusals"][0]["sentence"]):
+        assert " asked again in 9" in message or " asked again in 89" in message

@@ -30,7 +30,7 @@ def of_asked(answer: Json, columns: int | None = None) -> Iterator[str]:
     yield ""
     yield from _OUTLOOKS[answer["outlook"]](answer, columns)
     if choices:
-        yield from _scores(choices)
+        yield from _scores(choices, columns)
     yield from _elsewhere(answer, columns)
 
 
@@ -49,11 +49,12 @@ def of_served(answer: Json, columns: int | None = None) -> Iterator[str]:
     if answer["answered_by"]:
         yield f"  by        {_pair(answer['answered_by'])}"
         yield f"  because   {_because(answer['reason'])}"
+    yield from _told(answer, columns)
     yield from _spent(answer)
-    yield from _attempts(answer["attempts"])
+    yield from _attempts(answer["attempts"], columns)
     if answer["choices"]:
         ended = {(tried["backend"], tried["model"]): tried["outcome"] for tried in answer["attempts"]}
-        yield from _scores(answer["choices"], ended)
+        yield from _scores(answer["choices"], columns, ended)
     yield from _elsewhere(answer, columns)
 
 
@@ -63,6 +64,7 @@ def of_served(answer: Json, columns: int | None = None) -> Iterator[str]:
 def _goes(answer: Json, columns: int | None) -> Iterator[str]:
     yield f"→ goes to {_pair(answer['choices'][0])}"
     yield f"  because   {_because(answer['route_reason'])}"
+    yield from _in_spite(answer["choices"][0], columns)
 
 
 def _waits(answer: Json, columns: int | None) -> Iterator[str]:
@@ -70,6 +72,7 @@ def _waits(answer: Json, columns: int | None) -> Iterator[str]:
     if answer["choices"]:
         yield f"→ {_waiting()} up to {seconds} for home, then goes to {_pair(answer['choices'][0])}"
         yield f"  because   {_because(answer['route_reason'])}"
+        yield from _in_spite(answer["choices"][0], columns)
         return
     yield f"→ {_waiting()} in the queue, up to {seconds}, until a pair can take it"
     yield from _got(answer["error"], "  in vain, the client would get ", columns)
@@ -143,11 +146,21 @@ def _demanded(demand: Json | None, task: str) -> Iterator[str]:
         yield f"  needs     {plain(said)}"
 
 
-def _scores(choices: list[Json], ended: Mapping[tuple[str, str], str] | None = None) -> Iterator[str]:
+def _in_spite(choice: Json, columns: int | None) -> Iterator[str]:
+    """What speaks against the one that comes first all the same, and what its server or its probes have said, where that is known."""
+    for sentence in choice["in_spite_of"]:
+        yield wrapped(f"  {click.style('though', fg='yellow')}    ", plain(sentence), columns)
+    if problem := choice.get("problem"):
+        yield wrapped("            ", plain(f"{choice['backend']}: {problem}"), columns)
+
+
+def _scores(choices: list[Json], columns: int | None, ended: Mapping[tuple[str, str], str] | None = None) -> Iterator[str]:
     """The order and what made it: seconds expected to be lost, the fewer the better.  Of a request that is over, the order is that before
     its last attempt, and `ended` says how the last one at each pair ended."""
     yield ""
-    yield f"Who could take it{'' if not ended else ', before the last attempt'}, best first (home before cloud, then by the seconds expected to be lost there):"
+    when = "" if not ended else ", before the last attempt"
+    how = f"Who could take it{when}, best first (home before cloud, then by the seconds expected to be lost there):"
+    yield wrapped("", how, columns)
     if any(choice["score_seconds"] < 0 for choice in choices):
         yield "  (a number below zero: seconds gained there)"
     for place, choice in enumerate(choices, start=1):
@@ -155,6 +168,8 @@ def _scores(choices: list[Json], ended: Mapping[tuple[str, str], str] | None = N
         where = ("cloud" if choice["cloud"] else "home") + (f", fallback {choice['leg']}" if choice["leg"] else "")
         score = f"{choice['score_seconds']:+.3f} s" + (f"  ({plain(parts)})" if parts else "")
         yield f"  {place}. {plain(choice['backend'])} ({plain(choice['model'])})  {where}  {score}{_tried(choice, ended or {})}"
+        if place > 1:
+            yield from (wrapped("     ", plain(sentence), columns) for sentence in choice["in_spite_of"])
 
 
 def _tried(choice: Json, ended: Mapping[tuple[str, str], str]) -> str:
@@ -190,9 +205,17 @@ def _spent(answer: Json) -> Iterator[str]:
         yield f"  spent     {usage['input_tokens']} tokens in, {usage['output_tokens']} out ({usage['source']}){dollars}"
 
 
-def _attempts(attempts: list[Json]) -> Iterator[str]:
+def _told(answer: Json, columns: int | None) -> Iterator[str]:
+    """What the client was told, where no attempt says the same."""
+    message = answer["message"]
+    if message and message not in [attempt["message"] for attempt in answer["attempts"]]:
+        yield wrapped("  told      ", plain(message), columns)
+
+
+def _attempts(attempts: list[Json], columns: int | None) -> Iterator[str]:
     for number, attempt in enumerate(attempts, start=1):
         status = f" ({attempt['status']})" if attempt["status"] else ""
         said = f": {plain(attempt['message'] or attempt['code'])}" if attempt["message"] or attempt["code"] else ""
+        where = f"{plain(attempt['backend'])} ({plain(attempt['model'])})"
         ended = f"{attempt['outcome']}{status}{said}, after {attempt['seconds']:.3f} s"
-        yield f"  {f'attempt {number}':<9} {plain(attempt['backend'])} ({plain(attempt['model'])})  {ended}"
+        yield wrapped(f"  {f'attempt {number}':<9} ", f"{where}  {ended}", columns)

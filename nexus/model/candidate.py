@@ -10,6 +10,8 @@ from nexus.model.quick import quick
 from nexus.model.tokens import Price
 from nexus.model.words import EMPTY, Health, State, Zone
 
+FAILING = 0.6  # share of recent exchanges: three failures in a row, or one answer that no later request will get past
+
 
 @quick
 @attrs.frozen(kw_only=True, weakref_slot=False)

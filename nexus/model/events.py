@@ -60,6 +60,7 @@ class Answered(Event):
     """The end of a request that reached the server; exactly one per request.
 
     `outcome` is ok, refused (an error without a served answer), client_left or broken (cut after the first byte).
+    `message` is the sentence of an error that the client was told.
     `seconds`, `queue_seconds`, `routing_seconds` and `first_byte` are durations.  `unsent` are the `X-Nexus-*` headers that came too late
     for a stream that had to be opened early.
     """
@@ -68,6 +69,7 @@ class Answered(Event):
     status: int
     outcome: str
     code: str = ""
+    message: str = ""
     candidate: Candidate | None = None
     leg: Leg | None = None
     reason: str = ""

@@ -32,7 +32,7 @@ from nexus.model import (
     Usage,
 )
 from nexus.observers.line import line_of, milliseconds
-from nexus.sentences import hint, sentence
+from nexus.sentences import hint, in_spite_of, sentence
 
 Json = dict[str, Any]
 
@@ -69,6 +69,7 @@ def answered_json(event: Answered, clock: Clock | None = None) -> Json:
         "outcome": event.outcome,
         "status": event.status,
         "code": event.code or None,
+        "message": event.message or None,
         "reason": event.reason or None,
         "answered_by": _pair(event.candidate) if event.candidate else None,
         "leg": {"index": event.leg.index, "name": event.leg.name, "trail": list(event.leg.trail)} if event.leg else None,
@@ -142,6 +143,7 @@ def choice_json(choice: Choice) -> Json:
         "leg": choice.ask.leg.index,
         "score_seconds": choice.score,
         "parts": dict(choice.parts),
+        "in_spite_of": in_spite_of(choice.candidate),
     }
 
 
