@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import web
 
@@ -211,11 +211,12 @@ def _loaded(config: Source, plugins: Sequence[object], *, discover: bool = True)
 class _Connection(web.RequestHandler):
     """One client connection.  What is not HTTP gets a JSON error, and a client that says nothing is not waited for."""
 
-    __slots__ = ("_since", "_stall")
+    __slots__ = ("_since", "_stall", "_wire")
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self._since = asyncio.get_running_loop().time()
+        self._wire = cast(asyncio.Transport, transport)  # aiohttp forgets it as soon as it means to close it
         self._stall: Stall | None = None
 
     def pause_writing(self) -> None:
@@ -233,12 +234,14 @@ class _Connection(web.RequestHandler):
         return self._current_request is None
 
     def cut_if_stalled(self, now: float, patience: float) -> None:
-        """Cut a client off that takes nothing of a page; who takes nothing of an answer is the watch's."""
-        transport = self.transport
-        if self._stall is None or transport is None:
-            return
-        if self._stall.lasts(transport, now) >= patience:
-            transport.abort()
+        """Cut a client off that takes nothing of a page, or of the rest of one behind which the connection is to close; who takes nothing
+        of an answer is the watch's."""
+        wire = self._wire
+        if self._stall is None:
+            if wire.is_closing() and wire.get_write_buffer_size():
+                self._stall = Stall(wire, now)
+        elif self._stall.lasts(wire, now) >= patience:
+            wire.abort()
 
     def close_if_silent(self, now: float) -> None:
         """Close a connection on which no request has come in time."""

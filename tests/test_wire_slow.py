@@ -9,8 +9,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
+import nexus.server
 from nexus.model import Health, Probed
-from nexus.testing import Hang, Respond, Slow, Stream, sse, until
+from nexus.testing import Hang, Respond, Slow, Stream, openai_server, sse, until
 from nexus.testing.acts import Act
 
 from .wire import WAYS, open_house, tiny
@@ -280,6 +281,27 @@ async def test_the_live_feed_is_for_many_readers_and_waits_for_none(tmp_path, wa
             for task in drain:
                 task.cancel()
         await until(lambda: len(feed) == 0)
+
+
+async def test_the_rest_of_a_page_that_nobody_takes_holds_no_connection(tmp_path, monkeypatch):
+    """It is too short to make its writer wait, and the connection closes behind it."""
+    monkeypatch.setattr("nexus.server.SWEEP_SECONDS", 0.1)
+    wires = []
+
+    class Small(nexus.server._Connection):
+        def connection_made(self, transport):
+            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+            super().connection_made(transport)
+            wires.append(transport)
+
+    monkeypatch.setattr(nexus.server, "_Connection", Small)
+    async with openai_server([f"a-model-with-quite-a-long-name-{n:04}" for n in range(400)]) as up:
+        async with open_house(tmp_path, up, server={"send_timeout_seconds": 0.5}) as house:
+            async with deaf(house, b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"):
+                await until(lambda: any(wire.get_write_buffer_size() for wire in wires))
+                (wire,) = [wire for wire in wires if wire.get_write_buffer_size()]
+                await until(lambda: wire.is_closing())
+                await until(lambda: not wire.get_write_buffer_size(), timeout=10)
 
 
 async def _flood(feed, event) -> None:
