@@ -160,7 +160,7 @@ class Finder:
             overrides=tuple(_override(m) for m in backend.overrides),
             speaks=kind.speaks,
         )
-        self._join(member, self._tasks)
+        await self._join(member, self._tasks)
         if backend.zone is None:
             self._watch(member, proof, self._tasks, stack)
 
@@ -203,9 +203,10 @@ class Finder:
                 self._configured.setdefault((folded(found), _origin(url)[1]), name)
                 guarded.resolved(found)
 
-    def _join(self, member: Member, tasks: Tasks) -> None:
+    async def _join(self, member: Member, tasks: Tasks) -> None:
         self._fleet.leave(member.name)  # where it was there already, unrecognised
-        self._fleet.join(member, self._store.models(member.url))
+        self._fleet.join(member)
+        await self._fleet.remember(member.name, self._store.models(member.url))
         tasks.spawn(partial(self._prober.run, member), f"probe {member.name}")
 
     # ------------------------------------------------------------ found
@@ -283,7 +284,7 @@ class Finder:
             default_capacity=kind.capacity,
             slots=kind.slots,
         )
-        self._join(member, found.tasks)
+        await self._join(member, found.tasks)
         self._watch(member, proof, found.tasks, found.stack)
 
     def _free_name(self, wanted: str, place: Identity) -> str:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from typing import TypeVar
 
 import attrs
 
 from nexus.crossing import models_of, report_of
 from nexus.health import Limits, Record, is_of_the_server
 from nexus.index import Index
-from nexus.listing import Override
+from nexus.listing import Entry, Override, is_pattern
 from nexus.model import (
     MOST_MODELS,
     NO_USAGE,
@@ -34,6 +35,7 @@ from nexus.model import (
 from nexus.model.quick import maker
 from nexus.pairs import SERVER, Member, Pair, Standing
 from nexus.plain import plain
+from nexus.slices import at_once, step_by_step
 from nexus.slots import Slots
 from nexus.suspension import Suspension
 
@@ -47,7 +49,12 @@ DEFAULT_PAUSE_SECONDS = 5.0
 BELIEVED_SECONDS = 600.0  # that a server lacks a path
 MOST_SHOWN, LONGEST_SHOWN = 4, 100  # names in a line of the log, and letters of each
 
+STEP = 1000  # models of a list that change in one turn of the loop; about 10 milliseconds
+
 NOT_YET = (State.ASLEEP, State.LOADING)
+
+T = TypeVar("T")
+Steps = Generator[None, None, T]
 
 _claimed, _finished = maker(Claimed), maker(Finished)
 
@@ -207,9 +214,22 @@ class Fleet:
         standing.slots.capacity = _capacity(member)
         self._standings[member.name] = standing
         self._enrol(standing)
-        self._set_models(standing, [attrs.evolve(m, state=State.UNKNOWN, eta=None) for m in models_of(models)])
+        at_once(self._remembered(standing, models))
         self.tell(Joined(at=self.now(), backend=member.name, kind=member.kind, url=member.url, source=member.source))
         self._changed(member.name)
+
+    async def remember(self, name: str, models: Sequence[Model]) -> None:
+        """A backend that has just come in was last known to serve these; a few of them in a turn of the loop."""
+        standing = self._standings.get(name)
+        if standing is not None and models:
+            await step_by_step(self._remembered(standing, models))
+            self._changed(name)
+
+    def _remembered(self, standing: Standing, models: Iterable[Model]) -> Steps[bool]:
+        asleep = [attrs.evolve(m, state=State.UNKNOWN, eta=None) for m in models_of(models)]
+        if len(asleep) > STEP:
+            yield
+        return (yield from self._set_models(standing, asleep))
 
     def leave(self, name: str) -> None:
         """A backend is gone.  Claims on it stay valid until they finish, and take slots of it should it come again meanwhile."""
@@ -226,21 +246,34 @@ class Fleet:
 
     def report(self, name: str, report: Report, seconds: float) -> bool:
         """A probe ended.  Returns whether the models are others than before."""
+        return at_once(self._reported(name, report, seconds))
+
+    async def take_in(self, name: str, report: Report, seconds: float) -> bool:
+        """The same, a few models of a long list in a turn of the loop."""
+        return await step_by_step(self._reported(name, report, seconds))
+
+    def _reported(self, name: str, report: Report, seconds: float) -> Steps[bool]:
         standing = self._standings.get(name)
         if standing is None:
             return False
         before = standing.pulse.health
         beyond = max(len(report.models or ()) - MOST_MODELS, 0)
         report, left_out = report_of(report)
+        if len(report.models or ()) > STEP:
+            yield
         self._calmed(standing)
-        first, standing.last_probe = standing.last_probe is None, self.now()
-        standing.report = report
+        first, standing.report = standing.last_probe is None, report
         standing.pulse.probed(report.ok)
         standing.redraw()
         standing.load = report.load
         standing.slots.capacity = _capacity(standing.member, report)
         served = {pair.name for pair in standing.pairs.values()}
-        changed = report.models is not None and self._set_models(standing, report.models)
+        changed = report.models is not None and (yield from self._set_models(standing, report.models))
+        if len(standing.pairs) > STEP:
+            yield
+        if self._standings.get(name) is not standing:  # it has left meanwhile
+            return False
+        standing.last_probe = self.now()
         if changed and served != {pair.name for pair in standing.pairs.values()}:
             LOG.info("%s serves %s", name, _listed([pair.name for pair in standing.pairs.values()]))
         if left_out and (changed or first):
@@ -272,7 +305,8 @@ class Fleet:
         """What the backend serves now, where it is healthy."""
         before, after = self._counted.pop(name, frozenset()), frozenset(pair.name for pair in pairs)
         self.served_changes += before != after
-        self.served.update(after - before)
+        for name_now in after - before:
+            self.served[name_now] += 1
         for gone in before - after:
             self.served[gone] -= 1
             if not self.served[gone]:
@@ -518,26 +552,45 @@ class Fleet:
 
     # ------------------------------------------------------------ models
 
-    def _set_models(self, standing: Standing, models: Iterable[Model]) -> bool:
-        entries = standing.listing.entries(models)
+    def _set_models(self, standing: Standing, models: Iterable[Model]) -> Steps[bool]:
+        """These are its models now.  Whenever it pauses, each is served either as it was before or as it is from now on."""
+        entries = {entry[0].id: entry for entry in standing.listing.entries(models)}
         before = {id: pair.model for id, pair in (standing.pairs | standing.patterns).items()}
-        standing.resident = frozenset([m.id for m, _, _ in entries if m.state is State.READY])
+        standing.resident = frozenset([id for id, (model, _, _) in entries.items() if model.state is State.READY])
         if standing.memory is not None:
             standing.memory.listed(standing.resident)
         standing.redraw()
-        if {model.id: model for model, _, _ in entries} == before:
+        if {id: model for id, (model, _, _) in entries.items()} == before:
             return False
-        self._index.remove(standing)
+        for count, id in enumerate([id for id in before if id not in entries], 1):
+            self._index.drop(standing, standing.drop(id))
+            if not count % STEP:
+                yield
+        copies = _copies(entry[0] for entry in entries.values())
+        new = [entry for id, entry in entries.items() if entry[0].digest or entry[0] != before.get(id)]
+        for count, entry in enumerate(new, 1):
+            self._put(standing, entry, copies, before.get(entry[0].id))
+            if not count % STEP:
+                standing.redraw()
+                yield
         self._strike(standing)
-        standing.relist(entries)
+        standing.listed(entries)
         self._enrol(standing)
-        self._index.add(standing)
-        for pair in standing.pairs.values():
-            if pair.model.failed and not getattr(before.get(pair.model.id), "failed", False):
-                pair.failures = 1.0
-            if pair.model.aliases or pair.name != pair.model.id:
-                self.named((pair.name, pair.model.id, *pair.model.aliases))
+        self._index.add_patterns(standing)
+        standing.redraw()
         return True
+
+    def _put(self, standing: Standing, entry: Entry, copies: Mapping[str, str], before: Model | None) -> None:
+        pair = standing.put(entry, copies)
+        model = pair.model
+        if is_pattern(model.id):
+            return
+        self._domains[pair.slots.domain] = pair.slots
+        self._index.add(standing, pair)
+        if model.failed and not (before and before.failed):
+            pair.failures = 1.0
+        if model.aliases or pair.name != model.id:
+            self.named((pair.name, model.id, *model.aliases))
 
     def _enrol(self, standing: Standing) -> None:
         self._domains |= {slots.domain: slots for slots in (standing.slots, *standing.domains.values())}
@@ -545,6 +598,15 @@ class Fleet:
     def _strike(self, standing: Standing) -> None:
         for slots in (standing.slots, *standing.domains.values()):
             self._domains.pop(slots.domain, None)
+
+
+def _copies(models: Iterable[Model]) -> Mapping[str, str]:
+    """The least id of those that are the same weights, by their digest."""
+    first: dict[str, str] = {}
+    for model in models:
+        if model.digest:
+            first[model.digest] = min(model.id, first.get(model.digest, model.id))
+    return first
 
 
 def _capacity(member: Member, report: Report | None = None) -> int | None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import islice
 
-from nexus.listing import fits, is_pattern
+from nexus.listing import fits
 from nexus.pairs import Pair, Standing
 
 MISSED_SECONDS = 600.0  # somebody who restarts a server, or loses a laptop's network, is back by then
@@ -18,7 +19,7 @@ class Index:
 
     def __init__(self) -> None:
         self._pairs: dict[str, dict[Pair, Standing]] = {}
-        self._names: dict[Standing, list[tuple[str, Pair]]] = {}
+        self._names: dict[Standing, dict[Pair, tuple[str, ...]]] = {}
         self._patterns: dict[Standing, list[tuple[Callable[[str], bool], Pair]]] = {}
         self._missed: dict[str, tuple[str, float]] = {}
 
@@ -41,19 +42,35 @@ class Index:
             if pair is not None:
                 yield pair, standing
 
-    def add(self, standing: Standing) -> None:
-        """Its pairs are known by their names from now on."""
-        names = self._names[standing] = [(name, pair) for pair in standing.pairs.values() for name in pair.known]
-        for name, pair in names:
+    def add(self, standing: Standing, pair: Pair) -> None:
+        """The pair is known by its names from now on, and by no others."""
+        names = self._names.setdefault(standing, {})
+        known = tuple(pair.known)
+        if names.get(pair) == known:
+            return
+        self._unname(pair, names.get(pair, ()))
+        names[pair] = known
+        for name in known:
             self._pairs.setdefault(name, {})[pair] = standing
-        patterns = [(fits(id), pair) for id, pair in standing.patterns.items() if is_pattern(id)]
-        if patterns:
-            self._patterns[standing] = patterns
+
+    def drop(self, standing: Standing, pair: Pair) -> None:
+        """The pair is known no more."""
+        self._unname(pair, self._names.get(standing, {}).pop(pair, ()))
+
+    def add_patterns(self, standing: Standing) -> None:
+        """Its patterns are these from now on."""
+        self._patterns.pop(standing, None)
+        if standing.patterns:
+            self._patterns[standing] = [(fits(id), pair) for id, pair in standing.patterns.items()]
 
     def remove(self, standing: Standing) -> None:
         """None of its pairs is known any more."""
         self._patterns.pop(standing, None)
-        for name, pair in self._names.pop(standing, ()):
+        for pair, names in self._names.pop(standing, {}).items():
+            self._unname(pair, names)
+
+    def _unname(self, pair: Pair, names: Iterable[str]) -> None:
+        for name in names:
             left = self._pairs[name]
             left.pop(pair, None)
             if not left:
@@ -63,11 +80,12 @@ class Index:
 
     def miss(self, standing: Standing, now: float) -> None:
         """It leaves: its names are missed for a while."""
-        for name in dict.fromkeys(name for name, _ in self._names.get(standing, ())):
+        names = list(dict.fromkeys(name for names in self._names.get(standing, {}).values() for name in names))
+        for name in names[-MAX_MISSED:]:
             self._missed.pop(name, None)  # the newest stands last
             self._missed[name] = (standing.member.name, now)
-        while len(self._missed) > MAX_MISSED:
-            del self._missed[next(iter(self._missed))]
+        for name in tuple(islice(self._missed, max(0, len(self._missed) - MAX_MISSED))):
+            del self._missed[name]
 
     def missed(self, name: str, now: float) -> str | None:
         """The backend that served the name until it left, a short while ago; None where nobody did."""

@@ -5,7 +5,7 @@ Only the fleet writes here; what it writes when is its business.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 
 import attrs
 
@@ -231,28 +231,40 @@ class Standing:
         pair.slots = pattern.slots
         return pair
 
-    def relist(self, models: Sequence[Entry]) -> None:
-        """These are its models now.  A pair that claims are held of is kept for as long, listed or not."""
-        known = self.departed | self.behind | self.patterns | self.pairs
-        self.departed = self.held()
-        self.domains, before = self.taken(), self.domains
-        self.pairs, self.behind, self.patterns = {}, {}, {}
-        first: dict[str, str] = {}  # of the copies of one model: their slots are its
-        for model, _, _ in models:
-            if model.digest:
-                first[model.digest] = min(model.id, first.get(model.digest, model.id))
-        for model, name, written in models:
-            slots = self.slots
-            if self.member.slots != SERVER or (written and written.capacity):
-                domain = first[model.digest] if model.digest else model.id
-                slots = self.domains.get(domain) or before.get(domain) or Slots(f"{self.member.name}/{domain}")
-                self.domains[domain] = slots
-                slots.capacity = self._capacity_of(model, written)
-            pair = known.get(model.id) or Pair(model, name, written, slots)
+    def put(self, entry: Entry, copies: Mapping[str, str]) -> Pair:
+        """It serves this model, by a pair that it has for it or by a new one.  `copies` has the least of the ids of each digest's
+        copies: their slots are its."""
+        model, name, written = entry
+        slots = self.slots
+        if self.member.slots != SERVER or (written and written.capacity):
+            domain = copies[model.digest] if model.digest else model.id
+            slots = self.domains.get(domain) or Slots(f"{self.member.name}/{domain}")
+            self.domains[domain] = slots
+            slots.capacity = self._capacity_of(model, written)
+        place = self.patterns if is_pattern(model.id) else self.pairs
+        pair = place.get(model.id) or self.behind.pop(model.id, None) or self.departed.pop(model.id, None)
+        if pair is None:
+            pair = Pair(model, name, written, slots)
+        else:
             pair.model, pair.name, pair.written, pair.slots = model, name, written, slots
-            (self.patterns if is_pattern(model.id) else self.pairs)[model.id] = pair
-            if self.departed:
-                self.departed.pop(model.id, None)
+        place[model.id] = pair
+        return pair
+
+    def drop(self, id: str) -> Pair:
+        """It serves the model no more.  A pair that claims are held of is kept for as long, listed or not."""
+        pair = self.pairs.pop(id, None) or self.patterns.pop(id)
+        if pair.claimed:
+            self.departed[id] = pair
+        return pair
+
+    def listed(self, ids: Iterable[str]) -> None:
+        """These are all that it serves, in this order."""
+        self.departed = {id: pair for id, pair in (self.departed | self.behind).items() if pair.claimed}
+        self.behind = {}
+        self.pairs = {id: self.pairs[id] for id in ids if id in self.pairs}
+        if self.domains:
+            used = {pair.slots for pairs in (self.pairs, self.patterns) for pair in pairs.values()}
+            self.domains = {key: slots for key, slots in self.domains.items() if slots.in_flight or slots in used}
 
     def _capacity_of(self, model: Model, written: Override | None) -> int | None:
         """How many requests for the model the server takes at once: the operator's word, else the server's, else the kind's guess,

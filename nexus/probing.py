@@ -161,17 +161,17 @@ class Prober:
     async def _probe(self, member: Member) -> Report:
         began = self._clock.now()
         report = await self._asked(member)
-        if self._told(member, report, began):
+        if await self._told(member, report, began):
             self._store.keep(member.url, report.models or ())
         return report
 
-    def _told(self, member: Member, report: Report, began: float) -> bool:
+    async def _told(self, member: Member, report: Report, began: float) -> bool:
         """Whether the models are others than before.  A report that cannot be read is an ill backend, not the last good one; where we had
         nothing to ask with, nothing is known of it."""
         if report.code == SHORTAGE:
             return False
         try:
-            return self._fleet.report(member.name, report, self._clock.now() - began)
+            return await self._fleet.take_in(member.name, report, self._clock.now() - began)
         except Exception:
             self._fleet.report(member.name, Report(ok=False, code="crashed", problem="its plugin's report makes no sense"), 0.0)
             raise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from time import perf_counter
 from typing import TypeVar
 
@@ -25,3 +25,22 @@ async def lazily_in_slices(things: Iterable[T], look: Callable[[T], None]) -> No
         if not count % SLICE or perf_counter() >= until:
             await asyncio.sleep(0)
             until = perf_counter() + SLICE_SECONDS
+
+
+async def step_by_step(work: Generator[None, None, T]) -> T:
+    """What the work returns; it pauses where another turn of the loop may come."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+        await asyncio.sleep(0)
+
+
+def at_once(work: Generator[None, None, T]) -> T:
+    """What the work returns, without its pauses."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]

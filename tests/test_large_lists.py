@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from nexus import largejson
 from nexus.backends import metric_sum
 from nexus.dialects.openai import OpenAI
-from nexus.fleet import Fleet, Limits, Member
-from nexus.model import MOST_MODELS, Model, Report
+from nexus.fleet import STEP, Fleet, Limits, Member
+from nexus.model import MOST_MODELS, Leg, Model, Report, State
 from nexus.names import Names
 from nexus.served import Served
 from nexus.slices import SLICE
-from nexus.testing import FakeClock, Respond, openai_server
+from nexus.testing import FakeClock, Respond, a_request, openai_server
 
 from .asking import a_backend, ask, fleet, settled
 from .growing import LIMIT, growth
@@ -159,6 +159,14 @@ async def test_the_loop_goes_on_while_a_long_list_is_read(nexus_gateway):
         assert counted[0] > 3
 
 
+def a_report(ids) -> Report:
+    return Report(ok=True, models=tuple(Model(id=id) for id in ids))
+
+
+def leg(name: str) -> Leg:
+    return Leg(index=0, name=name, ids=(name,), trail=(name,))
+
+
 async def turns_of(task) -> int:
     """How many turns the loop has until that is done."""
     turns = 0
@@ -225,3 +233,79 @@ async def test_a_key_sees_its_own_list_and_nobody_elses():
     house.leave("one")
     house.leave("two")
     assert await names("*") == []
+
+
+@pytest.mark.parametrize("slots", ["server", "model"])
+async def test_a_list_that_is_all_new_comes_in_a_few_models_at_a_time(slots):
+    house, old, new = a_fleet(), [f"old{n}" for n in range(3 * STEP)], [f"new{n}" for n in range(3 * STEP)]
+    house.join(Member(name="one", kind="x", url="http://one", backend=None, slots=slots, default_capacity=2))
+    house.report("one", a_report(old), 0.01)
+    claim = house.claim(house.candidates(leg("old1"))[0], a_request())
+    task = asyncio.gather(house.take_in("one", a_report(new), 0.01))
+    seen = set()
+    while not task.done():
+        await asyncio.sleep(0)
+        standing = house.standings["one"]
+        seen.add(len(standing.pairs))
+        assert all(house.knows(id) for id in list(standing.pairs)[:: STEP // 4])
+    assert seen >= {2 * STEP, STEP, 0, 3 * STEP}
+    assert (await task) == [True]
+    assert list(house.standings["one"].pairs) == new
+    assert set(house.served) == set(new)
+    assert not any(map(house.knows, old))
+    assert house.standings["one"].in_flight == 1
+    claim.finish("ok", sent=True, status=200)
+    assert house.standings["one"].in_flight == 0
+
+
+async def test_who_leaves_while_its_list_comes_in_leaves_nothing_behind():
+    house = a_fleet()
+    house.join(Member(name="one", kind="x", url="http://one", backend=None))
+    task = asyncio.gather(house.take_in("one", a_report([f"m{n}" for n in range(3 * STEP)]), 0.01))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert house.knows("m0")
+    house.leave("one")
+    await task
+    assert not house.knows("m0")
+    assert not house.served
+    assert house.has_candidates(leg("m0")) is False
+
+
+async def test_a_backend_has_answered_when_all_of_its_list_is_in():
+    house = a_fleet()
+    house.join(Member(name="one", kind="x", url="http://one", backend=None))
+    task = asyncio.gather(house.take_in("one", a_report([f"m{n}" for n in range(2 * STEP + 1)]), 0.01))
+    while not house.settled:
+        assert not task.done()
+        await asyncio.sleep(0)
+    assert house.knows(f"m{2 * STEP}")
+    await task
+
+
+async def test_what_is_remembered_of_a_long_list_comes_in_the_same_way():
+    house = a_fleet()
+    house.join(Member(name="one", kind="x", url="http://one", backend=None))
+    models = tuple(Model(id=f"m{n}", state=State.READY) for n in range(3 * STEP))
+    assert await turns_of(asyncio.gather(house.remember("one", models))) > 3
+    assert {pair.model.state for pair in house.standings["one"].pairs.values()} == {State.UNKNOWN}
+
+
+@given(st.lists(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 2)), max_size=6), min_size=1, max_size=5))
+def test_whatever_was_listed_before_what_is_listed_now_is_known(lists):
+    """Ids with an alias and a digest of two each, which may be another's at the next look."""
+    models = [
+        tuple(Model(id=f"m{id}", aliases=(f"a{extra}",), digest=f"d{extra}" if extra else "") for id, extra in each)
+        for each in lists
+    ]
+    one, fresh = (a_fleet() for _ in range(2))
+    for house in (one, fresh):
+        house.join(Member(name="b", kind="x", url="http://b", backend=None, slots="model", default_capacity=1))
+    for each in models:
+        one.report("b", Report(ok=True, models=each), 0.01)
+    fresh.report("b", Report(ok=True, models=models[-1]), 0.01)
+    for name in [f"{kind}{n}" for kind in "ma" for n in range(6)]:
+        known = [{(c.model, c.name, c.domain, c.domain_capacity) for c in house.candidates(leg(name))} for house in (one, fresh)]
+        assert known[0] == known[1]
+    assert list(one.standings["b"].pairs) == list(fresh.standings["b"].pairs)
+    assert one.served == fresh.served

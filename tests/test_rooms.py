@@ -49,7 +49,7 @@ ROOMS = {
     "listing": "model patience",
     "pairs": "api health listing model patience slots suspension",
     "index": "listing pairs",
-    "fleet": "crossing health index listing model pairs plain slots suspension",
+    "fleet": "crossing health index listing model pairs plain slices slots suspension",
     "routing": "api errors model",
     "waiters": "model",
     "waiting": "errors model waiters",
