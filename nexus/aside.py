@@ -7,13 +7,15 @@ short ones.  What such a piece of work holds in memory is held once, however man
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 LARGE_BYTES = 1024 * 1024  # of JSON that is better read here; to go here and back costs some hundredths of a millisecond
 T = TypeVar("T")
-_thread = ThreadPoolExecutor(1, "nexus-aside")
 
 
 async def aside(size: int, work: Callable[..., T], *args: object) -> T:
@@ -23,4 +25,11 @@ async def aside(size: int, work: Callable[..., T], *args: object) -> T:
     """
     if size < LARGE_BYTES:
         return work(*args)
-    return await asyncio.get_running_loop().run_in_executor(_thread, work, *args)
+    return await asyncio.get_running_loop().run_in_executor(_thread(), work, *args)
+
+
+@functools.cache
+def _thread() -> ThreadPoolExecutor:
+    from concurrent.futures import ThreadPoolExecutor  # by the first large body
+
+    return ThreadPoolExecutor(1, "nexus-aside")

@@ -6,14 +6,10 @@ import re
 from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Iterable
 from functools import lru_cache
-from html.entities import html5
 
 from nexus.api import Secret
 
 MASK = b"***"
-_ENTITIES = {
-    letter: [name for name, text in html5.items() if text == letter and name[-1] == ";"] for letter in map(chr, range(128))
-}
 _LEAST_ENCODED = 6  # bytes; in base64 or hexadecimal, what is shorter is found in any text
 _BREAK = rb"(?:[\r\n\t ]|\\\\{0,3}[rn])"  # within base64, where a line ends
 _GAP = rb"(?:0x|[ :,\-])"  # between the bytes of a dump
@@ -88,8 +84,20 @@ def _digits(letter: int) -> bytes:
 
 def _entity(letter: int, digits: bytes) -> bytes:
     """What follows the & in HTML: a number, whose semicolon may be missing, or a name."""
-    names = [name.encode() for name in _ENTITIES.get(chr(letter), ())]
+    names = [name.encode() for name in _entities().get(chr(letter), ())]
     return b"(?:%b)" % b"|".join([b"#(?:0{0,8}%d|[xX]0{0,8}%b);?" % (letter, digits), *names])
+
+
+@lru_cache(maxsize=1)
+def _entities() -> dict[str, list[str]]:
+    """HTML's names of ASCII's characters.  By the first secret: who has none need not know them."""
+    from html.entities import html5
+
+    names: dict[str, list[str]] = {}
+    for name, text in html5.items():
+        if text.isascii() and name[-1] == ";":
+            names.setdefault(text, []).append(name)
+    return names
 
 
 def _either(digit: int) -> bytes:

@@ -8,7 +8,6 @@ piece in use until it is asked to give it back.  For a process of our own only: 
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import gc
 import mmap
 import sys
@@ -29,7 +28,7 @@ async def tidy(gateway: Gateway) -> None:
     A moment is quiet when nothing is under way and no server was asked since the last look: who asks one thing after the other would
     notice the few hundredths of a second that it takes.  But it is not put off for that for more than so many looks.
     """
-    trim, left, resident = _trim(), sys.getallocatedblocks(), resident_bytes()
+    left, resident = sys.getallocatedblocks(), resident_bytes()
     claims, put_off = gateway.fleet.claims, 0
     while True:
         await asyncio.sleep(PAUSE_SECONDS)
@@ -43,7 +42,7 @@ async def tidy(gateway: Gateway) -> None:
             continue
         gc.collect()
         gateway.witnesses.rest()  # what they keep finds its place among what stays
-        trim(0)
+        _trim()(0)
         left, resident, put_off = sys.getallocatedblocks(), resident_bytes(), 0
 
 
@@ -58,6 +57,8 @@ def resident_bytes() -> int:
 
 def _trim() -> Callable[[int], object]:
     """glibc's `malloc_trim`; where another library gives out memory, nothing."""
+    import ctypes  # a quarter of a megabyte, that nobody needs before there is something to give back
+
     try:
         found: Callable[[int], object] = ctypes.CDLL(None).malloc_trim
     except (AttributeError, OSError, TypeError):
