@@ -21,6 +21,7 @@ LONGEST_KEPT = 512  # letters of one: clients make up names of any length
 MOST_JOINED = 100_000  # names that are known to be another's
 WILD = re.compile(r"[*?[]")
 LATEST = ":latest"  # the tag of a name without one
+REGISTRY, LIBRARY = "registry.ollama.ai/", "library/"
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -162,16 +163,16 @@ class Policies:
 
 
 def folded(name: str) -> str:
-    """What all spellings of a name share: capitals, composed and decomposed letters, wide ones, and what cannot be seen."""
+    """What all spellings of a name share: capitals, composed and decomposed letters, wide ones, blanks around it, and what cannot be seen."""
     if name.isascii():
-        return name.lower()
+        return name.lower().strip()
     seen = "".join(letter for letter in normalize("NFKC", name).casefold() if category(letter) != "Cf")
-    return normalize("NFKC", seen)
+    return normalize("NFKC", seen).strip()
 
 
 def untagged(name: str) -> str:
-    """The name without a `:latest` at its end."""
-    return name.removesuffix(LATEST)
+    """The name without what Ollama adds by itself: a `:latest` at its end, its own registry and library before it."""
+    return name.removeprefix(REGISTRY).removeprefix(LIBRARY).removesuffix(LATEST).strip()
 
 
 def keep(kept: dict[K, T], key: K, value: T, most: int) -> None:
