@@ -115,7 +115,7 @@ class Dispatcher:
     def _flexible(self, leg: Leg, journey: Journey) -> tuple[Candidate, ...]:
         if not leg.any_model:
             return self.fleet.candidates(leg)
-        return any_pairs(self.fleet.standings.values(), journey.request, journey.allowed)
+        return any_pairs(self.fleet.standings.values(), journey.request, journey.allowed, self.fleet.find)
 
     def outlook(self, journey: Journey) -> Outlook:
         """What `open` would do with the request now, up to the first attempt.  Claims nothing.  Raises StageError."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import translate
 
 from nexus.model import Demand, Leg
-from nexus.policies import LONGEST_KEPT, Policies, Policy, keep
+from nexus.policies import LONGEST_KEPT, WILD, Policies, Policy, keep
 
 MAX_ALIAS_STEPS = 3
 KEPT = 1024  # names that are not of the configuration
@@ -97,10 +97,31 @@ class Names:
         )
 
 
-def matcher(globs: Iterable[str]) -> Callable[[str], bool]:
-    """Whether a name matches one of the globs (case counts)."""
-    globs = tuple(globs)
-    if "*" in globs:
-        return lambda name: True
-    pattern = re.compile("|".join(translate(g) for g in globs) or r"(?!)")
-    return functools.lru_cache(maxsize=1024)(lambda name: pattern.match(name) is not None)
+class Opened:
+    """Whether a name matches one of the globs (case counts).  `names` are all that do, where no glob has a wildcard; else None."""
+
+    __slots__ = ("_plain", "_prefixes", "_rest", "names")
+
+    def __init__(self, globs: Sequence[str]) -> None:
+        wild = [glob for glob in globs if WILD.search(glob)]
+        begins = [glob for glob in wild if WILD.sub("", glob) == glob[:-1] and glob.endswith("*")]
+        others = [translate(glob) for glob in wild if glob not in begins]
+        self._plain = frozenset(globs).difference(wild)
+        self._prefixes = tuple([glob[:-1] for glob in begins])
+        self._rest = re.compile("|".join(others)).match if others else None
+        self.names = None if wild else self._plain
+
+    def __call__(self, name: str) -> bool:
+        if name in self._plain or name.startswith(self._prefixes):
+            return True
+        return self._rest is not None and self._rest(name) is not None
+
+
+@functools.lru_cache(maxsize=KEPT)
+def _opened(globs: tuple[str, ...]) -> Opened:
+    return Opened(globs)
+
+
+def matcher(globs: Iterable[str]) -> Opened:
+    """Whether a name matches one of the globs."""
+    return _opened(tuple(globs))

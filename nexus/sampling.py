@@ -9,23 +9,36 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import islice
 
 from nexus.model import Candidate, Health, Request, State
+from nexus.names import Opened
 from nexus.pairs import Pair, Standing
 
+Known = Iterable[tuple[Pair, Standing]]
 MOST = 2000  # pairs; about 20 milliseconds
 
 
 def any_pairs(
-    standings: Collection[Standing], request: Request, allowed: Callable[[str], bool] | None = None
+    standings: Collection[Standing], request: Request, allowed: Callable[[str], bool] | None, known: Callable[[str], Known]
 ) -> tuple[Candidate, ...]:
     """All pairs of the fleet, or a share of every backend's: of those that are well more, and of each first what is loaded, then what
-    is not known to lack what the request needs, as far as its key opens it."""
+    is not known to lack what the request needs, as far as its key opens it.  `known` are the pairs of a name: what a key opens by
+    names is not looked for among all others."""
     if sum(len(standing.pairs) for standing in standings) <= MOST:
         return tuple([candidate for standing in standings for candidate in standing.candidates()])
+    if isinstance(allowed, Opened) and allowed.names is not None:
+        return _named(standings, allowed.names, known)
     share = max(1, MOST // len(standings))
     able = [(standing, _able(standing, request, allowed)) for standing in sorted(standings, key=_rank)]
     taken = [(standing, pair) for standing, pairs in able for pair in islice(pairs, share)]
     more = ((standing, pair) for standing, pairs in able for pair in pairs)
     taken.extend(islice(more, max(0, MOST - len(taken))))
+    return tuple([standing.photo(pair) for standing, pair in taken])
+
+
+def _named(standings: Iterable[Standing], names: Iterable[str], known: Callable[[str], Known]) -> tuple[Candidate, ...]:
+    """Those of these names; some others where there are none, for the sake of the reasons."""
+    found = ((standing, pair) for name in sorted(names) for pair, standing in known(name) if pair.name == name)
+    others = ((standing, pair) for standing in standings for pair in standing.pairs.values())
+    taken = list(islice(found, MOST)) or list(islice(others, MOST))
     return tuple([standing.photo(pair) for standing, pair in taken])
 
 

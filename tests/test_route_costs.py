@@ -265,3 +265,24 @@ async def test_what_is_refused_is_looked_at_once_for_each_purpose(monkeypatch):
         assert f"and {backends - 10} more" in problem.message
         read.append(sum(calls))
     assert read[1] == 2 * read[0] > 0
+
+
+async def test_what_a_key_opens_by_name_is_not_looked_for_among_all_others():
+    """Nothing of the rest is even asked for its name."""
+    crowd = Crowd()
+    for number in range(3):
+        crowd.join(f"many{number}", *[f"m{n}" for n in range(MOST)])
+    crowd.join("own", "m7", "own")
+    journey = crowd.journey("unknown", flexible=True)
+    journey.allowed = matcher(["unknown", "m7", "own"])
+    plan = crowd.dispatcher.plan(journey)
+    assert sorted((c.candidate.backend, c.candidate.model) for c in plan.choices) == [
+        *[(f"many{number}", "m7") for number in range(3)],
+        ("own", "m7"),
+        ("own", "own"),
+    ]
+    assert crowd.counting.looks == 5
+    journey.allowed = matcher(["unknown"])
+    plan = crowd.dispatcher.plan(journey)
+    assert not plan.choices
+    assert {objection.refusal.code for objection in plan.objections} == {"key"}
