@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from urllib.parse import parse_qs, urlencode
 
 from nexus.api import Dialect, Endpoint, Facts
-from nexus.aside import LARGE_BYTES, aside
+from nexus.aside import aside
 from nexus.body import Bodies
 from nexus.config import KeyConfig
+from nexus.dialects.weight import is_much
 from nexus.errors import CRASHES, Problem, StageError
 from nexus.gateway import Gateway
 from nexus.journey import Journey
@@ -54,10 +55,8 @@ class Answerer:
         self._watch.add(visit)
         try:
             payload.body = await self._bodies.read(visit)
-            size = len(payload.body)
-            facts = (
-                dialect.decode(endpoint, payload) if size < LARGE_BYTES else await aside(size, dialect.decode, endpoint, payload)
-            )
+            work = dialect.decode
+            facts = await aside(work, endpoint, payload) if is_much(payload.body) else work(endpoint, payload)
             journey = journey_of(
                 self._gateway,
                 headers,

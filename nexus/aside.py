@@ -14,17 +14,12 @@ from typing import TYPE_CHECKING, TypeVar
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
-LARGE_BYTES = 1024 * 1024  # of JSON that is better read here; to go here and back costs some hundredths of a millisecond
 T = TypeVar("T")
 
 
-async def aside(size: int, work: Callable[..., T], *args: object) -> T:
-    """What `work(*args)` gives or raises; at once where the `size` in bytes of what it works on is none to speak of.
-
-    Who is cancelled does not wait for it.
-    """
-    if size < LARGE_BYTES:
-        return work(*args)
+async def aside(work: Callable[..., T], *args: object) -> T:
+    """What `work(*args)` gives or raises.  For what would keep the loop: `nexus.dialects.weight.is_much` tells.  Who is cancelled does not
+    wait for it."""
     return await asyncio.get_running_loop().run_in_executor(_thread(), work, *args)
 
 

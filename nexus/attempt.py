@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 import attrs
 
 from nexus.api import Clock, Reader, Reply
-from nexus.aside import LARGE_BYTES, aside
+from nexus.aside import aside
 from nexus.dialects.complaints import Complaint, complaint_of
 from nexus.dialects.jsontext import dumps
 from nexus.dialects.rejections import as_json, is_packed, rejected
 from nexus.dialects.ways import Ways
+from nexus.dialects.weight import is_much
 from nexus.errors import CRASHES, CRASHES_OF_A_CALL, BackendError, Problem, Refused, StageError, is_cancelled
 from nexus.failures import LOADING
 from nexus.fleet import Claim, Fleet
@@ -85,8 +86,7 @@ class Attempts:
         try:
             request, candidate = journey.request, turn.choice.candidate
             asked = (candidate, journey.dialect, journey.endpoint, journey.payload, journey.facts, request.model)
-            size = len(journey.payload.body)
-            way = self._ways.to(*asked) if size < LARGE_BYTES else await aside(size, self._ways.to, *asked)
+            way = await aside(self._ways.to, *asked) if is_much(journey.payload.body) else self._ways.to(*asked)
             claim.asked = (way.dialect.name, way.endpoint.task)
             call = self._prepared(self._call(journey, turn, way))
             if self._pipeline.admit:
@@ -245,7 +245,8 @@ class Attempts:
         return self._rejected(journey, turn, got, found, reply.status, head)
 
     async def _judge(self, journey: Journey, turn: Turn, got: _Got, status: int | None, said: Complaint) -> Judged:
-        if got.way.again(said.message):
+        again = got.way.again
+        if await aside(again, said.message) if is_much(got.way.body) else again(said.message):
             raise Mended
         return await self._judging.judge(journey, turn.claim, got.way, status, got.reply.headers, said)
 

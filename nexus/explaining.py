@@ -10,7 +10,7 @@ from nexus.api import Dialect, Endpoint
 from nexus.aside import aside
 from nexus.config import KeyConfig
 from nexus.dialects.jsontext import dumps, loads
-from nexus.dialects.weight import TooMany
+from nexus.dialects.weight import TooMany, is_much
 from nexus.dispatch import Outlook
 from nexus.errors import Problem, StageError
 from nexus.gateway import Gateway
@@ -25,14 +25,15 @@ Json = dict[str, Any]
 
 async def explained(gateway: Gateway, dialects: tuple[Dialect, ...], raw: bytes) -> Json:
     """The answer to the body `raw`.  Raises Problem where that body, its path or its key is wrong, not where the request in it is."""
-    asked, request = await aside(len(raw), _asked, raw)
+    asked, request = await aside(_asked, raw) if is_much(raw) else _asked(raw)
     dialect, endpoint = _endpoint(dialects, asked.get("path") or "/v1/chat/completions")
     headers = {whole(str(name)).lower(): whole(str(value)) for name, value in asked.get("headers", {}).items()}
     payload = Payload(request)
     key = _named_key(gateway, asked.get("key"))
     now = gateway.clock.now()
     try:
-        facts = await aside(len(request), dialect.decode, endpoint, payload)
+        work = dialect.decode
+        facts = await aside(work, endpoint, payload) if is_much(request) else work(endpoint, payload)
         journey = journey_of(gateway, headers, payload, facts, dialect, endpoint, key, request_id(headers), now, "")
         check_key(journey)
     except Problem as problem:

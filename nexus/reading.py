@@ -8,8 +8,9 @@ from collections.abc import Callable
 import attrs
 
 from nexus.api import Reader, Reply
-from nexus.aside import LARGE_BYTES, aside
+from nexus.aside import aside
 from nexus.dialects.complaints import Complaint, complaint_in_stream, complaint_of
+from nexus.dialects.weight import FEW_BYTES, is_much
 from nexus.errors import BackendError
 
 MAX_ERROR_BYTES = 256 * 1024
@@ -67,7 +68,8 @@ async def whole_body(reply: Reply, reader: Reader | None, limit: int) -> tuple[b
             return b"".join(pieces), False
     if reader is not None:
         try:
-            rest = reader.finish() if size < LARGE_BYTES else await aside(size, reader.finish)
+            much = size > FEW_BYTES and (size > MAX_ERROR_BYTES or is_much(b"".join(raw)))
+            rest = await aside(reader.finish) if much else reader.finish()
         except BackendError as error:
             if error.code != "error_event":
                 raise

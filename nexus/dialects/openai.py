@@ -182,12 +182,17 @@ def _wants_usage(fields: Fields) -> bool:
     if raw is None or bytes(raw) == b"null":
         return False
     try:
-        options = msgspec.json.decode(raw)
+        options = _options.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        options = None
-    if not isinstance(options, dict):
-        raise bad("'stream_options' must be an object", "stream_options")
-    return options.get("include_usage") is True
+        raise bad("'stream_options' must be an object", "stream_options") from None
+    return bytes(options.include_usage) == b"true"
+
+
+class _StreamOptions(msgspec.Struct):
+    include_usage: msgspec.Raw = NOTHING
+
+
+_options = msgspec.json.Decoder(_StreamOptions)
 
 
 def _chat_bytes(fields: Fields) -> tuple[int, int]:
@@ -218,7 +223,11 @@ class _Part(msgspec.Struct):
     image_url: msgspec.Raw = NOTHING
 
 
-_message, _part = msgspec.json.Decoder(_Message), msgspec.json.Decoder(_Part)
+class _Image(msgspec.Struct):
+    url: msgspec.Raw = NOTHING
+
+
+_message, _part, _image = msgspec.json.Decoder(_Message), msgspec.json.Decoder(_Part), msgspec.json.Decoder(_Image | str)
 
 
 def _media(messages: msgspec.Raw, body: bytes) -> Iterator[str]:
@@ -240,11 +249,11 @@ def _media(messages: msgspec.Raw, body: bytes) -> Iterator[str]:
 def _is_elsewhere(image: msgspec.Raw) -> bool:
     """Whether a picture must be fetched: its address is no data."""
     try:
-        value = msgspec.json.decode(image)
+        value = _image.decode(image)
+        url = msgspec.json.decode(value.url, type=str) if isinstance(value, _Image) else value
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
-    url = value.get("url") if isinstance(value, dict) else value
-    return isinstance(url, str) and url[:5].lower() != "data:"
+    return url[:5].lower() != "data:"
 
 
 def _error(problem: Problem) -> dict[str, Any]:

@@ -17,6 +17,9 @@ from nexus.errors import BackendError
 MOST_VALUES = 250_000  # objects, arrays and members of either that become Python's values at one time
 MOST_PASSED = 2_000_000  # as many in a body that is only looked at
 MOST_WORDS = 16 * 1024 * 1024  # bytes of a body beside the base64 in it
+LARGE_BYTES = 1024 * 1024  # of JSON that is better read aside; to go there and back costs some hundredths of a millisecond
+FEW_BYTES = 32 * 1024  # in which not even a translation of the shortest messages takes long
+MANY_VALUES = 4000  # a translation takes up to some hundredths of a millisecond for each
 WINDOW = 64 * 1024
 _LONGEST_ESCAPE = len(rb"\ud83d")
 _SECOND = re.compile(rb"\\u[dD][c-fC-F]")  # of the two halves of a character
@@ -32,6 +35,13 @@ class TooMany(msgspec.DecodeError, ValueError):
 
     def __init__(self, most: int) -> None:
         super().__init__(f"more than {most:,} JSON values")
+
+
+def is_much(data: bytes) -> bool:
+    """Whether work on this JSON may keep the loop for long: it is large, or made of many values.  What only looks like values, in texts,
+    counts too: to tell them apart takes longer than to go aside."""
+    size = len(data)
+    return size > FEW_BYTES and (size >= LARGE_BYTES or _at_most(data, MANY_VALUES) > MANY_VALUES)
 
 
 def weigh(data: bytes, most: int = MOST_VALUES) -> None:
