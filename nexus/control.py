@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 MAX_EXPLAIN_BYTES = 8 * 1024 * 1024
 PING_SECONDS = 15
 BREATH_SECONDS = 0.05  # what happens meanwhile is told together: many readers must not cost what many requests do
-ROW_ITEMS, ITEM_BYTES = 20, 16  # of a row in a page about many, about
+ROW_ITEMS = 20  # of a row in a page about many, about
+MANY_ITEMS = 65_536  # which are better written aside
 LIMIT = re.compile(r"[0-9]{1,4}")
 
 T = TypeVar("T")
@@ -325,7 +326,8 @@ async def _long_json(
     """`more`, and what is told of each of the things, however many they are; `items` is about how many fields that makes."""
     rows: list[dict[str, Any]] = []
     await in_slices(things, lambda thing: rows.append(told(thing)))
-    return _raw(await aside(items * ITEM_BYTES, dumps, {**more, name: rows}))
+    page = {**more, name: rows}
+    return _raw(dumps(page) if items < MANY_ITEMS else await aside(dumps, page))
 
 
 def _raw(body: bytes, status: int = 200) -> web.Response:

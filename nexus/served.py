@@ -17,7 +17,7 @@ from nexus.policies import keep
 from nexus.slices import lazily_in_slices
 
 EVERYTHING = ("*",)
-ENTRY_BYTES = 256  # of one name in a list, about
+MANY_ENTRIES = 4096  # which are better written aside
 KEPT = 8  # lists that were written out; keys may have thousands of different ones
 
 
@@ -69,7 +69,8 @@ class Served:
         entries, revision, key = await self.entries(), self._revision, (dialect.name, globs)
         known = None if query else self._written.get(key)
         if known is None:
-            known = await aside(len(entries) * ENTRY_BYTES, _write, dialect, entries, globs, dict(query))
+            asked = (dialect, entries, globs, dict(query))
+            known = _write(*asked) if len(entries) < MANY_ENTRIES else await aside(_write, *asked)
             if not query and revision == self._revision:
                 keep(self._written, key, known, KEPT)
         return known

@@ -263,6 +263,7 @@ needs_proc = pytest.mark.skipif(
     not Path("/proc/self/clear_refs").exists(), reason="the system does not tell how much memory was ever in use"
 )
 RUNS = {  # how the gateway runs, the size of the bodies, which ones
+    "below a mebibyte": ("standalone", 0.95, ("small", "chat", "messages", "completions", "embeddings", "counted", "explained")),
     "as large as is read": ("standalone", 15.9, ("chat", "embeddings", "completions")),
     "as large as is translated": ("standalone", 7.9, ("messages", "counted", "explained")),
     "in an application": (
