@@ -50,9 +50,12 @@ def evidence(backends: list[Mapping[str, Any]]) -> Iterator[str]:
     from nexus.plain import plain
 
     columns = width()
+    first: dict[tuple[str, str], str] = {}  # who has the same evidence for the same zone; said once
     for b in backends:
+        same = first.setdefault((b["zone"], b["zone_evidence"]), b["name"])
+        evidence = f"as {same}" if same != b["name"] else b["zone_evidence"]
         yield f"{click.style(plain(b['name']), bold=True)}  {plain(b['url'])}"
-        yield wrapped("  zone    ", f"{b['zone']}: {plain(b['zone_evidence'])}", columns)
+        yield wrapped("  zone    ", f"{b['zone']}: {plain(evidence)}", columns)
         yield wrapped("  health  ", f"{_how(b)}: {plain(_health(b))}", columns)
 
 

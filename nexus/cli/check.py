@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nexus.cli.options import as_json, config_file, print_json
+from nexus.cli.wrapping import width, wrapped
 
 if TYPE_CHECKING:
     from nexus.catalog import Catalog
@@ -38,7 +39,7 @@ def command(file: Path | None, as_json: bool) -> None:
     if as_json:
         print_json({"ok": True, "mistakes": [], **summary(config, catalog)})
         return
-    for line in lines(summary(config, catalog)):
+    for line in lines(summary(config, catalog), width()):
         click.echo(line)
 
 
@@ -59,34 +60,40 @@ def summary(config: Config, catalog: Catalog) -> dict[str, Any]:
     }
 
 
-def lines(said: dict[str, Any]) -> Iterator[str]:
-    """The summary for people."""
+def lines(said: dict[str, Any], columns: int | None = None) -> Iterator[str]:
+    """The summary for people, wrapped where `columns` says how wide the terminal is."""
     warned = f", but for {len(said['warnings'])} of its backends" if said["warnings"] else ""
     yield click.style(f"configuration is fine{warned}", fg="yellow" if warned else "green")
     for warning in said["warnings"]:
-        yield click.style(f"  {warning}", fg="yellow")
-    yield f"  file       {said['file'] or 'none: all defaults, but for the environment'}"
-    yield f"  listen     {said['listen']}"
-    yield f"  backends   {_listed(_backend(b) for b in said['backends']) or 'none written'}"
-    yield f"  sources    {_listed(said['sources']) or 'none: discovery is off'}"
-    yield f"  stages     {' → '.join(said['stages']) or 'none'}"
+        yield click.style(wrapped("  ", warning, columns), fg="yellow")
+    for title, text in _facts(said):
+        yield wrapped(f"  {title:<10} ", text, columns)
+    for name, problem in said["broken_plugins"].items():
+        told = f"the plugin {name} is broken, but not needed: {problem}"
+        yield click.style(wrapped("  ", told, columns), fg="yellow")
+
+
+def _facts(said: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Titles, and what is to be confirmed under each."""
+    yield "file", said["file"] or "none: all defaults, but for the environment"
+    yield "listen", said["listen"]
+    yield "backends", _listed(_backend(b) for b in said["backends"]) or "none written"
+    yield "sources", _listed(said["sources"]) or "none: discovery is off"
+    yield "stages", " → ".join(said["stages"]) or "none"
     yield from _if_any("aliases", (f"{name} → {' = '.join(ids)}" for name, ids in said["aliases"].items()))
     yield from _if_any("fallbacks", (f"{name} → {' → '.join(names)}" for name, names in said["fallbacks"].items()))
     yield from _if_any("policies", (_policy(p) for p in said["policies"]))
     keys = (k["name"] + (" (admin)" if k["admin"] else "") for k in said["keys"])
-    yield f"  keys       {_listed(keys) or 'none: every client is let in'}"
-    for name, problem in said["broken_plugins"].items():
-        yield click.style(f"  the plugin {name} is broken, but not needed: {problem}", fg="yellow")
+    yield "keys", _listed(keys) or "none: every client is let in"
 
 
 def _listed(words: Any) -> str:
     return ", ".join(words)
 
 
-def _if_any(title: str, values: Iterator[str]) -> Iterator[str]:
-    text = "; ".join(values)
-    if text:
-        yield f"  {title:<10} {text}"
+def _if_any(title: str, values: Iterator[str]) -> Iterator[tuple[str, str]]:
+    if text := "; ".join(values):
+        yield title, text
 
 
 def _backend(backend: dict[str, Any]) -> str:

@@ -25,8 +25,8 @@ def of_asked(answer: Json, columns: int | None = None) -> Iterator[str]:
     request, choices = answer["request"], answer["choices"]
     kind = f"{'streamed ' if request['stream'] else ''}{request['task']}"
     yield f"{'An' if kind[0] in 'aeiou' else 'A'} {kind} request for {_strong(request['model'])}, now:"
-    yield from _named(answer["legs"])
-    yield from _demanded(answer["demand"], request["task"])
+    yield from _named(answer["legs"], columns)
+    yield from _demanded(answer["demand"], request["task"], columns)
     yield ""
     yield from _OUTLOOKS[answer["outlook"]](answer, columns)
     if choices:
@@ -38,23 +38,25 @@ def of_served(answer: Json, columns: int | None = None) -> Iterator[str]:
     """What happened to one request; `columns` as above."""
     request = answer["request"]
     key = f", key {plain(request['key'])}" if request["key"] else ""
-    yield f"Request {plain(request['id'])}, ended {answer['time']}: {request['task']} for {_strong(request['model'])}{key}"
+    about = f"{plain(request['id'])}, ended {answer['time']}: {request['task']} for {_strong(request['model'])}{key}"
+    yield wrapped("Request ", about, columns)
     if answer["leg"]:
-        yield from _named([answer["leg"]])
-    yield from _demanded(answer["demand"], request["task"])
+        yield from _named([answer["leg"]], columns)
+    yield from _demanded(answer["demand"], request["task"], columns)
     yield ""
     colour = "green" if answer["outcome"] == "ok" else "red"
     code = f", {answer['code']}" if answer["code"] else ""
-    yield f"→ {click.style(answer['outcome'], fg=colour, bold=True)} (status {answer['status']}{code}), {_times(answer['timings'])}"
+    ended = f"{click.style(answer['outcome'], fg=colour, bold=True)} (status {answer['status']}{code}), {_times(answer['timings'])}"
+    yield wrapped("→ ", ended, columns)
     if answer["answered_by"]:
-        yield f"  by        {_pair(answer['answered_by'])}"
-        yield f"  because   {_because(answer['reason'])}"
+        yield wrapped("  by        ", _pair(answer["answered_by"]), columns)
+        yield _why(answer["reason"], columns)
     yield from _told(answer, columns)
     yield from _spent(answer)
     yield from _attempts(answer["attempts"], columns)
     if answer["choices"]:
-        ended = {(tried["backend"], tried["model"]): tried["outcome"] for tried in answer["attempts"]}
-        yield from _scores(answer["choices"], columns, ended)
+        last = {(tried["backend"], tried["model"]): tried["outcome"] for tried in answer["attempts"]}
+        yield from _scores(answer["choices"], columns, last)
     yield from _elsewhere(answer, columns)
 
 
@@ -62,16 +64,17 @@ def of_served(answer: Json, columns: int | None = None) -> Iterator[str]:
 
 
 def _goes(answer: Json, columns: int | None) -> Iterator[str]:
-    yield f"→ goes to {_pair(answer['choices'][0])}"
-    yield f"  because   {_because(answer['route_reason'])}"
+    yield wrapped("→ goes to ", _pair(answer["choices"][0]), columns)
+    yield _why(answer["route_reason"], columns)
     yield from _in_spite(answer["choices"][0], columns)
 
 
 def _waits(answer: Json, columns: int | None) -> Iterator[str]:
     seconds = f"{answer['wait_seconds']:g} s"
     if answer["choices"]:
-        yield f"→ {_waiting()} up to {seconds} for home, then goes to {_pair(answer['choices'][0])}"
-        yield f"  because   {_because(answer['route_reason'])}"
+        then = f"{_waiting()} up to {seconds} for home, then goes to {_pair(answer['choices'][0])}"
+        yield wrapped("→ ", then, columns)
+        yield _why(answer["route_reason"], columns)
         yield from _in_spite(answer["choices"][0], columns)
         return
     yield f"→ {_waiting()} in the queue, up to {seconds}, until a pair can take it"
@@ -95,7 +98,7 @@ def _waiting() -> str:
 
 
 def _got(error: Json, begun: str, columns: int | None) -> Iterator[str]:
-    yield f"{begun}{error['status']} {error['code']}:"
+    yield wrapped("", f"{begun}{error['status']} {error['code']}:", columns)
     yield wrapped("  ", plain(error["message"]), columns)
 
 
@@ -111,17 +114,17 @@ def _pair(choice: Json) -> str:
     return f"{_strong(choice['backend'])}, model {_strong(choice['model'])} ({where}, zone {choice['zone']}, tier {choice['tier']})"
 
 
-def _because(reason: str | None) -> str:
-    return f"{reason}: {REASONS[reason]}" if reason in REASONS else str(reason)
+def _why(reason: str | None, columns: int | None) -> str:
+    return wrapped("  because   ", f"{reason}: {REASONS[reason]}" if reason in REASONS else str(reason), columns)
 
 
-def _named(legs: Iterable[Json]) -> Iterator[str]:
+def _named(legs: Iterable[Json], columns: int | None) -> Iterator[str]:
     """Names are told only where they are not simply the one asked for."""
     for leg in legs:
         if leg["index"] == 0 and len(leg["trail"]) > 1:
-            yield f"  means     {plain(_meaning(leg))}"
+            yield wrapped("  means     ", plain(_meaning(leg)), columns)
         elif leg["index"]:
-            yield f"  fallback  {plain(leg['name'])}"
+            yield wrapped("  fallback  ", plain(leg["name"]), columns)
 
 
 def _meaning(leg: Json) -> str:
@@ -131,7 +134,7 @@ def _meaning(leg: Json) -> str:
     return " → ".join([*trail[1:way], " = ".join(trail[way:])] if trail[way:] else trail[1:])
 
 
-def _demanded(demand: Json | None, task: str) -> Iterator[str]:
+def _demanded(demand: Json | None, task: str, columns: int | None) -> Iterator[str]:
     """What is more than the task itself asks for."""
     if demand is None:
         return
@@ -143,7 +146,7 @@ def _demanded(demand: Json | None, task: str) -> Iterator[str]:
     ]
     said = "; ".join(word for word in words if word)
     if said:
-        yield f"  needs     {plain(said)}"
+        yield wrapped("  needs     ", plain(said), columns)
 
 
 def _in_spite(choice: Json, columns: int | None) -> Iterator[str]:
@@ -167,7 +170,8 @@ def _scores(choices: list[Json], columns: int | None, ended: Mapping[tuple[str, 
         parts = ", ".join(f"{name} {seconds:+.3f}" for name, seconds in choice["parts"].items())
         where = ("cloud" if choice["cloud"] else "home") + (f", fallback {choice['leg']}" if choice["leg"] else "")
         score = f"{choice['score_seconds']:+.3f} s" + (f"  ({plain(parts)})" if parts else "")
-        yield f"  {place}. {plain(choice['backend'])} ({plain(choice['model'])})  {where}  {score}{_tried(choice, ended or {})}"
+        rest = f"{plain(choice['backend'])} ({plain(choice['model'])})  {where}  {score}{_tried(choice, ended or {})}"
+        yield wrapped(f"  {place}. ", rest, columns)
         if place > 1:
             yield from (wrapped("     ", plain(sentence), columns) for sentence in choice["in_spite_of"])
 

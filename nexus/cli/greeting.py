@@ -9,6 +9,7 @@ import asyncio
 import json
 import logging
 import shlex
+import sys
 from collections.abc import Iterable, Iterator
 from urllib.parse import urlsplit
 
@@ -16,7 +17,7 @@ import click
 
 from nexus import __version__
 from nexus.cli.address import DEFAULT_URL, lan_url, reachable
-from nexus.cli.wrapping import beside
+from nexus.cli.wrapping import beside, width, wrapped
 from nexus.config import Config
 from nexus.config.checks import loopback
 from nexus.gateway import Gateway
@@ -36,7 +37,7 @@ NO_PLUGIN = "  No plugin for a server is installed: `pip install 'nexus-proxy[st
 async def greet(gateway: Gateway, url: str) -> None:
     """Wait a moment for the first finds, then print."""
     await _first_finds(gateway)
-    for line in lines(gateway, url):
+    for line in lines(gateway, url, width(sys.stderr)):
         click.echo(line, err=True)
 
 
@@ -49,14 +50,14 @@ async def _first_finds(gateway: Gateway) -> None:
             return
 
 
-def lines(gateway: Gateway, url: str) -> Iterator[str]:
-    """The whole message."""
+def lines(gateway: Gateway, url: str, columns: int | None = None) -> Iterator[str]:
+    """The whole message; what was found is wrapped where `columns` says how wide the terminal is."""
     here = _reachable(url)
     yield ""
     yield f"  {click.style(f'Nexus {__version__}', bold=True)} listens on {click.style(here, bold=True)}"
     yield ""
     standings = list(gateway.fleet.standings.values())
-    yield from (_finds(standings) if standings else _nothing(gateway))
+    yield from (_finds(standings, columns) if standings else _nothing(gateway))
     yield ""
     yield f"  In any OpenAI client, set  base_url = {here}/v1"
     if "anthropic" in gateway.catalog.dialects:
@@ -70,15 +71,15 @@ def lines(gateway: Gateway, url: str) -> Iterator[str]:
     yield ""
 
 
-def _finds(standings: list[Standing]) -> Iterator[str]:
+def _finds(standings: list[Standing], columns: int | None) -> Iterator[str]:
     """Names and addresses below each other."""
     name = max(len(standing.member.name) for standing in standings)
     url = max(len(standing.member.url) for standing in standings)
     for standing in standings:
-        yield _found(standing, name, url)
+        yield _found(standing, name, url, columns)
 
 
-def _found(standing: Standing, name_width: int, url_width: int) -> str:
+def _found(standing: Standing, name_width: int, url_width: int, columns: int | None) -> str:
     member, health = standing.member, standing.pulse.health
     names = [plain(c.name) for c in standing.candidates()]
     shown = ", ".join(names[:SHOWN_MODELS]) + (f" and {len(names) - SHOWN_MODELS} more" if len(names) > SHOWN_MODELS else "")
@@ -88,7 +89,7 @@ def _found(standing: Standing, name_width: int, url_width: int) -> str:
         mark, said = "…", "has not answered yet"
     else:
         mark, said = click.style("✗", fg="red"), plain(beside(standing.problem, member.url))
-    return f"  {mark} {member.name:<{name_width}}  {member.url:<{url_width}}  {said}"
+    return wrapped(f"  {mark} {member.name:<{name_width}}  {member.url:<{url_width}}  ", said, columns)
 
 
 def _nothing(gateway: Gateway) -> Iterator[str]:

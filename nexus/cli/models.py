@@ -25,6 +25,7 @@ def command(remote: Remote, as_json: bool) -> None:
         return
 
     from nexus.cli.tables import show_table
+    from nexus.cli.wrapping import width, wrapped
     from nexus.plain import plain
 
     pairs = sorted(answer["models"], key=lambda pair: (pair["name"], pair["location"] == "cloud", pair["backend"]))
@@ -33,23 +34,23 @@ def command(remote: Remote, as_json: bool) -> None:
         show_table(COLUMNS, [row(pair) for pair in pairs], ids=2)
     else:
         click.echo("No model is known: `nexus backends` says which servers are connected, and how they are.")
-    for pair in pairs:
-        if pair["ejected_seconds"]:
-            click.echo(
-                plain(
-                    f"{pair['backend']} ({pair['name']}) is left out for {pair['ejected_seconds']:g} s where another can serve: {pair['ejected_reason']}"
-                )
-            )
-        if pair["paused_seconds"]:
-            click.echo(
-                plain(f"{pair['backend']} ({pair['name']}) asked for a pause, which lasts {pair['paused_seconds']:g} s more")
-            )
-    for line in suspensions(pairs):
-        click.echo(plain(line))
+    columns = width()
+    for line in (*resting(pairs), *suspensions(pairs)):
+        click.echo(wrapped("", plain(line), columns))
     if answer["aliases"]:
         click.echo()
     for alias, ids in answer["aliases"].items():
         click.echo(plain(f"{alias} → {' = '.join(ids)}"))
+
+
+def resting(pairs: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """Which are asked only where nobody else can serve, and for how long."""
+    for pair in pairs:
+        name = f"{pair['backend']} ({pair['name']})"
+        if pair["ejected_seconds"]:
+            yield f"{name} is left out for {pair['ejected_seconds']:g} s where another can serve: {pair['ejected_reason']}"
+        if pair["paused_seconds"]:
+            yield f"{name} asked for a pause, which lasts {pair['paused_seconds']:g} s more"
 
 
 def suspensions(pairs: Iterable[Mapping[str, Any]]) -> Iterator[str]:

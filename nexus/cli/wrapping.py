@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import shutil
 import sys
-import textwrap
 from typing import IO, Any
+from unicodedata import east_asian_width
 
 import click
+
+LEAST_ROOM = 30  # for what stands beside a prefix
+BESIDE = 4
 
 
 def width(stream: IO[Any] | None = None) -> int | None:
@@ -21,8 +24,27 @@ def beside(problem: str, url: str) -> str:
 
 
 def wrapped(prefix: str, text: str, columns: int | None) -> str:
-    """`prefix`, which may be styled, then `text`, whose further lines begin under its first."""
-    indent = len(click.unstyle(prefix))
-    if columns is None or columns - indent < 20:
+    """`prefix`, then `text`, whose further lines begin under its first, or a little to the right of the margin where that leaves no room.
+
+    Lines end between words: what people copy (an id, an address, a command) is whole, also where it is longer than a line.  Both may be
+    styled.
+    """
+    if columns is None:
         return prefix + text
-    return prefix + f"\n{' ' * indent}".join(textwrap.wrap(text, columns - indent, break_on_hyphens=False))
+    indent = _cells(prefix)
+    first = indent
+    if columns - indent < LEAST_ROOM:
+        indent = BESIDE
+    lines, line, taken = [], "", first
+    for word in text.split(" "):
+        if line and taken + 1 + _cells(word) > columns:
+            lines.append(line.rstrip())
+            line, taken = "", indent
+        line, taken = (f"{line} {word}", taken + 1 + _cells(word)) if line else (word, taken + _cells(word))
+    return prefix + f"\n{' ' * indent}".join([*lines, line.rstrip()])
+
+
+def _cells(text: str) -> int:
+    """How many columns it takes on a terminal."""
+    bare = click.unstyle(text)
+    return len(bare) if bare.isascii() else sum(2 if east_asian_width(char) in "WF" else 1 for char in bare)

@@ -52,6 +52,10 @@ class Teller:
         """Who is there."""
         self._console.print(Text("Four simulated servers, and Nexus in front of them:", style="bold"))
         table = Table.grid(padding=(0, 2))
+        table.add_column(no_wrap=True)
+        table.add_column()
+        table.add_column(overflow="fold", min_width=min(len(CLOUD_ID), self._console.width // 2))
+        table.add_column()
         for name, kind, models, slots in CAST:
             table.add_row(_coloured(name), kind, models, Text(slots, style="dim"))
         self._console.print()
@@ -111,10 +115,8 @@ class Teller:
             yield arrived
 
     def explanation(self, answer: Mapping[str, Any]) -> None:
-        for line in explanation.of_asked(answer):
-            text = Text.from_ansi(line)
-            indent = len(text.plain) - len(text.plain.lstrip())
-            self._print(text[indent:] if text else Text(" "), left=2 + indent)
+        for line in "\n".join(explanation.of_asked(answer, self._console.width - 2)).split("\n"):
+            self._console.print(Text.from_ansi(f"  {line}"), soft_wrap=True)
 
     def stats(self, stats: Mapping[str, Any]) -> None:
         """Who did what, in all."""
@@ -141,9 +143,9 @@ def _coloured(word: str) -> Text:
 
 
 def _burst(rows: list[Said | None]) -> Padding:
-    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
-    for column in ("Request", "Status", "Backend", "Why there", "Attempts", "In queue", "Took", "Cost"):
-        table.add_column(column, justify="right" if column in ("In queue", "Took", "Cost") else "left")
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    for column in ("#", "Status", "Backend", "Why there", "Attempts", "In queue", "Took", "Cost"):
+        table.add_column(column, justify="right" if column in ("In queue", "Took", "Cost") else "left", overflow="fold")
     for number, said in enumerate(rows, start=1):
         table.add_row(str(number), *(_answer(said) if said else ["…"]))
     return Padding(table, (1, 0, 1, 2), expand=False)
