@@ -17,6 +17,8 @@ import aiohttp
 from nexus import largejson
 from nexus.api import Backend, BackendError, Call, Exchange, Reply, Report, Scope, Secret, Server, Zone
 from nexus.descriptors import is_shortage
+from nexus.dialects.complaints import complaint_of
+from nexus.outcome import is_overloaded
 
 MAX_PROBE_BYTES = 8 * 1024 * 1024
 SMALL_BYTES = 64 * 1024  # what is read at once
@@ -109,8 +111,6 @@ class HTTPBackend(Backend):
     """
 
     api_path = "/v1"
-    busy: tuple[str, ...] = ("dropped due to backpressure", "server busy", "server is busy", "queue is full", "overloaded")
-    """What the server says in small letters, with a 503, where it has no room for a probe either."""
     _answered = False
 
     def __init__(self, server: Server, scope: Scope) -> None:
@@ -141,10 +141,11 @@ class HTTPBackend(Backend):
         return Report(ok=False, code="unreachable", problem=f"{said}, and has not said yet what it serves ({error.hint})")
 
     def is_busy(self, error: WrongStatus) -> bool:
-        """Whether a probe was dropped because there is too much to do."""
-        return error.status in (429, 529) or (
-            error.status == 503 and any(words.encode() in error.body.lower() for words in self.busy)
-        )
+        """Whether a probe was dropped because there is too much to do: by its status, or by the words of the core's table of failures."""
+        if error.status != 503:
+            return error.status in (429, 529)
+        said = complaint_of(error.body)
+        return is_overloaded(error.status, said.message, said.codes)
 
     def report_of(self, error: BackendError) -> Report:
         """What a failed probe means, as a sentence for people.  `code` is one of unauthorized, not_this_kind, unreachable."""

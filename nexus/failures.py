@@ -216,6 +216,9 @@ BUSY = (
         pause=2.0,
         source="OpenAI, Anthropic, Google, Groq, Mistral, DeepSeek, SGLang, KoboldCpp, llama-swap",
     ),
+    FailureRule(
+        fault=Fault.BUSY, status=503, words="request dropped due to backpressure", code="busy", pause=1.0, source="Ray Serve"
+    ),
 )
 
 # ---------------------------------------------------------------- the model

@@ -18,6 +18,7 @@ from nexus.model import (
     NO_USAGE,
     Candidate,
     Claimed,
+    Fault,
     Finished,
     Health,
     Joined,
@@ -46,7 +47,6 @@ SMOOTHING = 0.2
 FAILURE_SMOOTHING = 0.3
 FAILURE_HALF_LIFE_SECONDS = 30.0
 DEFAULT_PAUSE_SECONDS = 5.0
-BELIEVED_SECONDS = 600.0  # that a server lacks a path
 MOST_SHOWN, LONGEST_SHOWN = 4, 100  # names in a line of the log, and letters of each
 
 STEP = 1000  # models of a list that change in one turn of the loop; about 10 milliseconds
@@ -279,7 +279,7 @@ class Fleet:
         if left_out and (changed or first):
             self._left_out(name, left_out, beyond)
         health = standing.pulse.health
-        if standing.missing:
+        if standing.lacks:
             self._relent(standing, changed=changed or health is not before)
         if changed or health is not before:
             self._tally(name, standing.pairs.values() if health is Health.HEALTHY else ())
@@ -364,6 +364,17 @@ class Fleet:
         claim.standing.blame = problem or claim.standing.blame
         claim.standing.version += 1
 
+    def is_news(self, claim: Claim, fault: Fault, problem: str, *, model_only: bool) -> bool:
+        """Whether the same was not said before, of the backend or of this model, with no good exchange since: what says nothing but a
+        status once may dislike one request; said twice it is the server's word.  `problem` is told meanwhile, as in `blame`."""
+        standing = claim.standing
+        about = (fault, claim.pair.model.id if model_only else "")
+        if about in standing.doubts or not claim.request.takes_slot:
+            return False
+        standing.doubts.add(about)
+        standing.blame = problem or standing.blame
+        return True
+
     def suspend(self, claim: Claim, reason: str, *, model_only: bool) -> None:
         """The account or the key was refused, for every model or for this one: but for one request now and then nobody is sent there
         who can be served elsewhere, until an exchange is good.  `reason` is for people."""
@@ -382,19 +393,25 @@ class Fleet:
         LOG.warning("%s: %s; one request tries it again in %d s", name, reason, known.seconds)
 
     def lack(self, claim: Claim) -> None:
-        """The server has not the path that it was asked for: nobody is sent there for the same, until a probe sees a change or the word
-        is old."""
-        standing = claim.standing
-        standing.missing[claim.asked] = self.now() + BELIEVED_SECONDS
+        """The server has not the path that it was asked for: nobody is sent there for the same until a probe sees a change, or its time is
+        over.  Then it is tried again, and left alone twice as long where it says the same."""
+        standing, now = claim.standing, self.now()
+        known = standing.lacks.get(claim.asked)
+        if known is None:
+            known = standing.lacks[claim.asked] = Suspension("it has not the path", now)
+        elif known.try_again(now):
+            known.failed_again(known.reason, now)
+        standing.missing |= {claim.asked}
         standing.redraw()
-        LOG.info("%s has no path for %s %s", standing.member.name, *claim.asked)
+        LOG.info("%s has no path for %s %s; it is tried again in %d s", standing.member.name, *claim.asked, known.until - now)
 
     def _relent(self, standing: Standing, *, changed: bool) -> None:
-        """What was said of paths holds until the server is another one, or the word is old."""
+        """What was said of paths holds until the server is another one, or its time is over."""
         now = self.now()
         if changed:
             standing.served.clear()
-        standing.missing = {asked: until for asked, until in standing.missing.items() if until > now and not changed}
+            standing.lacks.clear()
+        standing.missing = frozenset([asked for asked, known in standing.lacks.items() if known.until > now])
 
     # ------------------------------------------------------------ writing: who is busy
 
@@ -462,6 +479,9 @@ class Fleet:
                 self._reloaded(claim)
         if event.outcome == "ok" and claim.asked not in standing.served:
             standing.served.add(claim.asked)
+            if standing.lacks.pop(claim.asked, None) is not None:
+                standing.missing -= {claim.asked}
+                standing.redraw()
         if event.request.takes_slot:
             if event.outcome == "ok":
                 self._went_well(standing, pair, event)
@@ -514,6 +534,8 @@ class Fleet:
         (pair.record or self._record_of(pair)).served(True, event.at)
         pair.failures -= FAILURE_SMOOTHING * pair.failures
         standing.blame = ""
+        if standing.doubts:
+            standing.doubts = {(fault, model) for fault, model in standing.doubts if model not in ("", pair.model.id)}
         if standing.suspension is not None or pair.suspension is not None:
             self._resume(standing, pair)
         self._measured(standing, pair, event)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
+from urllib.parse import unquote_plus
 
 from nexus.api import Clock
 from nexus.dialects.complaints import Complaint
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from nexus.dialects.ways import Way
 
 Headers = Iterable[tuple[str, str]]
+# where a bare status may mean the one request: whoever dislikes it may say so by each of these
+_TOLD_TWICE = frozenset({Fault.ACCOUNT, Fault.BLOCKED, Fault.MODEL})
 
 
 class Judge:
@@ -59,32 +62,32 @@ class Judge:
 
     def tell(self, found: Judged, claim: Claim, status: int | None) -> None:
         """What the fleet must know before the slot is given back, for who waits for it chooses at once."""
-        fault, answered = found.rule.fault, f"it answered {status}" if status else "it said so in its answer"
-        if fault in (Fault.ACCOUNT, Fault.PERMISSION):
-            reason = found.rule.reason
-            if reason == KEY_REFUSED and not _has_key(claim):
-                reason = "wants a key, and none is configured (api_key_env)"
-            if _may_be_this_request(found, claim):
-                self._fleet.blame(claim, f"{reason} ({answered})")
-            else:
-                self._fleet.suspend(claim, f"{reason} ({answered})", model_only=fault is Fault.PERMISSION)
-        elif fault is Fault.PATH:
+        fault, problem = found.rule.fault, _problem(found, claim, status)
+        if fault is Fault.PATH:
             self._fleet.lack(claim)
-        elif fault is Fault.BLOCKED:
-            whom = "perhaps to the configured key (api_key_env)" if _has_key(claim) else "and no key is configured (api_key_env)"
-            self._fleet.blame(claim, f"forbids requests, {whom}: {answered}")
+            return
+        of_a_model = fault is not Fault.ACCOUNT
+        if found.words is None and fault in _TOLD_TWICE and self._fleet.is_news(claim, fault, problem, model_only=of_a_model):
+            return
+        if fault in (Fault.ACCOUNT, Fault.PERMISSION):
+            self._fleet.suspend(claim, problem, model_only=of_a_model)
         elif found.verdict.avoid:
-            self._fleet.blame(claim, "")
+            self._fleet.blame(claim, problem)
 
 
 def _has_key(claim: Claim) -> bool:
     return any(claim.standing.member.backend.secrets())
 
 
-def _may_be_this_request(found: Judged, claim: Claim) -> bool:
-    """Whether a 401 says nothing else, of a server that has served the like: it may dislike one request.  Two in succession are its word."""
-    standing = claim.standing
-    return found.words is None and found.rule.reason == KEY_REFUSED and claim.asked in standing.served and not standing.blame
+def _problem(found: Judged, claim: Claim, status: int | None) -> str:
+    """What people read of it; "" where the fault says all."""
+    reason, answered = found.rule.reason, f"it answered {status}" if status else "it said so in its answer"
+    if found.rule.fault is Fault.BLOCKED:
+        whom = "perhaps to the configured key (api_key_env)" if _has_key(claim) else "and no key is configured (api_key_env)"
+        return f"forbids requests, {whom}: {answered}"
+    if reason == KEY_REFUSED and not _has_key(claim):
+        reason = "wants a key, and none is configured (api_key_env)"
+    return f"{reason} ({answered})" if reason else ""
 
 
 def code_of(found: Judged, claim: Claim, otherwise: str) -> str:
@@ -98,4 +101,5 @@ def _sent(journey: Journey, way: Way) -> tuple[bytes, ...]:
     """All that a server could repeat of what the client has sent."""
     headers = "\n".join(journey.request.headers.values()).encode("utf-8", "replace")
     body = journey.payload.body
-    return (body, *(() if way.body is body else (way.body,)), headers, journey.query.encode("utf-8", "replace"))
+    query = unquote_plus(journey.query)  # its parameters, as the server reads them
+    return (body, *(() if way.body is body else (way.body,)), headers, query.encode("utf-8", "replace"))

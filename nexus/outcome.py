@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 import attrs
 
 from nexus.errors import BackendError
-from nexus.failures import STATUSES, WORDS
+from nexus.failures import LOADING, STATUSES, WORDS
 from nexus.model import WILDCARD, FailureRule, Fault
 
 BY_STATUS = "status"  # the code of an attempt that was judged by nothing but its status
@@ -114,6 +114,7 @@ class FailureTable:
 
 
 _BROKEN = FailureRule(fault=Fault.BROKEN)
+_CORE = FailureTable({})
 
 
 class _Line:
@@ -158,6 +159,13 @@ class _Line:
 def _pattern(words: str, alone: bool) -> re.Pattern[str]:
     pieces = [f"({re.escape(piece)})" for piece in words.split(WILDCARD)]
     return re.compile(_GAP.join(pieces) + (r"[\s.!]*$" if alone else ""))
+
+
+def is_overloaded(status: int, message: str, codes: frozenset[str]) -> bool:
+    """Whether the answer to a probe says in words that there is too much to do, by the core's lines.  A model that is being loaded is
+    another matter."""
+    found = next(_CORE.judge("", Answer(status=status, message=message, codes=codes)))
+    return found.rule.fault is Fault.BUSY and found.words is not None and found.rule.code != LOADING
 
 
 def of_error(error: BackendError) -> Verdict:

@@ -14,6 +14,7 @@ from nexus.health import Limits, Pulse, Record
 from nexus.listing import Entry, Listing, Override, Speaks, is_pattern
 from nexus.model import (
     Candidate,
+    Fault,
     Health,
     Model,
     Report,
@@ -131,7 +132,8 @@ class Standing:
     `version` counts its changes, `redrawn` those that are more than traffic's.  `report` is the last probe's.  `blame` is what
     traffic has shown to be wrong with it though its probes are fine (a key it refuses), until an exchange is good.  `calmed_at` is
     when the failures of its pairs were last made to weigh less.  `suspension` holds for all its models.  `served` are the (dialect, task)
-    that it has answered, `missing` those whose path it has said not to have, and until when that is believed.
+    that it has answered, `lacks` those whose path it has said not to have, and `missing` those of them that are not tried again yet.
+    `doubts` are the faults that one bare status has told of, with the model where it is the model's, until an exchange is good.
     """
 
     __slots__ = (
@@ -140,6 +142,8 @@ class Standing:
         "calmed_at",
         "departed",
         "domains",
+        "doubts",
+        "lacks",
         "last_probe",
         "listing",
         "load",
@@ -177,7 +181,9 @@ class Standing:
         self.blame = ""
         self.suspension: Suspension | None = None
         self.served: set[tuple[str, str]] = set()
-        self.missing: dict[tuple[str, str], float] = {}
+        self.missing: frozenset[tuple[str, str]] = frozenset()
+        self.lacks: dict[tuple[str, str], Suspension] = {}
+        self.doubts: set[tuple[Fault, str]] = set()
         self.calmed_at = 0.0
         self.version: int = before.version + 1 if before else 0  # photographs of the pairs it takes over are old
         self.redrawn = self.version
@@ -368,7 +374,7 @@ def _photograph(standing: Standing, pair: Pair) -> Candidate:
         paused_until=pair.paused_until,
         paused_status=pair.paused_status,
         suspended_until=_suspended_until(standing, pair),
-        missing=frozenset(standing.missing),
+        missing=standing.missing,
         ejected_until=_ejected_until(standing, pair),
         ejected_backend=standing.record.ejected_until > 0,
         speaks=model.speaks,

@@ -59,8 +59,8 @@ ROOMS = {
     # speaking to servers
     "upstream": "descriptors errors outbox slices",
     "largejson": "",
-    "backends": "api descriptors largejson",
     "dialects": "api errors model",
+    "backends": "api descriptors dialects largejson outcome",
     # from a request to an open reply
     "journey": "api model",
     "reply": "api errors fleet model redaction",

@@ -134,12 +134,28 @@ def test_a_missing_path_is_the_servers_and_believed_for_a_while():
     for model in ("m", "n"):
         assert not bench.one(model).takes("openai", "embedding")
         assert bench.one(model).takes("openai", "chat")
-    bench.clock.advance(599)
-    bench.report(Model(id="m"), Model(id="n"))
+    for minutes in (1, 2, 4, 8, 16, 30, 30):  # it is tried again, and says the same
+        bench.clock.advance(60 * minutes - 1)
+        bench.report(Model(id="m"), Model(id="n"))
+        assert not bench.one().takes("openai", "embedding")
+        bench.clock.advance(1)
+        bench.report(Model(id="m"), Model(id="n"))
+        assert bench.one().takes("openai", "embedding")
+        lacking(bench)
+
+
+def test_a_path_that_is_there_after_all_is_told_to_everybody_at_once():
+    bench = Bench()
+    under_way = bench.claim(task="embedding")
+    under_way.asked = ("openai", "embedding")
+    lacking(bench)
     assert not bench.one().takes("openai", "embedding")
-    bench.clock.advance(2)
-    bench.report(Model(id="m"), Model(id="n"))
+    under_way.finish("ok", sent=True)
     assert bench.one().takes("openai", "embedding")
+    lacking(bench)
+    bench.clock.advance(60)
+    bench.report(Model(id="m"), Model(id="n"))
+    assert bench.one().takes("openai", "embedding"), "what it said before is forgotten"
 
 
 def test_a_server_that_is_another_one_may_have_the_path():

@@ -155,6 +155,34 @@ async def test_no_client_takes_a_backend_from_the_others_by_what_it_says(tmp_pat
         assert (await house.post()).headers["x-nexus-backend"] == "a"
 
 
+MAY_BE_ONE_REQUESTS = (400, 401, 402, 403, 404, 405, 406, 409, 410, 411, 413, 414, 415, 417, 422, 426, 431, 451)
+
+
+@pytest.mark.parametrize("body", [GOOD, STREAMED], ids=["chat", "stream"])
+async def test_what_one_request_is_told_by_a_status_moves_no_other(tmp_path, body):
+    """Whatever a client sends can make a server answer so: the next client is served where it was before."""
+    wrong = []
+    async with tiny() as a, tiny() as b, open_house(tmp_path, a, b) as house:
+        assert (await house.post(body)).headers["x-nexus-backend"] == "a"
+        for status, said in itertools.product(MAY_BE_ONE_REQUESTS, (b"", b'{"error":{"message":"no such thing here"}}')):
+            a.next(Respond(status, body=said), path=CHAT)
+            await house.post(body)
+            for _ in range(2):
+                got = await house.post(body)
+                if (got.status, got.headers.get("x-nexus-backend"), got.headers["x-nexus-attempts"]) != (200, "a", "1"):
+                    wrong.append((status, said, got.headers))
+    assert not wrong
+
+
+async def test_what_two_requests_are_told_is_the_servers_word(tmp_path):
+    for status, word in ((401, "wants a key"), (402, "no money or quota"), (403, "forbids requests"), (404, "")):
+        async with tiny() as a, tiny() as b, open_house(tmp_path / str(status), a, b) as house:
+            a.on(CHAT, Respond(status), method="POST")
+            told = [(got.status, got.headers["x-nexus-attempts"]) for got in [await house.post() for _ in range(3)]]
+            assert told == [(200, "2"), (200, "2"), (200, "1")], status
+            assert word in standing(house).problem
+
+
 # ---------------------------------------------------------------- busy, loading
 
 BUSY = {

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from nexus.api import Backend, BackendKind, Check, Fingerprint, hookimpl
-from nexus_openai.failures import LITELLM, LLAMASWAP, RAYSERVE
+from nexus_openai.failures import LITELLM, LLAMASWAP
 from nexus_openai.limits import OPENAI
 
 if TYPE_CHECKING:
@@ -77,7 +77,6 @@ KINDS = (
                 ports=(8000,), checks=(Check(path="/-/healthz", text="success"), Check(path="/v1/models", json="data")), rank=8
             ),
         ),
-        failures=RAYSERVE,
     ),
     BackendKind(
         name="litellm",

@@ -15,11 +15,6 @@ LLAMASWAP = (
     ),
     FailureRule(fault=Fault.MODEL, status=(500, 502), words="unspecific error: ", code="model_failed", source="llama-swap"),
 )
-RAYSERVE = (
-    FailureRule(
-        fault=Fault.BUSY, status=503, words="request dropped due to backpressure", code="busy", pause=1.0, source="Ray Serve"
-    ),
-)
 LITELLM = (
     # what one of its providers says of LiteLLM's own account there speaks of the models that it forwards to that provider
     FailureRule(
