@@ -35,6 +35,7 @@ SOURCE = b'{"type":"image","source":{"type":"base64","media_type":"image/png","d
 CODE = rb"def f(x):\n    return \"hello\", 'world'  # \\d+\n"
 
 ENDED = {"index": 0, "finish_reason": "stop"}
+MESSAGE = {"id": "m", "type": "message", "role": "assistant", "model": "claude", "stop_reason": "end_turn"}
 
 Make = Callable[[int], bytes]
 Reply = tuple[str, bytes]  # content type and body
@@ -128,6 +129,44 @@ PROMPTS = {
     "texts": (filled(b'{"model":"tiny","prompt":[', b'"%b"' % (b"word " * 100), b"]}", b","), (200, 413)),
     "lists of tokens": (filled(b'{"model":"tiny","prompt":[', b"[15339,1917]", b"]}", b","), (200, 413)),
 }
+TAKEN_OR_NOT = (*TAKEN, *REFUSED)
+MANY: dict[str, Make] = {  # values, in bodies of few bytes that are translated
+    "messages": wrapped(chat(b"@"), b'{"role":"user","content":"a"}'),
+    "turns": wrapped(chat(b"@"), b'{"role":"user","content":"a"},{"role":"assistant","content":"b"}'),
+    "system turns": wrapped(chat(b"@"), b'{"role":"system","content":"a"},{"role":"user","content":"b"}'),
+    "parts": wrapped(turn(b"[@]"), b'{"type":"text","text":"a"}'),
+    "fields of a message": numbered(*[chat(b'{"role":"user","content":"a",@}')[0], b'"x%d":1', chat(b"{@}")[1]]),
+    "options": numbered(b'{"model":"tiny","max_tokens":9,"messages":[],"stream_options":{', b'"x%d":1', b"}}"),
+    "metadata": numbered(b'{"model":"tiny","max_tokens":9,"messages":[],"metadata":{', b'"x%d":1', b"}}"),
+    "a picture's fields": numbered(turn(b'[{"type":"image_url","image_url":{@}}]')[0], b'"x%d":1', turn(b"[{@}}]")[1]),
+    "a source's fields": numbered(turn(b'[{"type":"image","source":{@}}]')[0], b'"x%d":1', turn(b"[{@}}]")[1]),
+}
+ASKED, TOOL = (
+    b'{"model":"tiny","max_tokens":9,"messages":[{"role":"user","content":"a"}],',
+    b'{"name":"t%d","%b":{"type":"object"}}',
+)
+CALLS = {
+    CHAT: b'{"type":"function","function":%b}' % TOOL.replace(b"%b", b"parameters"),
+    MESSAGES: TOOL.replace(b"%b", b"input_schema"),
+}
+SCHEMA = {
+    CHAT: (b'{"type":"function","function":{"name":"t","parameters":{', b"}}}"),
+    MESSAGES: (b'{"name":"t","input_schema":{', b"}}"),
+}
+
+
+def many(path: str) -> dict[str, tuple[str, Make, tuple[int, ...]]]:
+    """Bodies of one dialect for a server of the other."""
+    before, after = SCHEMA[path]
+    schema = numbered(ASKED + b'"tools":[' + before + b'"type":"object","properties":{', b'"x%d":{}', b"}" + after + b"]}")
+    made = {**MANY, "tools": numbered(ASKED + b'"tools":[', CALLS[path], b"]}"), "a schema": schema}
+    there = b'"claude"' if path == CHAT else b'"tiny"'
+    return {
+        f"few bytes: {path} {name}": (path, lambda size, make=make: make(size).replace(b'"tiny"', there, 1), TAKEN_OR_NOT)
+        for name, make in made.items()
+    }
+
+
 CASES: dict[str, tuple[str, Make, tuple[int, ...]]] = {
     **{f"chat: {name}": (CHAT, *case) for name, case in {**BOTH, **OPENAI}.items()},
     **{f"messages: {name}": (MESSAGES, *case) for name, case in {**BOTH, **ANTHROPIC}.items()},
@@ -135,6 +174,8 @@ CASES: dict[str, tuple[str, Make, tuple[int, ...]]] = {
     **{f"counted: {name}": ("/v1/messages/count_tokens", *case) for name, case in ANTHROPIC.items()},
     **{f"explained: {name}": ("/nexus/explain", *case) for name, case in EXPLAINED.items()},
     **{f"embeddings: {name}": (EMBEDDINGS, *case) for name, case in INPUTS.items()},
+    **many(CHAT),
+    **many(MESSAGES),
 }
 
 
@@ -185,6 +226,11 @@ async def swallow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, re
         b"/v1/completions": {**begun, "object": "text_completion", "choices": [{**ENDED, "text": "ok"}]},
         b"/v1/embeddings": {"object": "list", "model": "tiny", "data": [{"object": "embedding", "index": 0, "embedding": [0.5]}]},
         b"/v1/models": {"object": "list", "data": [{"id": "tiny", "object": "model"}]},
+        b"/v1/messages": {**MESSAGE, "content": [{"type": "text", "text": "ok"}], "usage": {"input_tokens": 1, "output_tokens": 1}},
+        b"/v1/models?limit=1000": {
+            "data": [{"id": "claude", "type": "model"}],
+            "has_more": False,
+        },  # as Anthropic's server is asked
     }
     with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
         while True:
@@ -205,9 +251,11 @@ async def swallow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, re
 @contextlib.asynccontextmanager
 async def measured(state: Path, way: str, **limits: int) -> AsyncIterator[Measured]:
     replies: list[Reply] = []
-    server = await asyncio.start_server(lambda *both: swallow(*both, replies), "127.0.0.1", 0, limit=2 * MIB)
-    backend = {"name": "a", "type": "openai-compatible", "url": f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"}
-    tables: dict[str, Any] = {"discovery": {"sources": []}, "backends": [backend]}
+    kinds = ("openai-compatible", "anthropic")
+    servers = [await asyncio.start_server(lambda *both: swallow(*both, replies), "127.0.0.1", 0, limit=2 * MIB) for _ in kinds]
+    urls = [f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}" for server in servers]
+    backends = [{"name": kind, "type": kind, "url": url} for kind, url in zip(kinds, urls, strict=True)]
+    tables: dict[str, Any] = {"discovery": {"sources": []}, "backends": backends}
     tables["server"] = {"state_dir": str(state), "host": "127.0.0.1", "port": 0, **limits}
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.measured_gateway", json.dumps(tables), way, cwd=ROOT,
@@ -226,8 +274,9 @@ async def measured(state: Path, way: str, **limits: int) -> AsyncIterator[Measur
         assert process.stdin
         process.stdin.close()
         await process.wait()
-        server.close()
-        await server.wait_closed()
+        for server in servers:
+            server.close()
+            await server.wait_closed()
 
 
 ANSWER = b'{"id":"c","object":"chat.completion","created":1,"model":"tiny","choices":[', b"]}"
@@ -263,7 +312,7 @@ needs_proc = pytest.mark.skipif(
     not Path("/proc/self/clear_refs").exists(), reason="the system does not tell how much memory was ever in use"
 )
 RUNS = {  # how the gateway runs, the size of the bodies, which ones
-    "below a mebibyte": ("standalone", 0.95, ("small", "chat", "messages", "completions", "embeddings", "counted", "explained")),
+    "just below a mebibyte": ("standalone", 0.95, ("few bytes: ", "chat: halves", "embeddings: short", "embeddings: lists")),
     "as large as is read": ("standalone", 15.9, ("chat", "embeddings", "completions")),
     "as large as is translated": ("standalone", 7.9, ("messages", "counted", "explained")),
     "in an application": (
@@ -285,12 +334,12 @@ async def test_no_body_keeps_the_loop_or_takes_much_more_than_its_size(tmp_path,
                 continue
             body = make(int(size * MIB))
             for _ in range(TRIES):  # another program may have taken the processor's caches
-                said = await check(gateway, path, body, statuses)
+                said = await check(gateway, path, body, statuses if size > 1 else TAKEN_OR_NOT)
                 if not said:
                     break
             else:
                 wrong[name] = said
-    assert not wrong
+    assert not wrong, wrong
 
 
 @needs_proc
@@ -308,7 +357,7 @@ async def test_whole_replies_neither(tmp_path):
                     break
             else:
                 wrong[path, name] = said
-    assert not wrong
+    assert not wrong, wrong
 
 
 @needs_proc

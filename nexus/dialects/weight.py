@@ -18,6 +18,7 @@ MOST_VALUES = 250_000  # objects, arrays and members of either that become Pytho
 MOST_PASSED = 2_000_000  # as many in a body that is only looked at
 MOST_WORDS = 16 * 1024 * 1024  # bytes of a body beside the base64 in it
 LARGE_BYTES = 1024 * 1024  # of JSON that is better read aside; to go there and back costs some hundredths of a millisecond
+ESCAPED_BYTES = 256 * 1024  # the same, of JSON with escapes, which may take a look at each
 FEW_BYTES = 32 * 1024  # in which not even a translation of the shortest messages takes long
 MANY_VALUES = 4000  # a translation takes up to some hundredths of a millisecond for each
 WINDOW = 64 * 1024
@@ -41,7 +42,9 @@ def is_much(data: bytes) -> bool:
     """Whether work on this JSON may keep the loop for long: it is large, or made of many values.  What only looks like values, in texts,
     counts too: to tell them apart takes longer than to go aside."""
     size = len(data)
-    return size > FEW_BYTES and (size >= LARGE_BYTES or _at_most(data, MANY_VALUES) > MANY_VALUES)
+    if size <= FEW_BYTES:
+        return False
+    return size >= LARGE_BYTES or (size >= ESCAPED_BYTES and b"\\" in data) or _at_most(data, MANY_VALUES) > MANY_VALUES
 
 
 def weigh(data: bytes, most: int = MOST_VALUES) -> None:
