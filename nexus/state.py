@@ -118,6 +118,9 @@ class Store:
                 self._news.set()
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+            except BaseException:  # whoever begins this again finds what could not be written
+                self._news.set()
+                raise
             else:
                 self._well()
                 pause = FIRST_PAUSE_SECONDS

@@ -255,6 +255,27 @@ async def test_a_write_that_fails_harms_nobody_and_is_made_good(tmp_path, caplog
     assert told[1].endswith("is kept again")
 
 
+async def test_what_a_crash_kept_from_being_written_is_written_by_who_begins_again(tmp_path, monkeypatch):
+    monkeypatch.setattr("nexus.tasks.FIRST_PAUSE_SECONDS", 0.01)
+    problems: dict[str, str] = {}
+    log = logging.getLogger("test.state")
+    log.disabled = True
+    store, write = Store(tmp_path, problems, log), Store._write
+    crashes = [MemoryError(), RuntimeError("no thread can be started")]
+
+    def crash(self):
+        if crashes:
+            raise crashes.pop()
+        write(self)
+
+    monkeypatch.setattr(Store, "_write", crash)
+    async with Tasks(log, problems) as tasks:
+        tasks.spawn(store.run, "keep state")
+        store.keep("http://one", [Model(id="tiny")])
+        await until(lambda: kept(tmp_path) == {"http://one": ["tiny"]})
+    store.close()
+
+
 async def test_a_file_that_somebody_holds_is_waited_for(tmp_path, monkeypatch):
     monkeypatch.setattr("nexus.state.FIRST_PAUSE_SECONDS", 0.01)
     monkeypatch.setattr("nexus.state.LOCKED_SECONDS", 0.01)
