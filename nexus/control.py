@@ -230,7 +230,8 @@ class Control:
         return history
 
     async def stats(self, http: web.BaseRequest) -> web.Response:
-        return _json(self._component("stats", Stats).snapshot())
+        """Totals, and how many tasks the event loop has now: at rest that number is always the same."""
+        return _json({**self._component("stats", Stats).snapshot(), "tasks": len(asyncio.all_tasks())})
 
     def _component(self, name: str, kind: type[Any]) -> Any:
         component = self._gateway.components.get(name)

@@ -226,9 +226,11 @@ class Fleet:
             self._changed(name)
 
     def _remembered(self, standing: Standing, models: Iterable[Model]) -> Steps[bool]:
-        asleep = [attrs.evolve(m, state=State.UNKNOWN, eta=None) for m in models_of(models)]
-        if len(asleep) > STEP:
-            yield
+        asleep = []
+        for count, model in enumerate(models_of(models), 1):
+            asleep.append(attrs.evolve(model, state=State.UNKNOWN, eta=None))
+            if not count % STEP:
+                yield
         return (yield from self._set_models(standing, asleep))
 
     def leave(self, name: str) -> None:

@@ -30,6 +30,8 @@ SETTLING_MINUTES = 5
 GROWTH = 0.01  # in TEN_MINUTES
 TEN_MINUTES = 10
 CLIENTS = 16
+TASKS_OF_ONE = 2  # of a request under way
+IDLE_TASKS = 2  # what looks itself: the page's own connection
 SAMPLE_SECONDS = 5.0
 LARGEST = 2_000_000
 PATIENCE = 60.0
@@ -38,11 +40,12 @@ TEXT = 'Whatever a client writes, a word at a time, and "quoted" now and then. '
 
 @attrs.frozen
 class Look:
-    """The gateway at one moment: minutes since the beginning, resident bytes, open descriptors, requests under way."""
+    """The gateway at one moment: minutes since the beginning, resident bytes, open descriptors, tasks of its loop, requests under way."""
 
     minute: float
     rss: int
     descriptors: int
+    tasks: int
     under_way: int
 
 
@@ -135,6 +138,7 @@ def look(gateway: contenders.Running, began: float) -> Look:
         minute=(time.monotonic() - began) / 60,
         rss=gateway.rss(),
         descriptors=len(os.listdir(f"/proc/{gateway.process.pid}/fd")),
+        tasks=json.loads(contenders.fetch(gateway.port, "/nexus/stats", 30.0)[1])["tasks"],
         under_way=sum(backend["in_flight"] for backend in told),
     )
 
@@ -146,7 +150,7 @@ def by_minute(looks: list[Look]) -> list[Look]:
         minutes.setdefault(int(each.minute), []).append(each)
     middle = statistics.median_low
     return [
-        Look(number, *(middle([getattr(each, name) for each in those]) for name in ("rss", "descriptors", "under_way")))
+        Look(number, *(middle([getattr(each, name) for each in those]) for name in ("rss", "descriptors", "tasks", "under_way")))
         for number, those in sorted(minutes.items())
     ]
 
@@ -164,14 +168,21 @@ def verdicts(minutes: list[Look], before: Look, after: Look, settling: float) ->
     if len(steady) >= 3:
         grown = growth(steady)
         first, last = steady[0].descriptors, steady[-1].descriptors
+        least, most = (pick(each.tasks for each in steady) for pick in (min, max))
         results += [
             (f"memory grows less than {GROWTH:.0%} in {TEN_MINUTES} minutes", f"{grown:+.2%}", grown < GROWTH),
             (f"descriptors are flat, but for {CLIENTS} connections", f"{first} and {last}", abs(last - first) <= 2 * CLIENTS),
+            (
+                f"tasks are flat, but for {TASKS_OF_ONE} of each of {CLIENTS} clients",
+                f"{least} to {most}",
+                most - least <= TASKS_OF_ONE * CLIENTS,
+            ),
         ]
     left = after.descriptors - before.descriptors
     return [
         *results,
         ("nothing is left under way", str(after.under_way), after.under_way == 0),
+        ("no task is left", f"{after.tasks - before.tasks:+}", after.tasks <= before.tasks + IDLE_TASKS),
         ("no descriptor is left but those of kept connections", f"{left:+}", left <= 2 * CLIENTS),
     ]
 
@@ -208,7 +219,7 @@ async def soak(gateway: contenders.Running, minutes: float, seed: int) -> bool:
 
 def told(each: Look) -> None:
     print(
-        f"minute {each.minute:3.0f}: {each.rss / MIB:6.1f} MiB, {each.descriptors:3} descriptors, {each.under_way:2} requests under way",
+        f"minute {each.minute:3.0f}: {each.rss / MIB:6.1f} MiB, {each.descriptors:3} descriptors, {each.tasks:3} tasks, {each.under_way:2} requests under way",
         flush=True,
     )
 
