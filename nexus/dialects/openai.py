@@ -95,6 +95,9 @@ class OpenAI(Dialect):
         if chat and not is_array(prompt):
             raise bad("'messages' must be an array of messages", "messages")
         longest, total = _chat_bytes(fields) if chat else prompt_bytes(prompt)
+        if endpoint.task == COMPLETION and (suffix := fields.get("suffix")) is not None:  # the model reads it with each prompt
+            size = memoryview(suffix).nbytes
+            longest, total = longest + size, total + size
         low, high = token_bounds(longest)
         needs = frozenset(_needs(fields, prompt, body)) if chat else NO_NEEDS
         return _facts(
@@ -104,7 +107,7 @@ class OpenAI(Dialect):
             tokens_low=low,
             tokens_high=high,
             tokens_total=token_bounds(total)[1] if total != longest else None,
-            max_output_tokens=whole_in(fields, "max_completion_tokens") or whole_in(fields, "max_tokens"),
+            max_output_tokens=_bound_in(fields, "max_completion_tokens") or _bound_in(fields, "max_tokens"),
             n=whole_in(fields, "n") or 1,
             wants_usage="stream_options" in fields and _wants_usage(fields),
         )
@@ -175,6 +178,11 @@ class OpenAI(Dialect):
         from nexus.dialects import openai_stream
 
         return openai_stream.Encoder(context)
+
+
+def _bound_in(fields: Fields, name: str) -> int | None:
+    """The most tokens of an answer; -1 is how clients of llama.cpp and LM Studio write that they want no bound."""
+    return None if bytes(fields.get(name, NOTHING)) == b"-1" else whole_in(fields, name)
 
 
 def _wants_usage(fields: Fields) -> bool:

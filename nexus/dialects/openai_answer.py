@@ -25,19 +25,24 @@ from nexus.dialects.openai_usage import usage_object, usage_of
 from nexus.errors import BackendError
 from nexus.model import NO_USAGE
 
-_REASONS = {
-    "stop": FinishReason.STOP,
-    "length": FinishReason.LENGTH,
-    "max_tokens": FinishReason.LENGTH,
-    "tool_calls": FinishReason.TOOL_CALLS,
-    "function_call": FinishReason.TOOL_CALLS,
-    "content_filter": FinishReason.CONTENT_FILTER,
-}
+# In small letters: OpenAI's own, Mistral's ("model_length"), Gemini's and Cohere's ("MAX_TOKENS", "SAFETY"), Zhipu's ("sensitive").
+_REASONS = (
+    {"tool_calls": FinishReason.TOOL_CALLS, "function_call": FinishReason.TOOL_CALLS}
+    | dict.fromkeys(
+        ("length", "max_tokens", "max_length", "max_output_tokens", "model_length", "model_context_window_exceeded"),
+        FinishReason.LENGTH,
+    )
+    | dict.fromkeys(
+        ("content_filter", "content-filter", "sensitive", "safety", "recitation", "prohibited_content", "blocklist", "refusal"),
+        FinishReason.CONTENT_FILTER,
+    )
+)
 # members of a message with a place in the canonical form
-_CARRIED = frozenset({"role", "content", "reasoning_content", "reasoning", "tool_calls", "refusal"})
+_CARRIED = frozenset({"role", "content", "reasoning_content", "reasoning", "tool_calls", "function_call", "refusal"})
 NO_ARGUMENTS = "{}"
-# vLLM and SGLang say "abort", some gateways "error": the answer is not complete, whatever else is there
-BROKEN_OFF = frozenset({"abort", "aborted", "error"})
+# vLLM and SGLang say "abort", some gateways "error", Zhipu "network_error", DeepSeek "insufficient_system_resource": the answer is not
+# complete, whatever else is there
+_BROKEN_OFF = frozenset({"abort", "aborted", "error", "network_error", "insufficient_system_resource"})
 _TEXTS = frozenset({"text", "output_text", None})
 _SAID = {
     FinishReason.STOP: "stop",
@@ -64,7 +69,7 @@ def read_answer(body: bytes) -> tuple[Answer, Losses]:
         raise BackendError("malformed", "the answer holds no message")
     parts, lost = tuple(_parts(message)), _unread(choice, message)
     reason = choice.get("finish_reason")
-    if isinstance(reason, str) and reason in BROKEN_OFF:
+    if is_broken_off(reason):
         raise BackendError("cut", f"the backend gave its answer up ({reason})")
     stop = choice.get("stop_reason")
     finish, stop = finish_of(reason, stop, called=any(isinstance(part, ToolCall) for part in parts))
@@ -88,6 +93,11 @@ def _unread(choice: Mapping[str, Any], message: Mapping[str, Any]) -> Losses:
     return lost.all
 
 
+def is_broken_off(reason: Any) -> bool:
+    """Whether a finish reason says that the server gave its answer up."""
+    return isinstance(reason, str) and reason.lower() in _BROKEN_OFF
+
+
 def finish_of(reason: Any, stop: Any, *, called: bool) -> tuple[FinishReason | None, str | None]:
     """Why it stopped, and at which stop sequence, where the server tells (vLLM: `stop_reason`).
 
@@ -95,7 +105,7 @@ def finish_of(reason: Any, stop: Any, *, called: bool) -> tuple[FinishReason | N
     """
     if not reason:
         return None, None
-    known = _REASONS.get(reason, FinishReason.STOP) if isinstance(reason, str) else FinishReason.STOP
+    known = _REASONS.get(reason.lower(), FinishReason.STOP) if isinstance(reason, str) else FinishReason.STOP
     if known is not FinishReason.STOP:
         return known, None
     if called:
@@ -119,6 +129,8 @@ def _parts(message: Mapping[str, Any]) -> Iterator[Part]:
     calls = message.get("tool_calls")
     if calls is not None and not isinstance(calls, list):
         raise BackendError("malformed", "the answer holds tool calls that are no list")
+    if not calls and isinstance(older := message.get("function_call"), dict):
+        calls = [{"function": older}]
     for call in calls or ():
         if isinstance(call, dict):
             yield _read_call(call)

@@ -17,6 +17,8 @@ def patient(chunk: Any) -> Any:
             delta = choice.get(name)
             if not isinstance(delta, dict):
                 choice[name] = None
+            elif not isinstance(delta.get("function_call"), dict):
+                delta["function_call"] = None
             for call in _dicts(delta, "tool_calls"):
                 _place(call)
                 _id(call)

@@ -24,6 +24,9 @@ from nexus.dialects.openai_content import Messages, cache_of
 from nexus.dialects.unread import Read, is_nothing, taken, unread
 from nexus.model import Payload
 
+NO_BOUND = -1
+"""How clients of llama.cpp and LM Studio write that they want no bound."""
+
 # without these the answer would be one to another question
 _MEANT = frozenset(
     {"functions", "function_call", "web_search_options", "grammar", "json_schema", "guided_json", "guided_regex",
@@ -89,7 +92,8 @@ class _Request:
 
     def _most(self) -> int | None:
         """No bound is no field; a bound of nothing asks for no answer."""
-        most, older = (integer(self.body.get(name), name) for name in ("max_completion_tokens", "max_tokens"))
+        said = (integer(self.body.get(name), name) for name in ("max_completion_tokens", "max_tokens"))
+        most, older = (None if bound == NO_BOUND else bound for bound in said)
         if most is None:
             most = older
         if most == 0:
@@ -129,6 +133,8 @@ class _Request:
             return None
         if isinstance(choice, str) and choice in ("auto", "none", "required"):
             return ToolChoice(mode=ToolMode(choice))
+        if isinstance(choice, dict) and choice.get("type") in ("auto", "none", "required"):  # as Anthropic's clients write it
+            return ToolChoice(mode=ToolMode(choice["type"]))
         if isinstance(choice, dict) and choice.get("type") == "function":
             name = text(members(choice.get("function"), "tool_choice.function").get("name"), "tool_choice.function.name")
             if name:

@@ -25,8 +25,8 @@ from nexus.dialects.canonical import (
 )
 from nexus.dialects.decoding import EventDecoder
 from nexus.dialects.jsontext import loads
-from nexus.dialects.openai_answer import BROKEN_OFF, NO_ARGUMENTS, finish_of, finish_word, text_of, thought_in
-from nexus.dialects.openai_calls import Piece, ToolCalls
+from nexus.dialects.openai_answer import NO_ARGUMENTS, finish_of, finish_word, is_broken_off, text_of, thought_in
+from nexus.dialects.openai_calls import Function, Piece, ToolCalls
 from nexus.dialects.openai_patience import patient
 from nexus.dialects.openai_reader import DONE, Chunks, is_error
 from nexus.dialects.openai_usage import usage_object, usage_of
@@ -66,6 +66,7 @@ class _Delta(msgspec.Struct):
     refusal: Any = None
     role: Any = None
     tool_calls: list[Piece] | None = None
+    function_call: Function | None = None  # one call, as it was before there could be several
 
 
 class _Choice(msgspec.Struct):
@@ -171,7 +172,7 @@ class Decoder(EventDecoder):
         reason = choice.finish_reason
         if self.over:
             return
-        if isinstance(reason, str) and reason in BROKEN_OFF:
+        if is_broken_off(reason):
             self.fail(f"the backend gave its answer up ({reason})")
             return
         self._fickle = self._fickle or (says and self.ended)
@@ -197,10 +198,10 @@ class Decoder(EventDecoder):
         if (content or delta.refusal) and (text := text_of(content) or text_of(delta.refusal)):
             self._said = True
             self.out.append(TextDelta(text=text))
-        if delta.tool_calls:
+        if delta.tool_calls or delta.function_call:
             self._said = True
             try:
-                self._calls.read(delta.tool_calls, self.out)
+                self._calls.read(delta.tool_calls or [Piece(function=delta.function_call)], self.out)
             except BackendError as error:
                 self.fail(error.hint, error.code)
 

@@ -124,7 +124,9 @@ class Turns:
         if all(isinstance(part, Text) for part in parts):
             return self._words(parts)
         written = (self._part(part) for part in parts if isinstance(part, Text | Image | Document))
-        return [part for part in written if part is not None]
+        if any(isinstance(part, Reasoning) for part in parts):
+            self.lost.add("thinking")
+        return [part for part in written if part is not None] or ""
 
     def _part(self, part: Text | Image | Document) -> dict[str, Any] | None:
         self._cached(part)

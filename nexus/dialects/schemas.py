@@ -212,6 +212,7 @@ def _numbered(name: str) -> Iterator[str]:
 # ---------------------------------------------------------------- tools
 
 _COMBINE = ("anyOf", "oneOf", "allOf", "$ref")
+_NEVER_NULL = ("type", "properties", "required")  # but some clients write it for a tool that takes nothing
 _NOT_ON_TOP = ("not", "enum", "const")
 
 
@@ -220,6 +221,7 @@ def one_object(schema: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ..
 
     Several alternatives become an object with the members of all of them; what all require is required.  Below the top nothing changes.
     """
+    schema = {name: value for name, value in schema.items() if value is not None or name not in _NEVER_NULL}
     if not any(keyword in schema for keyword in (*_COMBINE, *_NOT_ON_TOP)):
         kind = schema.get("type")
         return ({**schema, "type": "object"} if isinstance(kind, list) and "object" in kind else dict(schema)), ()

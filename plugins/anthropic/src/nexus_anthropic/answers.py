@@ -19,8 +19,8 @@ from nexus.dialects.canonical import (
     made_call_id,
 )
 from nexus.dialects.complaints import sentence_in
-from nexus.dialects.jsontext import dumps, dumps_text, loads, object_of
-from nexus_anthropic.blocks_in import SERVERS, is_the_servers
+from nexus.dialects.jsontext import dumps, loads, object_of
+from nexus_anthropic.blocks_in import SERVERS, arguments_of, call_id_of, is_the_servers
 from nexus_anthropic.usage import merged, usage_object, usage_of
 from nexus_anthropic.words import finish_of, stop_reason
 
@@ -95,8 +95,7 @@ def _call(block: Mapping[str, Any]) -> ToolCall:
     name = _word(block.get("name"))
     if not name:
         raise BackendError("malformed", "the answer holds a tool call without a name")
-    arguments = {} if block.get("input") is None else block["input"]
-    return ToolCall(id=_word(block.get("id")) or made_call_id(), name=name, arguments=dumps_text(arguments))
+    return ToolCall(id=call_id_of(block.get("id")) or made_call_id(), name=name, arguments=arguments_of(block.get("input")))
 
 
 def _block(part: Part, lost: Lost, *, cut: bool) -> dict[str, Any] | None:

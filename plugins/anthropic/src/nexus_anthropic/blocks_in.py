@@ -19,7 +19,7 @@ from nexus.dialects.canonical import (
     made_call_id,
 )
 from nexus.dialects.checks import bad, flag, members, objects, text
-from nexus.dialects.jsontext import dumps_text
+from nexus.dialects.jsontext import dumps_text, object_of
 from nexus.dialects.unread import taken
 
 Block = Mapping[str, Any]
@@ -126,7 +126,7 @@ class Blocks:
         call = ToolCall(
             id=text(block.get("id"), f"{at}.id") or made_call_id(),
             name=_needed(block, "name", at),
-            arguments=dumps_text({} if block.get("input") is None else taken(block["input"])),
+            arguments=arguments_of(taken(block.get("input"))),
             cache=cache_of(block),
         )
         self._unanswered.append(call.id)
@@ -197,6 +197,18 @@ class Blocks:
 def is_the_servers(kind: str) -> bool:
     """Whether a block is what a tool of Anthropic's servers was asked, or what it gave back."""
     return kind == "server_tool_use" or kind.startswith("mcp_tool_") or kind.endswith("_tool_result")
+
+
+def arguments_of(given: Any) -> str:
+    """The `input` of a call as JSON text.  Some clients and servers write the text itself."""
+    if isinstance(given, str) and object_of(given) is not None:
+        return given if given.strip() else "{}"
+    return "{}" if given is None else dumps_text(given)
+
+
+def call_id_of(said: Any) -> str:
+    """The id of a call, "" where there is none: some servers number theirs."""
+    return str(said) if type(said) is int else said if isinstance(said, str) else ""
 
 
 def cache_of(holder: Block) -> str | None:

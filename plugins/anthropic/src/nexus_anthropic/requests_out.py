@@ -208,6 +208,8 @@ class _Writing:
         """What the family takes: models that think, and all the newest, are sampled as they are."""
         said = self.said
         given = {name: value for name in ("temperature", "top_p", "top_k") if (value := getattr(said, name)) is not None}
+        if not self.target.home and (said.top_k or 0) <= 0:  # no bound, which the cloud has no number for
+            given.pop("top_k", None)
         allowed = 0 if thinks and not self.target.home else self.family.samples
         kept = given if allowed == 2 else dict([*given.items()][:1]) if allowed else {}
         for name in given.keys() - kept.keys():

@@ -23,8 +23,9 @@ from nexus.dialects.canonical import (
     made_call_id,
 )
 from nexus.dialects.decoding import EventDecoder
-from nexus.dialects.jsontext import dumps_text, loads
+from nexus.dialects.jsontext import loads
 from nexus.dialects.sse import data_of
+from nexus_anthropic.blocks_in import arguments_of, call_id_of
 from nexus_anthropic.usage import merged, usage_of
 from nexus_anthropic.words import KINDS, finish_of
 
@@ -196,8 +197,8 @@ class Decoder(EventDecoder):
         number = self._calls[index] = self._started
         self._started += 1
         if block.input:
-            self._given[index] = dumps_text(block.input)
-        self.out.append(ToolCallStart(index=number, id=_id(block.id) or made_call_id(), name=block.name))
+            self._given[index] = arguments_of(block.input)
+        self.out.append(ToolCallStart(index=number, id=call_id_of(block.id) or made_call_id(), name=block.name))
 
     def _complete(self, index: int | None) -> None:
         given = self._given.pop(index, None)
@@ -236,11 +237,6 @@ def _strange(event: dict[str, Any]) -> bool:
     if kind not in (*_KNOWN, None, "error"):
         return not event.get("error")
     return kind == "content_block_delta" and isinstance(delta, dict) and delta.get("type") not in _DELTAS
-
-
-def _id(value: Any) -> str:
-    """Some servers number their calls."""
-    return str(value) if type(value) is int else _word(value)
 
 
 def _word(value: Any) -> str:

@@ -10,6 +10,9 @@ _REASONS = {
     "end_turn": FinishReason.STOP,
     "pause_turn": FinishReason.STOP,  # a tool of Anthropic's own takes long; nobody else can go on with it
     "max_tokens": FinishReason.LENGTH,
+    "length": FinishReason.LENGTH,  # servers that speak several dialects mix their words
+    "tool_calls": FinishReason.TOOL_CALLS,
+    "content_filter": FinishReason.CONTENT_FILTER,
     "model_context_window_exceeded": FinishReason.LENGTH,
     "tool_use": FinishReason.TOOL_CALLS,
     "stop_sequence": FinishReason.STOP_SEQUENCE,
@@ -38,7 +41,7 @@ _WORDS = {
 
 def finish_of(stop_reason: Any) -> FinishReason | None:
     """None where nothing was said; a word that nobody knows is an end like any other."""
-    if not isinstance(stop_reason, str):
+    if not isinstance(stop_reason, str) or not stop_reason:
         return None
     return _REASONS.get(stop_reason, FinishReason.STOP)
 
