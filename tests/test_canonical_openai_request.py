@@ -311,7 +311,7 @@ def test_documents():
     assert losses == []
     body, lost = write(Conversation(model="m", messages=(Message(role=Role.USER, parts=(Document(url="https://x.test"),)),)))
     assert lost == (Loss(what="document_url", meaning_changed=True),)
-    assert body["messages"] == [{"role": "user", "content": []}]
+    assert body["messages"] == [{"role": "user", "content": ""}]
 
 
 def test_a_picture_by_its_address_is_refused_where_none_are_taken():

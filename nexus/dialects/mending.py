@@ -8,9 +8,11 @@ dialect to know (`Dialect.mended`).
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import attrs
 
+from nexus.dialects.jsontext import loads
 from nexus.model import Accepts
 
 REMINDER = "<system-reminder>\n{}\n</system-reminder>"
@@ -29,6 +31,18 @@ _THINKING = re.compile(
     r"\bsignature\b.*thinking|thinking.*\bsignature\b|redacted_thinking|reasoning(_content|_details)?\b.*(unexpected|unknown|unrecognized|unsupported|not (permitted|allowed|supported))",
     re.IGNORECASE,
 )
+
+
+def turns_of(body: bytes) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
+    """The body and its messages, where those are objects in a list; None for anything else, which is for the server to refuse."""
+    try:
+        value = loads(body)
+    except ValueError:
+        return None
+    turns = value.get("messages") if isinstance(value, dict) else None
+    if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
+        return None
+    return value, turns
 
 
 def learnt(said: str, accepts: Accepts) -> Accepts:

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from nexus.dialects.canonical import Losses, Lost
-from nexus.dialects.jsontext import dumps, loads
-from nexus.dialects.mending import REMINDER
+from nexus.dialects.jsontext import dumps
+from nexus.dialects.mending import REMINDER, turns_of
 from nexus.model import Accepts
 
 _SYSTEM = ("system", "developer")
@@ -27,13 +27,9 @@ def mended(body: bytes, accepts: Accepts) -> tuple[bytes, Losses]:
     thinks = accepts.thinking != "any" and (b'"reasoning' in body or b'"thinking"' in body)
     if not late and not thinks:
         return body, ()
-    try:
-        value = loads(body)
-    except ValueError:
+    if (found := turns_of(body)) is None:
         return body, ()
-    messages = value.get("messages") if isinstance(value, dict) else None
-    if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
-        return body, ()
+    value, messages = found
     lost = Lost()
     if thinks:
         messages = [_thoughtless(message, lost) for message in messages]

@@ -13,8 +13,8 @@ from typing import Any
 
 from nexus.api import Accepts
 from nexus.dialects.canonical import Losses, Lost
-from nexus.dialects.jsontext import dumps, loads
-from nexus.dialects.mending import REMINDER
+from nexus.dialects.jsontext import dumps
+from nexus.dialects.mending import REMINDER, turns_of
 
 _THOUGHT = re.compile(rb'"type"\s*:\s*"(?:redacted_)?thinking"')
 _SYSTEM = re.compile(rb'"role"\s*:\s*"system"')
@@ -29,13 +29,9 @@ def mended(body: bytes, accepts: Accepts) -> tuple[bytes, Losses]:
     thinks = accepts.thinking != "any" and _THOUGHT.search(body) is not None
     if not late and not thinks:
         return body, ()
-    try:
-        value = loads(body)
-    except ValueError:
+    if (found := turns_of(body)) is None:
         return body, ()
-    turns = value.get("messages") if isinstance(value, dict) else None
-    if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
-        return body, ()
+    value, turns = found
     lost = Lost()
     if thinks:
         value = _thoughtless(value, turns, lost, signed=accepts.thinking == "signed")
