@@ -324,6 +324,22 @@ async def test_what_takes_long_is_done_in_slices_and_nobody_is_overtaken_meanwhi
     await drained([*tasks, newcomer])
 
 
+async def test_who_was_asked_before_the_last_change_is_asked_again(monkeypatch):
+    """The second change comes while the first is still being told: whoever has heard of the first hears of it, too."""
+    clock = iter(range(1_000_000))
+    monkeypatch.setattr("nexus.waiting.perf_counter", lambda: float(next(clock)))
+    monkeypatch.setattr("nexus.waiting.SLICE_SECONDS", 2.0)
+    slots, again = Slots(), iter([True])
+    waiters = [slots.waiter(str(n)) for n in range(4)]
+    waiters[1].attempt = lambda: slots.waiting.pump() if next(again, False) else slots.take("1")
+    tasks = [start(slots.turn(waiter)) for waiter in waiters]
+    await until(lambda: len(slots.waiting) == 4)
+    slots.waiting.pump()
+    await until(lambda: not slots.waiting.busy)
+    assert slots.asked == ["0", "2", "3", "0", "1", "2", "3"]
+    await drained(tasks)
+
+
 async def test_a_slot_that_becomes_free_goes_to_the_first_also_while_others_are_still_to_be_asked(monkeypatch):
     clock = iter(range(1_000_000))
     monkeypatch.setattr("nexus.waiting.perf_counter", lambda: float(next(clock)))
