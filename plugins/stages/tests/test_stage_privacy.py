@@ -6,7 +6,7 @@ from itertools import permutations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nexus.api import NO_DEMAND, Candidate, Demand, Leg, Payload, Refusal, RefusalKind, Request, Stage, Zone
@@ -87,6 +87,7 @@ pairs = st.builds(
 fleets = st.lists(pairs, max_size=6).map(tuple)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a machine may be busy with other things
 @given(
     others=st.permutations(NAMES).flatmap(lambda order: st.integers(0, 5).map(lambda n: [*order][: n + 1])),
     place=st.integers(0, 6),
