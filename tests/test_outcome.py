@@ -14,7 +14,7 @@ from nexus.dialects.complaints import complaint_in_stream, complaint_of
 from nexus.dialects.rejections import overflow_in
 from nexus.echoes import MOST_BYTES, WINDOW, echoed
 from nexus.failures import STATUSES, WORDS
-from nexus.model import Fault
+from nexus.model import FailureRule, Fault
 from nexus.outcome import REJECTED_BY_STATUS, VERDICTS, Answer, FailureTable
 from nexus.pauses import asked_for
 
@@ -294,6 +294,13 @@ def test_what_a_model_cannot_do_counts_only_where_the_request_needs_it(need, sta
     assert (found.rule.fault, found.code) == (Fault.NEED, f"no_{need}")
     assert verdict(status, openai(message), needs=("chat",)).rule.fault is not Fault.NEED
     assert verdict(403, openai(message), needs=("chat", need)).rule.fault is not Fault.NEED, "that is the key's"
+
+
+@pytest.mark.parametrize(("letters", "fault"), [(1, Fault.MODEL), (100, Fault.MODEL), (101, Fault.BROKEN)])
+def test_between_the_words_of_a_rule_a_name_has_room_and_a_story_has_not(letters, fault):
+    table = FailureTable({"kind": (FailureRule(fault=Fault.MODEL, words=("the thing … is nowhere",)),)})
+    said = f"The thing {'x' * letters} is nowhere"
+    assert next(iter(table.judge("kind", Answer(status=599, message=said)))).rule.fault is fault
 
 
 def test_words_count_only_at_the_beginning():

@@ -324,6 +324,21 @@ async def test_what_takes_long_is_done_in_slices_and_nobody_is_overtaken_meanwhi
     await drained([*tasks, newcomer])
 
 
+async def test_who_has_left_is_asked_for_nothing_that_it_had_gained():
+    slots = Slots()
+    tasks = slots.start(("a",))
+    stays = start(slots.turn(slots.waiter("stays", condition=Condition(slots=frozenset("z"), backends=frozenset("yz")))))
+    await until(lambda: len(slots.waiting) == 2)
+    slots.up = {"x", "y", "z"}
+    slots.waiting.changed("y")
+    await until(lambda: not slots.waiting.busy)
+    await drained(tasks)
+    slots.free = 1
+    slots.waiting.freed("y")
+    assert (slots.asked, slots.waiting.busy, len(slots.waiting)) == ([], False, 1)
+    await drained([stays])
+
+
 async def test_who_was_asked_before_the_last_change_is_asked_again(monkeypatch):
     """The second change comes while the first is still being told: whoever has heard of the first hears of it, too."""
     clock = iter(range(1_000_000))
