@@ -19,6 +19,8 @@ from nexus import catalog
 from .llamacpp.process import LlamaCpp, make_model
 
 NETWORK, SERVERS, BENCH = "--network", "--servers", "--bench"
+# What somebody has set for gateways, clients and terminals of their own is nothing to the tests, nor to the processes that they start.
+OF_THE_TESTER = ("NEXUS_", "XDG_", "OPENAI_", "ANTHROPIC_", "COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "TERM_PROGRAM")
 # A machine that is busy with other things fails nothing.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")
@@ -39,6 +41,12 @@ def pytest_xdist_auto_num_workers() -> int | None:
 
 
 def pytest_configure() -> None:
+    for name in [name for name in os.environ if name.startswith(OF_THE_TESTER) or name.lower().endswith("_proxy")]:
+        del os.environ[name]
+    remember_what_is_installed()
+
+
+def remember_what_is_installed() -> None:
     """The tests start thousands of gateways, and what is installed beside them stays the same as long as `sys.path` does."""
     found, known, look, describe = {}, {}, catalog._entry_points, catalog._installed
 
