@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import sys
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
@@ -361,14 +362,14 @@ class Objected(Exception):
 
 def _forwarded(headers: Mapping[str, str], prefixes: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
     """What a backend gets to see: the body's type, what is accepted, the trace, the dialect's own headers."""
-    return (
-        _JSON,
-        *[
-            (name, value if value.isascii() else _as_sent(value))
-            for name, value in headers.items()
-            if name in FORWARDED or name.startswith(prefixes)
-        ],
-    )
+    passed = _passed_names(tuple(headers), prefixes)
+    return (_JSON, *[(name, value if (value := headers[name]).isascii() else _as_sent(value)) for name in passed])
+
+
+@functools.lru_cache(maxsize=256)
+def _passed_names(names: tuple[str, ...], prefixes: tuple[str, ...]) -> tuple[str, ...]:
+    """Which of these headers a backend gets to see.  A client sends the same ones each time: they are looked through once."""
+    return tuple([name for name in names if name in FORWARDED or name.startswith(prefixes)])
 
 
 def _as_sent(value: str) -> str:

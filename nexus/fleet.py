@@ -534,7 +534,8 @@ class Fleet:
         """A good exchange: server and pair are well, and serve as quickly as this."""
         standing.record.served(True, event.at)
         (pair.record or self._record_of(pair)).served(True, event.at)
-        pair.failures -= FAILURE_SMOOTHING * pair.failures
+        if pair.failures:
+            pair.failures -= FAILURE_SMOOTHING * pair.failures
         standing.blame = ""
         if standing.doubts:
             standing.doubts = {(fault, model) for fault, model in standing.doubts if model not in ("", pair.model.id)}

@@ -59,9 +59,10 @@ async def whole_body(reply: Reply, reader: Reader | None, limit: int) -> tuple[b
         _no_encoding(reply)
     pieces, raw, size, passed = [], [], 0, 0
     while data := await reply.read():
-        pieces.append(reader.feed(data) if reader else data)
+        piece = data if reader is None else reader.feed(data)
+        pieces.append(piece)
         size += len(data)
-        passed += len(pieces[-1])
+        passed += len(piece)
         if size <= MAX_ERROR_BYTES:
             raw.append(data)
         if passed > limit:
@@ -101,9 +102,6 @@ async def some_body(reply: Reply) -> bytes:
 
 
 def _no_encoding(reply: Reply) -> None:
-    encoding = "identity"
-    for name, value in reply.headers:
-        if name == "content-encoding":
-            encoding = value
+    encoding = dict(reply.headers).get("content-encoding", "identity")
     if encoding.lower() != "identity":
         raise BackendError("malformed", f"answered with content encoding {encoding!r}, which was not asked for", sent=True)

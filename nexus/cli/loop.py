@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import select
 import selectors
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextvars import Context, copy_context
 from typing import Any
 
@@ -42,34 +43,24 @@ class Loop(asyncio.SelectorEventLoop):
     def call_soon(self, callback: Callable[..., object], *args: object, context: Context | None = None) -> asyncio.Handle:
         if not self._plain or self._debug:
             return super().call_soon(callback, *args, context=context)
-        handle = _Handle(callback, args, self, context)
+        handle: Any = _new_handle()
+        handle._context = copy_context() if context is None else context
+        handle._loop = self
+        handle._callback = callback
+        handle._args = args
+        handle._cancelled = False
+        handle._repr = handle._source_traceback = None
         self._ready.append(handle)
-        return handle
+        return handle  # type: ignore[no-any-return]  # its private names are known to nobody else
 
     def close(self) -> None:
         super().close()
         self._plain = False  # who is called too late is told so
 
 
-class _Handle(asyncio.Handle):
-    """What its base makes where nothing is debugged."""
-
-    __slots__ = ()
-
-    def __init__(
-        self, callback: Callable[..., object], args: Sequence[Any], loop: asyncio.AbstractEventLoop, context: Context | None
-    ) -> None:
-        self._context = copy_context() if context is None else context
-        self._loop = loop
-        self._callback = callback
-        self._args = args
-        self._cancelled = False
-        self._repr = None
-        self._source_traceback = None
-
-
 def _slots_of(kind: type) -> set[str]:
     return {name for each in kind.__mro__ for name in getattr(each, "__slots__", ())} - {"__weakref__"}
 
 
+_new_handle = functools.partial(asyncio.Handle.__new__, asyncio.Handle)
 _HELD = {"_context", "_loop", "_callback", "_args", "_cancelled", "_repr", "_source_traceback"}
