@@ -174,6 +174,7 @@ class Control:
             "capacity": standing.capacity,
             "load": standing.load,
             "models": [pair.name for pair in standing.pairs.values()],
+            "resting": [pair.name for pair in standing.pairs.values() if _rests(pair, now)],
         }
 
     async def all_models(self, http: web.BaseRequest) -> web.Response:
@@ -301,6 +302,12 @@ def _ejection(record: Record | None, now: float) -> dict[str, Any]:
     if record is None or not record.ejected_until:
         return {"ejected_seconds": None, "ejected_reason": None}
     return {"ejected_seconds": max(0.0, round(record.ejected_until - now, 1)), "ejected_reason": record.reason}
+
+
+def _rests(pair: Pair, now: float) -> bool:
+    """Whether others go first for a while, for what this very model has answered."""
+    record = pair.record
+    return pair.paused_until > now or pair.suspension is not None or (record is not None and record.ejected_until > 0)
 
 
 def _probed_ago(standing: Standing, now: float) -> float | None:

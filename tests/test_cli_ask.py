@@ -302,5 +302,13 @@ async def test_a_url_that_is_none(tmp_path, url):
     assert "must look like http://127.0.0.1:6398" in ended.err
 
 
+@pytest.mark.parametrize("url", ["http://me:nx-topsecret@localhost:1", "nx-topsecret@localhost:1", "localhost:1/?key=nx-topsecret"])
+async def test_a_key_in_the_url_is_refused_and_not_repeated(tmp_path, url):
+    ended = await nexus("health", "--url", url, cwd=tmp_path)
+    assert ended.code == 1
+    assert "put the key into NEXUS_KEY" in ended.err
+    assert "topsecret" not in ended.out + ended.err
+
+
 async def test_the_url_that_clients_are_given_will_do(running, tmp_path):
     assert (await nexus("health", "--url", f"{running.url}/v1/", cwd=tmp_path)).code == 0

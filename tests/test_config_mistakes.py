@@ -241,6 +241,8 @@ BACKEND = "[[backends]]\nname = 'gpu'\ntype = 'vllm'\n"
         ("url = 'http://h'\nmodels = [{id = 'a', price = {input = -1, output = 1}}]", "models[0].price.input", "at least 0"),
         ("url = 'http://h'\napi_key_env = 'SPLIT_KEY'", "api_key_env", "only printable ASCII"),
         ("url = 'http://h'\napi_key = 'x'", "api_key", "name it in api_key_env"),
+        ("url = 'http://h'\ncapabilities = ['vision']", "capabilities", "belongs in a [[backends.models]] table"),
+        ("url = 'http://h'\ncontext = 8192", "context", "belongs in a [[backends.models]] table"),
     ],
 )
 def test_one_wrong_thing_in_a_backend(text, place, part):

@@ -200,8 +200,10 @@ async def test_how_long_a_pause_lasts_is_said_where_it_is_longer_than_a_retry_af
         server.next(Respond(429, headers={"Retry-After": "900"}, json={"error": {"message": "slow down"}}), path=CHAT)
         first, second = await ask(gateway), await ask(gateway)
         foreseen = await explain(gateway)
+        told = await nexus("backends", "--url", gateway.url, cwd=tmp_path)
     assert [said.status for said in (first, second)] == [429, 429]
     assert [said.headers["Retry-After"] for said in (first, second)] == ["59", "59"]
     assert first.error["message"].endswith("; asked again in 900 s")
+    assert "  models  tiny: paused, suspended or left out for a while; `nexus models` says why\n" in told.out
     for message in (second.error["message"], foreseen["error"]["message"], foreseen["refusals"][0]["sentence"]):
         assert " asked again in 9" in message or " asked again in 89" in message

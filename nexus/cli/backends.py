@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from nexus.cli.remote import Remote
 
 COLUMNS = ("Backend", "Type", "Health", "Zone", "Where", "In flight", "Models")
+SHOWN_RESTING = 5
 
 
 @click.command("backends")
@@ -56,6 +57,8 @@ def evidence(backends: list[Mapping[str, Any]]) -> Iterator[str]:
         evidence = f"as {same}" if same != b["name"] else b["zone_evidence"]
         yield f"{click.style(plain(b['name']), bold=True)}  {plain(b['url'])}"
         yield wrapped("  zone    ", f"{b['zone']}: {plain(evidence)}", columns)
+        if b["resting"]:
+            yield wrapped("  models  ", plain(_resting(b["resting"])), columns)
         yield wrapped("  health  ", f"{_how(b)}: {plain(_health(b))}", columns)
 
 
@@ -68,6 +71,12 @@ def _how(b: Mapping[str, Any]) -> str:
     """One failed probe does not make a backend unhealthy; what it met is told all the same."""
     state = _state(b)
     return f"{state} so far" if state == "healthy" and b["problem"] else state
+
+
+def _resting(names: list[str]) -> str:
+    """Which of its models are asked only where nobody else can serve, shortly."""
+    more = f" and {len(names) - SHOWN_RESTING} more" if len(names) > SHOWN_RESTING else ""
+    return f"{', '.join(names[:SHOWN_RESTING])}{more}: paused, suspended or left out for a while; `nexus models` says why"
 
 
 def _health(b: Mapping[str, Any]) -> str:

@@ -35,6 +35,10 @@ class Remote:
             parts, self._host, self._port = urlsplit(""), "", None
         if parts.scheme not in ("http", "https") or not self._host:
             raise Failure("the gateway's URL must look like http://127.0.0.1:6398: see --url and NEXUS_URL")
+        if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
+            raise Failure(  # never the URL: it may hold a key
+                f"the gateway's URL must hold no user name, key, ?query or #fragment: put the key into {key_name} and leave it out"
+            )
         self._tls = parts.scheme == "https"
         self._prefix = parts.path
 

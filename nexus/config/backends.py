@@ -69,7 +69,13 @@ def _split(
     theirs = _option_keys(kind)
     for key in raw:
         if key not in known and key not in theirs and (kind or raw.get("type", AUTO) == AUTO):
-            mistakes.unknown(place, str(key), (*known, *theirs))
+            if key in keys(ModelConfig):
+                mistakes.add(
+                    join(place, key),
+                    "there is no such key here: it belongs in a [[backends.models]] table, below the id of its model",
+                )
+            else:
+                mistakes.unknown(place, str(key), (*known, *theirs))
     rest = {key: raw[key] for key in theirs if key in raw}
     overrides = _models(own, place, mistakes)
     return own, rest, overrides
