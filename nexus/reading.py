@@ -42,7 +42,7 @@ async def first_event(reply: Reply, reader: Reader, stream_type: str, late: Call
         size += len(data)
         if size <= MAX_ERROR_BYTES:
             pieces.append(data)
-        head += reader.feed(data)
+        head += await aside(reader.feed, data) if size > MAX_ERROR_BYTES else reader.feed(data)
         if not reader.begun and late():
             raise BackendError("answer_timeout", "sent signs of life and no event", sent=True)
         if len(head) > MAX_FIRST_EVENT_BYTES:

@@ -11,6 +11,8 @@ from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 
 from nexus.api import Backend, Reader, Reply, Secret
+from nexus.aside import aside
+from nexus.dialects.weight import ESCAPED_BYTES
 from nexus.errors import BackendError
 from nexus.fleet import Claim
 from nexus.model import NO_USAGE, Candidate, Choice, Price, Usage
@@ -92,17 +94,25 @@ class OpenReply:
 
     async def read(self) -> bytes:
         """The next bytes for the client; b"" at the proper end.  Raises BackendError on any other end."""
-        reader = self.reader
+        reader, held = self.reader, 0  # bytes of an event that is not yet complete
         while not self._over:
             data = await (self._soon() if reader is not None and reader.ending else self._read())
             if not data:
                 self._over = True
+                if held > ESCAPED_BYTES and reader:
+                    return await aside(reader.finish)
                 return reader.finish() if reader else b""
-            ready = reader.feed(data) if reader else data
+            if held > ESCAPED_BYTES and reader:
+                ready = await aside(reader.feed, data)
+                if reader.over:
+                    return await aside(self._last, ready)
+            else:
+                ready = reader.feed(data) if reader else data
             if reader is not None and reader.over:
                 return self._last(ready)
             if ready:
                 return ready
+            held += len(data)
         if self._failure is not None:
             failure, self._failure = self._failure, None
             raise failure

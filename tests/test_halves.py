@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import pytest
 from nexus_anthropic.stream_in import Decoder as AnthropicDecoder
 
+from nexus.dialects import halves
 from nexus.dialects.canonical import (
     Begin,
     Failure,
@@ -110,3 +112,12 @@ def test_a_stream_whose_characters_are_whole_again_is_read_as_quickly_as_any_oth
     decoder = decoder_of()
     decoder.feed(wire)
     assert decoder._halves is None
+
+
+def test_windows_part_no_character(monkeypatch):
+    monkeypatch.setattr(halves, "_WINDOW", 3)
+    for letters in itertools.product(("x", "\ud83d", "\ude00", "漢"), repeat=7):
+        text = "".join(letters)
+        said = Halves().joined([TextDelta(text=text + "."), TextDelta(text="!")])
+        whole = (text + ".").encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+        assert [event.text for event in said] == [whole, "!"]

@@ -360,6 +360,35 @@ async def test_whole_replies_neither(tmp_path):
     assert not wrong, wrong
 
 
+CHUNK = b'data: {"id":"c","object":"chat.completion.chunk","created":1,"model":"tiny","choices":[{"index":0,"delta":{'
+BEGUN = CHUNK + b'"content":"hi"},"finish_reason":null}]}\n\n'
+OVER = CHUNK + b'},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
+CALL = b'{"index":0,"id":"a","function":{"name":"f","arguments":"1"}}'
+EVENTS = {
+    "words": filled(CHUNK + b'"content":"', b"word ", b'"},"finish_reason":null}]}\n\n'),
+    "halves": filled(CHUNK + b'"content":"', rb"\ud800", b'"},"finish_reason":null}]}\n\n'),
+    "calls": lambda size: filled(CHUNK + b'"tool_calls":[', CALL, b']},"finish_reason":null}]}\n\n', b",")(size // 4),
+}
+
+
+@needs_proc
+async def test_no_event_of_a_stream_either(tmp_path):
+    """One of many bytes and one of many values, as a stream's first and as a later one, as it is and translated."""
+    wrong = {}
+    body = json.dumps({"model": "tiny", "stream": True, "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}).encode()
+    async with measured(tmp_path, "standalone") as gateway:
+        for path, (name, make), before in itertools.product((CHAT, MESSAGES), EVENTS.items(), (BEGUN, b"")):
+            answer = before + make(8 * MIB) + OVER
+            for _ in range(TRIES):
+                gateway.replies[:] = [("text/event-stream", answer)]
+                said = await check(gateway, path, body, TAKEN, len(answer))
+                if not said:
+                    break
+            else:
+                wrong[path, name, len(before)] = said
+    assert not wrong, wrong
+
+
 @needs_proc
 async def test_what_was_never_sent_to_its_end_is_given_back(tmp_path):
     """Four bodies, of which two are too many at one time, and whose clients leave before their end."""

@@ -63,7 +63,7 @@ ROOMS = {
     "backends": "api descriptors dialects largejson outcome",
     # from a request to an open reply
     "journey": "api model",
-    "reply": "api errors fleet model redaction",
+    "reply": "api aside dialects errors fleet model redaction",
     "reading": "api aside dialects errors",
     "judging": "api dialects echoes failures fleet journey model outcome pauses",
     "attempt": "api aside dialects errors failures fleet journey judging model outcome patience reading redaction reply routing",

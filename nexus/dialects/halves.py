@@ -15,6 +15,7 @@ from nexus.dialects.canonical import Failure, Finish, ReasoningDelta, StreamEven
 
 _Delta = TextDelta | ReasoningDelta | ToolCallDelta
 _Place = tuple[type[_Delta], int]
+_WINDOW = 16 * 1024  # characters
 
 
 def torn(data: bytes) -> Any:
@@ -88,8 +89,15 @@ def _with(event: _Delta, text: str) -> _Delta:
 
 
 def _mended(text: str) -> str:
-    """Halves that follow each other are one character, others none."""
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    """Halves that follow each other are one character, others none.  A window at a time, for there may be millions of them."""
+    pieces, at = [], 0
+    while at < len(text):
+        end = at + _WINDOW
+        if "\ud800" <= text[end - 1 : end] <= "\udbff":
+            end -= 1  # it may be the first of two; whatever is before it is not
+        pieces.append(text[at:end].encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace"))
+        at = end
+    return "".join(pieces)
 
 
 def _whole(event: StreamEvent) -> StreamEvent:
