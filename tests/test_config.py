@@ -323,6 +323,12 @@ def test_importing_the_configuration_is_cheap():
     assert done.stdout.strip() == "[]"
 
 
+def test_a_file_that_is_right_is_read_without_the_reader_of_wrong_ones():
+    code = "import sys; from nexus.config.source import plain; print(plain('[server]\\nport = 1').raw, 'tomlkit' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=dict(os.environ))
+    assert done.stdout.strip() == "{'server': {'port': 1}} False"
+
+
 def test_the_installed_plugins_take_an_empty_configuration():
     """The options classes of whatever is installed here can be read."""
     config, catalog = load("", env={})
