@@ -6,7 +6,7 @@ Reading the whole of a request into the canonical form is done with `checks`.  N
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import msgspec
@@ -18,6 +18,7 @@ from nexus.dialects.jsonbytes import times_at_top
 from nexus.dialects.jsontext import BOM, decoded
 from nexus.dialects.weight import MOST_PASSED, MOST_VALUES, MOST_WORDS, TooMany, check_text, has_few_members, is_light, weigh
 from nexus.errors import Problem
+from nexus.model import JSON_SCHEMA, TOOLS
 
 # A prompt of n bytes has between n/8 and n/2 tokens: long English words and runs of blanks reach 8 bytes a token, Chinese
 # text has about 2; JSON's escapes lie between.
@@ -170,6 +171,14 @@ def whole_in(fields: Fields, name: str) -> int | None:
     if value < 0 or value != value or value > MAX_WHOLE:
         raise bad(f"{name!r} must be a whole number that is not negative", name)
     return int(value)
+
+
+def tools_and_schemas(fields: Fields, tools: Iterable[str], formats: Iterable[str]) -> Iterator[str]:
+    """What a chat needs by what it names beside its messages: in one of `tools` more than [] or null, in one of `formats` a schema."""
+    if any(memoryview(fields[name]).nbytes > 4 for name in tools if name in fields):
+        yield TOOLS
+    if any(b'"json_schema"' in bytes(fields[name]) for name in formats if name in fields):
+        yield JSON_SCHEMA
 
 
 def is_array(raw: Bytes) -> bool:

@@ -22,6 +22,7 @@ from nexus.dialects.fields import (
     prompt_bytes,
     token_bounds,
     told,
+    tools_and_schemas,
     weigh_request,
     whole_in,
     words_of,
@@ -30,7 +31,7 @@ from nexus.dialects.jsonbytes import replace_top_level, set_member
 from nexus.dialects.openai_reader import StreamReader, WholeReader
 from nexus.dialects.openai_usual import usual_facts
 from nexus.errors import Problem
-from nexus.model import CHAT, COMPLETION, EMBEDDING, EMPTY, IMAGE_URL, JSON_SCHEMA, TOOLS, VISION, Accepts, Payload
+from nexus.model import CHAT, COMPLETION, EMBEDDING, EMPTY, IMAGE_URL, VISION, Accepts, Payload
 from nexus.model.quick import maker
 
 if TYPE_CHECKING:
@@ -211,12 +212,7 @@ def _chat_bytes(fields: Fields) -> tuple[int, int]:
 
 def _needs(fields: Fields, messages: msgspec.Raw, body: bytes) -> Iterator[str]:
     """What a chat needs.  Only messages that seem to carry media are looked into."""
-    tools = fields.get("tools") or fields.get("functions")
-    if tools is not None and memoryview(tools).nbytes > 4:  # more than [] or null
-        yield TOOLS
-    response_format = fields.get("response_format")
-    if response_format is not None and b'"json_schema"' in bytes(response_format):
-        yield JSON_SCHEMA
+    yield from tools_and_schemas(fields, ("tools", "functions"), ("response_format",))
     # an unescaped quote on both sides: this is a JSON string of its own, not words inside a prompt
     if b'"image_url"' in body or b'"input_audio"' in body:
         yield from _media(messages, body)

@@ -20,11 +20,12 @@ from nexus.dialects.fields import (
     model_in,
     token_bounds,
     told,
+    tools_and_schemas,
     weigh_request,
     whole_in,
     words_of,
 )
-from nexus.model import IMAGE_URL, JSON_SCHEMA, TOOLS, VISION
+from nexus.model import IMAGE_URL, VISION
 
 DOCUMENTS = "documents"
 _READ = ("messages", "system", "tools", "output_config", "output_format")  # by the model, before it answers
@@ -68,12 +69,7 @@ def estimate(facts: Facts) -> int:
 
 
 def _needs(fields: Fields, messages: msgspec.Raw, body: bytes) -> Iterator[str]:
-    tools = fields.get("tools")
-    if tools is not None and memoryview(tools).nbytes > 4:  # more than [] or null
-        yield TOOLS
-    for name in ("output_config", "output_format"):
-        if name in fields and b'"json_schema"' in bytes(fields[name]):
-            yield JSON_SCHEMA
+    yield from tools_and_schemas(fields, ("tools",), ("output_config", "output_format"))
     if _MEDIA.search(body):  # only messages that seem to carry media are looked into
         weigh_request(body)
         for message in elements(messages):
