@@ -12,8 +12,10 @@ from typing import Any
 import attrs
 
 from nexus.dialects.jsontext import dumps_text, loads
+from nexus.dialects.weight import weigh
 
 _LONGEST = 500
+_MOST_VALUES = 50_000  # an error is read more than once, each time in the loop; of one with more only the beginning is told
 _WORD = "".join(map(chr, range(33, 127))).translate({ord('"'): None, ord(","): None})  # what a key, however it is spelt, is made of
 _TOLD = ("error", "message", "detail", "msg")
 _CODES = ("code", "type", "status", "error_type", "reason")
@@ -52,6 +54,7 @@ class Complaint:
 def complaint_of(body: bytes) -> Complaint:
     """What an error's body says, whatever shape it has."""
     try:
+        weigh(body, _MOST_VALUES)
         value = loads(body)
     except ValueError:
         return Complaint(message=_text_of(body))
