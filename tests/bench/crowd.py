@@ -71,6 +71,12 @@ def a_model(name: str, **more: Any) -> Model:
     return Model(**{"id": name, "offers": {CHAT: True}, "context": 32768, "speaks": SPEAKS, "state": State.READY} | more)
 
 
+def joined(fleet: Fleet, name: str, *models: str | Model, zone: Zone = Zone.RESTRICTED, **more: Any) -> None:
+    """A backend that is well and serves these comes into a fleet."""
+    fleet.join(Member(name=name, kind="crowd", url=f"http://{name}.invalid", backend=Nobody(), zone=zone, **more))
+    fleet.report(name, Report(ok=True, models=tuple(m if isinstance(m, Model) else a_model(m) for m in models)), 0.001)
+
+
 class Crowd:
     """The fleet, who dispatches over it, and who waits.  `counting` has seen every candidate that was looked at."""
 
@@ -112,8 +118,7 @@ class Crowd:
 
     def join(self, name: str, *models: str | Model, zone: Zone = Zone.RESTRICTED, **more: Any) -> None:
         """A backend that is well and serves these."""
-        self.fleet.join(Member(name=name, kind="crowd", url=f"http://{name}.invalid", backend=Nobody(), zone=zone, **more))
-        self.fleet.report(name, Report(ok=True, models=tuple(m if isinstance(m, Model) else a_model(m) for m in models)), 0.001)
+        joined(self.fleet, name, *models, zone=zone, **more)
 
     def fail(self, name: str) -> None:
         """It is down."""
