@@ -67,7 +67,7 @@ class Judge:
             self._fleet.lack(claim)
             return
         of_a_model = fault is not Fault.ACCOUNT
-        if found.words is None and fault in _TOLD_TWICE and self._fleet.is_news(claim, fault, problem, model_only=of_a_model):
+        if _may_be_the_requests(found, claim) and self._fleet.is_news(claim, fault, problem, model_only=of_a_model):
             return
         if fault in (Fault.ACCOUNT, Fault.PERMISSION):
             self._fleet.suspend(claim, problem, model_only=of_a_model)
@@ -77,6 +77,13 @@ class Judge:
 
 def _has_key(claim: Claim) -> bool:
     return any(claim.standing.member.backend.secrets())
+
+
+def _may_be_the_requests(found: Judged, claim: Claim) -> bool:
+    """Whether nothing but a status says so, of a server, or a model, that has served the like before."""
+    if found.words is not None or found.rule.fault not in _TOLD_TWICE:
+        return False
+    return claim.asked in claim.standing.served if found.rule.fault is Fault.ACCOUNT else claim.pair.seconds is not None
 
 
 def _problem(found: Judged, claim: Claim, status: int | None) -> str:

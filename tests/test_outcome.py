@@ -188,6 +188,103 @@ SAID = [
     (503, {"error": "Model meta-llama/x is currently loading", "estimated_time": 20.0}, Fault.BUSY),
     (400, {"error": "Model llama is loading"}, Fault.BUSY),
     (498, openai("flex tier capacity exceeded"), Fault.BUSY),
+    # LM Studio, TabbyAPI, LocalAI, KoboldCpp, TGI
+    (400, {"error": "The model has crashed without additional information. (Exit code: 11)"}, Fault.MODEL),
+    (400, {"error": "Model unloaded."}, Fault.MODEL),
+    (400, {"detail": "No models are currently loaded."}, Fault.MODEL),
+    (500, openai("could not load model: rpc error: code = Unknown desc = failed loading model"), Fault.MODEL),
+    (503, {"detail": {"msg": "Server is busy; please try again later.", "type": "service_unavailable"}}, Fault.BUSY),
+    (429, {"error": "Model is overloaded", "error_type": "overloaded"}, Fault.BUSY),
+    (500, {"error": "unexpected server status: llm server loading model"}, Fault.BUSY),
+    # clouds
+    (404, {"error": {"message": "No endpoints found for foo/bar.", "code": 404}}, Fault.MODEL),
+    (
+        404,
+        {"error": {"message": "No endpoints found matching your data policy (Free model training).", "code": 404}},
+        Fault.PERMISSION,
+    ),
+    (
+        403,
+        {
+            "error": {
+                "message": "Key limit exceeded (total limit). Manage it using https://openrouter.ai/settings/keys",
+                "code": 403,
+            }
+        },
+        Fault.ACCOUNT,
+    ),
+    (400, {"object": "error", "message": "Invalid model: foo", "type": "invalid_model", "code": "1500"}, Fault.MODEL),
+    (
+        429,
+        {"object": "error", "message": "Service tier capacity exceeded for this model.", "type": "service_tier_capacity_exceeded"},
+        Fault.BUSY,
+    ),
+    (
+        400,
+        [{"error": {"code": 400, "message": "User location is not supported for the API use.", "status": "FAILED_PRECONDITION"}}],
+        Fault.ACCOUNT,
+    ),
+    (
+        403,
+        [{"error": {"code": 403, "message": "This API method requires billing to be enabled.", "status": "PERMISSION_DENIED"}}],
+        Fault.ACCOUNT,
+    ),
+    (
+        403,
+        [
+            {
+                "error": {
+                    "code": 403,
+                    "message": "Permission denied: Consumer 'api_key:x' has been suspended.",
+                    "status": "PERMISSION_DENIED",
+                }
+            }
+        ],
+        Fault.ACCOUNT,
+    ),
+    (
+        503,
+        [{"error": {"code": 503, "message": "The model is overloaded. Please try again later.", "status": "UNAVAILABLE"}}],
+        Fault.BUSY,
+    ),
+    (
+        400,
+        openai(
+            "The response was filtered due to the prompt triggering Azure OpenAI's content management policy.", "content_filter"
+        ),
+        Fault.REQUEST,
+    ),
+    (
+        404,
+        {"error": {"code": "DeploymentNotFound", "message": "The API deployment for this resource does not exist."}},
+        Fault.MODEL,
+    ),
+    (401, openai("You have insufficient permissions for this operation. Missing scopes: model.request."), Fault.PERMISSION),
+    (403, {"message": "You don't have access to the model with the specified model ID."}, Fault.PERMISSION),
+    (412, openai("Account x is suspended, possibly due to reaching the monthly spending limit."), Fault.ACCOUNT),
+    (
+        400,
+        openai("Authentication Error, Authentication Error - Expired Key. Key Expiry time 2024", "400", "expired_key"),
+        Fault.ACCOUNT,
+    ),
+    (
+        429,
+        openai("Your account is not active, please check your billing details on our website.", "billing_not_active"),
+        Fault.ACCOUNT,
+    ),
+    (
+        429,
+        {
+            "code": "Some resource has been exhausted",
+            "error": "Your team abc has either used all available credits or reached its monthly spending limit.",
+        },
+        Fault.ACCOUNT,
+    ),
+    # walls in between
+    (524, b"error code: 524", Fault.BROKEN),
+    (520, b"<html><title>example.com | 520: Web server is returning an unknown error</title></html>", Fault.BROKEN),
+    (504, b"<html><head><title>504 Gateway Time-out</title></head></html>", Fault.BROKEN),
+    (429, b"error code: 1015", Fault.BUSY),
     # broken
     (500, openai("boom"), Fault.BROKEN),
     (424, openai("failed dependency"), Fault.BROKEN),
@@ -257,6 +354,11 @@ TOO_LONG = [
     "This model's maximum context length is 4096 tokens. However, your messages resulted in 5000 tokens.",
     "This endpoint's maximum context length is 4096 tokens. However, you requested about 5000 tokens (5000 of text input).",
     "The input (5000 tokens) is longer than the model's context length (4096 tokens).",
+    "Trying to keep the first 5000 tokens when context the overflows. However, the model is loaded with context length of only 4096 tokens",
+    "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 4096. Given: 5000 `inputs` tokens and 100 `max_new_tokens`",
+    "Prompt contains 40000 tokens and 0 draft tokens, too large for model with 32768 maximum context length",
+    "The input token count (1200000) exceeds the maximum number of tokens allowed (1048576).",
+    "The input token count exceeds the maximum number of tokens allowed (1048576).",
     "the input length exceeds the context length",
     "input length exceeds the context length",
 ]

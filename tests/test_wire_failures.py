@@ -177,6 +177,7 @@ async def test_what_one_request_is_told_by_a_status_moves_no_other(tmp_path, bod
 async def test_what_two_requests_are_told_is_the_servers_word(tmp_path):
     for status, word in ((401, "wants a key"), (402, "no money or quota"), (403, "forbids requests"), (404, "")):
         async with tiny() as a, tiny() as b, open_house(tmp_path / str(status), a, b) as house:
+            assert (await house.post()).status == 200
             a.on(CHAT, Respond(status), method="POST")
             told = [(got.status, got.headers["x-nexus-attempts"]) for got in [await house.post() for _ in range(3)]]
             assert told == [(200, "2"), (200, "2"), (200, "1")], status

@@ -26,6 +26,10 @@ _OVERFLOWS = tuple(
         r"input \((?P<needed>\d+) tokens\) is too large to process",
         r"(exceeds?|longer than|larger than|too long for) the (available |maximum |model'?s? )*context( size| length| window)?\b",
         r"input is too large to process",
+        r"trying to keep the first (?P<needed>\d+) tokens when context the overflows.*context length of only (?P<most>\d+)",
+        r"must be <= (?P<most>\d+)\W+given: (?P<needed>\d+) `inputs` tokens",
+        r"prompt contains (?P<needed>\d+) tokens.*too large for model with (?P<most>\d+) maximum context",
+        r"input token count \(?(?P<needed>\d+)?\)? ?exceeds the maximum number of tokens allowed \(?(?P<most>\d+)",
     )
 )
 _LIMIT = re.compile(
