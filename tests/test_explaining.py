@@ -131,7 +131,7 @@ BROKEN = Respond(500, json={"error": {"message": "no such layer"}})
     ("answer", "times", "though", "problem"),
     [
         (MONEY, 1, "is suspended, since its account or key was refused; this request tries it again.", "(it answered 402)"),
-        (Respond(403), 1, "keeps failing, or has said what it would say to the next request too", "forbids requests"),
+        (Respond(403), 2, "keeps failing, or has said what it would say to the next request too", "forbids requests"),
         (BROKEN, 1, "has failed now and then, which counts as seconds lost.", None),
         (BROKEN, 5, "keeps failing, or has said what it would say to the next request too", None),
         (BROKEN, 12, "is left out after too many failures", "requests failed, the last of them so: it answered 500"),
