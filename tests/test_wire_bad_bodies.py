@@ -74,7 +74,7 @@ WRONG_TYPES = {
     "stream_options a number": (chat(stream_options=5), "stream_options"),
     "stream_options a list": (chat(stream_options=["include_usage"]), "stream_options"),
     "max_tokens a word": (chat(max_tokens="many"), "max_tokens"),
-    "max_tokens negative": (chat(max_tokens=-1), "max_tokens"),
+    "max_tokens negative": (chat(max_tokens=-2), "max_tokens"),
     "max_tokens true": (chat(max_tokens=True), "max_tokens"),
     "max_tokens astronomical": (b'{"model":"tiny","max_tokens":1e308,%s}' % MESSAGES, "max_tokens"),
     "max_tokens beyond floats": (b'{"model":"tiny","max_tokens":1e999,%s}' % MESSAGES, "max_tokens"),
