@@ -77,6 +77,7 @@ class Answerer:
             visit.streaming = journey.facts.stream
             await self._served(visit, journey, told)
         except Problem as problem:
+            problem.__traceback__ = None  # it leads to frames that hold the problem: a cycle for each refusal
             await send_problem(visit, told, problem, journey)
         except StageError as error:
             LOG.error("%s", error, exc_info=error.__cause__)

@@ -1,7 +1,7 @@
 """Rest after a rush: what ended connections have left in memory goes while nothing is under way.
 
-A transport of asyncio refers to itself, so that every closed connection stays until the garbage collector looks at all that is old.
-By itself it does so in the middle of the next rush, whose memory has then come on top.  glibc keeps what was freed below its last
+What plugins and libraries leave behind in cycles stays until the garbage collector looks at all that is old.  By itself it would do so in
+the middle of the next rush, whose memory has then come on top.  glibc keeps what was freed below its last
 piece in use until it is asked to give it back.  For a process of our own only: an application that embeds Nexus has its own ways.
 """
 
