@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 
 import attrs
@@ -10,12 +11,33 @@ import attrs
 from nexus.api import Reader, Reply
 from nexus.aside import aside
 from nexus.dialects.complaints import Complaint, complaint_in_stream, complaint_of
-from nexus.dialects.weight import FEW_BYTES, is_much
+from nexus.dialects.weight import ESCAPED_BYTES, FEW_BYTES, is_much
 from nexus.errors import BackendError
 
 MAX_ERROR_BYTES = 256 * 1024
+AT_ONCE_BYTES, AT_ONCE_SECONDS = 8 * 1024, 0.005  # of a stream
+SHORT_BYTES = 24  # of a line: events of such lines are so many that others must have their turns in between
 ERROR_SECONDS = 2.0  # for an error's body: the next pair must not wait for the sentence of the last one
 MAX_FIRST_EVENT_BYTES = 16 * 1024 * 1024
+
+
+async def fed(reader: Reader, data: bytes, held: int) -> bytes:
+    """What the reader gives for more of a stream, of which it holds back `held` bytes.  One large event is read aside; of very many small
+    ones some at a time, so that others have their turns in between."""
+    if held > ESCAPED_BYTES:
+        return await aside(reader.feed, data)
+    if len(data) <= AT_ONCE_BYTES or data.count(b"\n") * SHORT_BYTES < len(data):
+        return reader.feed(data)
+    ready = []
+    since = time.monotonic()
+    for at in range(0, len(data), AT_ONCE_BYTES):
+        if reader.over:
+            break
+        ready.append(reader.feed(data[at : at + AT_ONCE_BYTES]))
+        if time.monotonic() - since > AT_ONCE_SECONDS:
+            await asyncio.sleep(0)
+            since = time.monotonic()
+    return b"".join(ready)
 
 
 class ErrorAnswer(Exception):
@@ -34,7 +56,7 @@ async def first_event(reply: Reply, reader: Reader, stream_type: str, late: Call
             raise ErrorAnswer(said)
         raise BackendError("malformed", f"answered a request for a stream with {kind or 'no content type'}", sent=True)
     _no_encoding(reply)
-    head, pieces, size = b"", [], 0
+    head, pieces, size, held = b"", [], 0, 0
     while not reader.begun:
         data = b"" if reader.over else await reply.read()
         if not data:
@@ -42,7 +64,9 @@ async def first_event(reply: Reply, reader: Reader, stream_type: str, late: Call
         size += len(data)
         if size <= MAX_ERROR_BYTES:
             pieces.append(data)
-        head += await aside(reader.feed, data) if size > MAX_ERROR_BYTES else reader.feed(data)
+        ready = await fed(reader, data, held)
+        held = 0 if ready else held + len(data)
+        head += ready
         if not reader.begun and late():
             raise BackendError("answer_timeout", "sent signs of life and no event", sent=True)
         if len(head) > MAX_FIRST_EVENT_BYTES:

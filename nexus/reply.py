@@ -16,6 +16,7 @@ from nexus.dialects.weight import ESCAPED_BYTES
 from nexus.errors import BackendError
 from nexus.fleet import Claim
 from nexus.model import NO_USAGE, Candidate, Choice, Price, Usage
+from nexus.reading import AT_ONCE_BYTES, fed
 from nexus.redaction import redacted, redacted_text
 
 # only a rejection can come with a content-encoding: other answers that are packed were not asked for, and are no answers
@@ -23,6 +24,7 @@ PASSED_BACK = frozenset({"content-type", "content-encoding", "retry-after"})
 PASSED_BACK_PREFIXES = ("x-ratelimit-",)
 # clients give up on a head of 8 to 16 KB: no server needs so many, or so long a name
 MOST_PASSED_BACK, LONGEST_PASSED_BACK = 32, 64
+MAX_LAST_BYTES = 1024 * 1024  # of events that end with an error, which are looked through for secrets in one go
 LINGER_SECONDS = 0.25  # between the last event and the end of the body
 LAST_EVENT_SECONDS = 5.0  # between the finish reason and the last event, which some servers never send
 
@@ -99,16 +101,14 @@ class OpenReply:
             data = await (self._soon() if reader is not None and reader.ending else self._read())
             if not data:
                 self._over = True
-                if held > ESCAPED_BYTES and reader:
-                    return await aside(reader.finish)
-                return reader.finish() if reader else b""
-            if held > ESCAPED_BYTES and reader:
-                ready = await aside(reader.feed, data)
-                if reader.over:
-                    return await aside(self._last, ready)
-            else:
-                ready = reader.feed(data) if reader else data
-            if reader is not None and reader.over:
+                if reader is None:
+                    return b""
+                return await aside(reader.finish) if held > ESCAPED_BYTES else reader.finish()
+            if reader is None:
+                return data
+            much = held > ESCAPED_BYTES or len(data) > AT_ONCE_BYTES
+            ready = await fed(reader, data, held) if much else reader.feed(data)
+            if reader.over:
                 return self._last(ready)
             if ready:
                 return ready
@@ -125,6 +125,8 @@ class OpenReply:
         try:
             return ready + self.reader.finish()
         except BackendError as error:
+            if len(ready) > MAX_LAST_BYTES:
+                raise BackendError("too_large", f"an error of more than 1 MiB ended the stream: {error.hint}", sent=True) from None
             self._failure = BackendError(error.code, error.hint, sent=True)  # anew: a kept one would hold all that it went through
         return redacted(ready, self.secrets)
 

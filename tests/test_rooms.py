@@ -63,8 +63,8 @@ ROOMS = {
     "backends": "api descriptors dialects largejson outcome",
     # from a request to an open reply
     "journey": "api model",
-    "reply": "api aside dialects errors fleet model redaction",
     "reading": "api aside dialects errors",
+    "reply": "api aside dialects errors fleet model reading redaction",
     "judging": "api dialects echoes failures fleet journey model outcome pauses",
     "attempt": "api aside dialects errors failures fleet journey judging model outcome patience reading redaction reply routing",
     "dispatch": "api attempt conditions dialects errors fleet journey model names nearest reply routing sampling verdict waiters waiting",

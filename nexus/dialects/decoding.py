@@ -14,8 +14,8 @@ from nexus.dialects.canonical import Begin, Failure, FailureKind, StreamDecoder,
 from nexus.dialects.failures import told_in, value_in
 from nexus.dialects.halves import Halves, torn
 from nexus.dialects.jsontext import BOM
-from nexus.dialects.sse import ERROR, Splitter
-from nexus.dialects.weight import MOST_VALUES, check_event
+from nexus.dialects.sse import ERROR, MUCH_BYTES, Splitter
+from nexus.dialects.weight import check_event
 from nexus.errors import BackendError
 
 
@@ -44,7 +44,7 @@ class EventDecoder(StreamDecoder):
 
     def feed(self, data: bytes) -> list[StreamEvent]:
         ready = self._frames.feed(data)
-        if len(ready) > MOST_VALUES:  # bytes, which so many values take at least
+        if len(ready) > MUCH_BYTES:
             check_event(ready)
         if not self.begun:
             ready = ready.removeprefix(BOM)

@@ -26,6 +26,7 @@ _NOT_YET = b'"finish_reason":null'  # as most servers write it: counting is quic
 _SAYS = re.compile(rb'(?:content|arguments|text|reasoning|refusal)"\s*:\s*"[^"]|arguments"\s*:\s*\{')
 _CHOICE = re.compile(rb'"choices"\s*:\s*\[\s*\{')
 DONE = b"[DONE]"
+_BEGINNING = 64 * 1024  # bytes
 
 
 def _bare(event: bytes) -> bool:
@@ -146,7 +147,7 @@ class StreamReader(EventReader):
 
     def _look_at(self, event: bytes) -> None:
         """A finish reason ends nothing while content still follows: some servers write one into every chunk."""
-        says, finishes = _SAYS.search(event) is not None, _FINISHED.search(event) is not None
+        says, finishes = _says(event), _FINISHED.search(event) is not None
         if self._finished and says:
             self._fickle, self._finished = True, False
         if finishes:
@@ -191,7 +192,7 @@ class StreamReader(EventReader):
         for event in events(ready):
             if not (_USAGE.search(event) and self._is_usage_event(event, begun=begun)):
                 kept.append(event)
-            begun = begun or _SAYS.search(event) is not None or _FINISHED.search(event) is not None
+            begun = begun or _says(event) or _FINISHED.search(event) is not None
         return b"".join(kept)
 
     def _is_usage_event(self, event: bytes, *, begun: bool) -> bool:
@@ -202,6 +203,11 @@ class StreamReader(EventReader):
             return self._hide and not frame.error and _says_nothing(msgspec.json.decode(frame.choices), begun=begun)
         except _UNREADABLE:
             return False
+
+
+def _says(event: bytes) -> bool:
+    """Whether an event has content.  Of a large one the beginning tells: the search is one call, and looks at each letter."""
+    return _SAYS.search(event, 0, _BEGINNING) is not None
 
 
 def _says_nothing(choices: Any, *, begun: bool) -> bool:

@@ -9,6 +9,7 @@ from nexus.errors import BackendError
 
 ERROR = b"error"  # the name of an event that is one, in every dialect
 MAX_EVENT_BYTES = 16 * 1024 * 1024
+MUCH_BYTES = 64 * 1024  # of events at one time
 _OVERLAP = 2  # bytes of what is held back that may begin a boundary
 
 # A line ends with CR LF, LF or CR (https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream), an event

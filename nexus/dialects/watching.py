@@ -14,8 +14,8 @@ from typing import Any
 from nexus.api import Reader
 from nexus.dialects.failures import told_in, value_in
 from nexus.dialects.jsontext import BOM
-from nexus.dialects.sse import ERROR, Splitter
-from nexus.dialects.weight import MOST_VALUES, check_event, is_light
+from nexus.dialects.sse import ERROR, MUCH_BYTES, Splitter
+from nexus.dialects.weight import check_event, is_light
 from nexus.errors import BackendError
 from nexus.model import Usage
 
@@ -76,7 +76,7 @@ class EventReader(_Watcher):
         ready = self._frames.feed(data)
         if not ready:
             return ready
-        if len(ready) > MOST_VALUES:  # bytes, which so many values take at least
+        if len(ready) > MUCH_BYTES:
             check_event(ready)
         if not self.begun:
             ready = ready.removeprefix(BOM)
