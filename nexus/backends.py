@@ -22,6 +22,7 @@ from nexus.outcome import is_overloaded
 
 MAX_PROBE_BYTES = 8 * 1024 * 1024
 SMALL_BYTES = 64 * 1024  # what is read at once
+NO_LIST = (404, 405, 501)  # how a server says that it has no such path
 OPTIONAL_TIMEOUT = 2.0  # seconds; what a probe can do without must not hold up what it needs
 
 
@@ -168,6 +169,16 @@ class HTTPBackend(Backend):
     def shown(self) -> str:
         """The base URL for people: without a user name or password that somebody may have written into it."""
         return re.sub(r"//[^/@]*@", "//", self.base)
+
+    async def get_list(self, path: str = "/v1/models", *, read: Callable[[Any], Any] = lambda answer: answer) -> Any:
+        """As `get_json`, of a model list.  A server that has none is no mistake where the operator wrote what it serves: then it is as if
+        it had listed nothing."""
+        try:
+            return await self.get_json(path, read=read)
+        except WrongStatus as wrong:
+            if wrong.status not in NO_LIST or not self.server.declared:
+                raise
+            return read({"data": []})
 
     def auth(self) -> Mapping[str, str]:
         """The headers that carry the server's key, lower case."""

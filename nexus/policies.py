@@ -20,8 +20,10 @@ KEPT = 16_384  # names whose demand is remembered
 LONGEST_KEPT = 512  # letters of one: clients make up names of any length
 MOST_JOINED = 100_000  # names that are known to be another's
 WILD = re.compile(r"[*?[]")
+UNSEEN = ("Cc", "Cf")
 LATEST = ":latest"  # the tag of a name without one
-REGISTRY, LIBRARY = "registry.ollama.ai/", "library/"
+# what Ollama adds to a name by itself, or drops from it
+ADDED = re.compile(r"\A(?:[a-z]+://)?(?:(?:registry\.ollama\.ai|ollama\.com)/)?(?:library/)?|(?::latest)+\Z")
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -164,15 +166,15 @@ class Policies:
 
 def folded(name: str) -> str:
     """What all spellings of a name share: capitals, composed and decomposed letters, wide ones, blanks around it, and what cannot be seen."""
-    if name.isascii():
+    if name.isascii() and name.isprintable():
         return name.lower().strip()
-    seen = "".join(letter for letter in normalize("NFKC", name).casefold() if category(letter) != "Cf")
+    seen = "".join(letter for letter in normalize("NFKC", name).casefold() if category(letter) not in UNSEEN)
     return normalize("NFKC", seen).strip()
 
 
 def untagged(name: str) -> str:
-    """The name without what Ollama adds by itself: a `:latest` at its end, its own registry and library before it."""
-    return name.removeprefix(REGISTRY).removeprefix(LIBRARY).removesuffix(LATEST).strip()
+    """The name without what Ollama adds by itself: a `:latest` at its end, a scheme, its own registry and library before it."""
+    return ADDED.sub("", name).strip() if ":" in name or "/" in name else name
 
 
 def keep(kept: dict[K, T], key: K, value: T, most: int) -> None:

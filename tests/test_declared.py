@@ -6,10 +6,12 @@ from fnmatch import fnmatchcase
 
 import pytest
 
+from nexus.api import Server
+from nexus.catalog import Catalog
 from nexus.listing import Listing, Override
 from nexus.model import Model
 from nexus.pairs import MOST_MEANT
-from nexus.testing import FakeModel, Held, Respond, litellm_server, ollama_server, openai_server
+from nexus.testing import FakeModel, Held, Respond, a_scope, litellm_server, ollama_server, openai_server
 
 from .asking import a_backend, ask, chats, fleet, page, settled
 
@@ -241,3 +243,16 @@ def test_what_is_used_of_any_list(seed):
         models = [Model(id=id, aliases=tuple(chance.sample(names, chance.randint(0, 1)))) for id in chance.sample(names, 4)]
         used = [model.id for model, _, _ in Listing(globs, overrides, frozenset()).entries(models)]
         assert sorted(used) == sorted(simplest(globs, overrides, models))
+
+
+@pytest.mark.parametrize("kind", ["openai", "openai-compatible", "vllm", "llamacpp", "anthropic", "mlx", "litellm"])
+@pytest.mark.parametrize("status", [404, 405, 501])
+async def test_a_server_of_any_kind_without_a_list_is_well_where_its_models_are_declared(kind, status):
+    found = Catalog.load().backends[kind]
+    up = openai_server(["x"]).on("/v1/models", Respond(status, json={"error": {"message": "nf"}}), method="GET")
+    async with up, a_scope(kind) as scope:
+        for declared, ok in ((("q",), True), (("*",), True), ((), False)):
+            server = Server(name="a", url=up.url, declared=declared)
+            async with found.open(server, found.options(), scope) as backend:
+                report = await backend.probe()
+                assert (report.ok, report.models) == ((True, ()) if ok else (False, None)), (declared, report)

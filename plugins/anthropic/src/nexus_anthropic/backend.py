@@ -51,7 +51,7 @@ class AnthropicCloud(HTTPBackend):
         models: dict[str, Model] = {}
         after = ""
         for _ in range(MAX_PAGES):
-            page = await self.get_json(f"/v1/models?limit={PAGE}{after}")
+            page = await self.get_list(f"/v1/models?limit={PAGE}{after}")
             models |= {entry["id"]: _model(entry) for entry in objects(page, "data") if _named(entry)}
             last = within(page, "last_id")
             if within(page, "has_more") is not True or not isinstance(last, str):

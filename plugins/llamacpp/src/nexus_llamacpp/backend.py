@@ -43,7 +43,7 @@ class LlamaCpp(HTTPBackend):
         async with self.get("/health") as (status, _):
             loading = status == 503
         try:
-            entries = objects(await self.get_json("/v1/models"), "data")
+            entries = objects(await self.get_list(), "data")
         except BackendError:
             if not loading:
                 raise

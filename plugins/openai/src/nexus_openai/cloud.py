@@ -122,7 +122,7 @@ class OpenAI(HTTPBackend):
         super().__init__(server, scope)
 
     async def look(self) -> Report:
-        return Report(ok=True, models=await self.get_json("/v1/models", read=_listed))
+        return Report(ok=True, models=await self.get_list(read=_listed))
 
 
 def _listed(answer: Any) -> tuple[Model, ...]:

@@ -21,7 +21,6 @@ from nexus_openai import CHATS, WRITES, CompatibleOptions
 from nexus_openai.cloud import OpenAI
 from nexus_openai.models import SPEAKS, offers_of, parse
 
-NO_LIST = (404, 405, 501)  # how a server says that it has no such path
 RUNNING = {"ready": State.READY, "starting": State.LOADING}  # llama-swap's words; what does not run is started on demand
 
 
@@ -39,14 +38,9 @@ class Compatible(HTTPBackend):
         return Report(ok=True, models=await self.listed())
 
     async def listed(self) -> tuple[Model, ...]:
-        """The models of its list.  None are no mistake of a server that has no list, where the operator wrote what it serves."""
-        try:
-            models: tuple[Model, ...] = await self.get_json("/v1/models", read=partial(parse, takes_usage=self.takes_usage))
-            return models
-        except WrongStatus as wrong:
-            if wrong.status not in NO_LIST or not self.server.declared:
-                raise
-            return ()
+        """The models of its list."""
+        models: tuple[Model, ...] = await self.get_list(read=partial(parse, takes_usage=self.takes_usage))
+        return models
 
     async def alive(self, path: str) -> Report | None:
         """None where `path` says that the server is well or does not exist there (an older version), else what is wrong."""

@@ -31,7 +31,7 @@ class VLLM(HTTPBackend):
         async with self.get("/health") as (status, _):
             if status // 100 != 2 and status != 404:
                 raise WrongStatus(status, "GET /health")
-        entries = objects(await self.get_json("/v1/models"), "data")
+        entries = objects(await self.get_list(), "data")
         version, metrics = await asyncio.gather(self.maybe_json("/version"), self.maybe_text("/metrics"))
         said = within(version, "version")
         await self._listen(said)
