@@ -38,7 +38,9 @@ if TYPE_CHECKING:
 FORWARDED = frozenset({"accept", "traceparent"})
 _call = maker(Call)
 _JSON = ("content-type", "application/json")
-MAX_REJECTION_BYTES = 1024 * 1024  # no sentence is longer; what follows is not read
+MAX_REJECTION_BYTES = (
+    256 * 1024
+)  # no sentence is longer; what follows is not read, and nobody waits while so much is looked through
 Headers = tuple[tuple[str, str], ...]
 MAX_WHOLE_BYTES = 16 * 1024 * 1024  # up to here a whole body is held, so that a cut one can be asked for again elsewhere
 
@@ -233,7 +235,7 @@ class Attempts:
         else:
             head, whole = await some_body(reply), True
         head, packed = redacted(head, secrets), is_packed(reply.headers)
-        said = complaint_of(head) if whole and not packed else Complaint()
+        said = Complaint() if packed else complaint_of(head)
         found = await self._judge(journey, turn, got, reply.status, said)
         if found.verdict.next:
             words = way.dialect.read_error(head)
@@ -241,7 +243,7 @@ class Attempts:
             self._tried_elsewhere(journey, turn, got, found, said, reply.status, BY_STATUS, message)
             return None
         if not whole or (secrets and packed):  # what cannot be looked into is told anew
-            head = way.dialect.error(rejected(reply.status, ""), journey.request.id)
+            head = way.dialect.error(rejected(reply.status, said.message), journey.request.id)
             got = attrs.evolve(got, headers=as_json(got.headers))
         return self._rejected(journey, turn, got, found, reply.status, head)
 

@@ -24,7 +24,7 @@ PASSED_BACK = frozenset({"content-type", "content-encoding", "retry-after"})
 PASSED_BACK_PREFIXES = ("x-ratelimit-",)
 # clients give up on a head of 8 to 16 KB: no server needs so many, or so long a name
 MOST_PASSED_BACK, LONGEST_PASSED_BACK = 32, 64
-MAX_LAST_BYTES = 1024 * 1024  # of events that end with an error, which are looked through for secrets in one go
+MAX_LAST_BYTES = 256 * 1024  # of events that end with an error, which are looked through for secrets in one go
 LINGER_SECONDS = 0.25  # between the last event and the end of the body
 LAST_EVENT_SECONDS = 5.0  # between the finish reason and the last event, which some servers never send
 
@@ -126,7 +126,9 @@ class OpenReply:
             return ready + self.reader.finish()
         except BackendError as error:
             if len(ready) > MAX_LAST_BYTES:
-                raise BackendError("too_large", f"an error of more than 1 MiB ended the stream: {error.hint}", sent=True) from None
+                raise BackendError(
+                    "too_large", f"an error of more than 256 KiB ended the stream: {error.hint}", sent=True
+                ) from None
             self._failure = BackendError(error.code, error.hint, sent=True)  # anew: a kept one would hold all that it went through
         return redacted(ready, self.secrets)
 

@@ -330,6 +330,7 @@ def _core(ask: Ask, candidate: Candidate, at: Circumstances) -> list[Refusal]:
         refusals.append(Refusal(kind=RefusalKind.NEVER, code="dialect", data={"dialect": request.dialect, "task": request.task}))
     if at.tried and (candidate.backend, candidate.model) in at.tried:
         refusals.append(_TRIED)
+        return refusals  # what it said to this request is no second reason
     if candidate.health is Health.UNHEALTHY:
         refusals.append(_DOWN)
         return refusals

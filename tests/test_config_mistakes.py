@@ -470,6 +470,10 @@ def test_such_a_name_that_may_be_a_secret_is_not_repeated():
 def test_a_key_outside_of_its_table_is_told_which():
     place, message, near = only("port = 7401")
     assert (place, near) == ("port", None)
-    assert message == "there is no such key (it holds the number 7401) outside of a table: it belongs under [server] (line 1)"
-    assert "it belongs under [[backends.models]]" in only("capabilities = []")[1]
+    assert message == "there is no such key (it holds the number 7401) at the top of the file: write it below [server] (line 1)"
+    assert "write it below [[backends.models]]" in only("capabilities = []")[1]
+    assert only("sources = []")[1].startswith(
+        "there is no such key (it holds a list) at the top of the file: write it below [discovery]"
+    )
+    assert "written as `type`" in only("[[backends]]\nname='a'\nkind = 'vllm'\nurl='http://h'")[1]
     assert only("prot = 7401")[1] == "there is no such key (it holds the number 7401) (line 1)"

@@ -74,6 +74,8 @@ def _split(
                     join(place, key),
                     "there is no such key here: it belongs in a [[backends.models]] table, below the id of its model",
                 )
+            elif key == "kind":
+                mistakes.add(join(place, key), "there is no such key: the kind of a server is written as `type`")
             else:
                 mistakes.unknown(place, str(key), (*known, *theirs))
     rest = {key: raw[key] for key in theirs if key in raw}

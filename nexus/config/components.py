@@ -104,9 +104,12 @@ def _misplaced(
     elif name in PUBLISHED or catalog.package(name):
         missing(name, "component", name, active, catalog, mistakes)
     else:
-        what = "table" if isinstance(value, (Mapping, list)) else f"key (it holds {given(value)})"
+        tables = isinstance(value, Mapping) or (
+            isinstance(value, list) and bool(value) and all(isinstance(v, Mapping) for v in value)
+        )
+        what = "table" if tables else f"key (it holds {given(value)})"
         homes = _homes(name, active)
-        where = f" outside of a table: it belongs under {' or '.join(homes)}" if homes else ""
+        where = f" at the top of the file: write it below {' or '.join(homes)}" if homes else ""
         mistakes.add(quoted(name), f"there is no such {what}{where}", None if homes else nearest(name, (*OWN, *active)))
 
 
