@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from nexus.dialects import weight
 from nexus.dialects.jsontext import loads, whole_characters
 from nexus.dialects.weight import TooMany, check_text, is_light, weigh, windows
+from nexus.errors import BackendError
 
 TEXT = st.text(st.sampled_from('ab"\\,{}[]: \n😀é'), max_size=12)
 VALUES = st.recursive(
@@ -81,3 +82,10 @@ def test_too_many_values_are_not_decoded() -> None:
         loads(many)
     few = b'["' + b"{}," * weight.MOST_VALUES + b'"]'
     assert loads(few) == [few[2:-2].decode()]
+
+
+def test_it_is_one_event_that_is_too_large_and_not_all_that_came_together() -> None:
+    one = b"data: [" + b"1," * 60_000 + b"1]\n\n"
+    weight.check_events([one, one, one])
+    with pytest.raises(BackendError, match="100,000 JSON values"):
+        weight.check_events([one, one[:-3] + b"," + one[7:]])

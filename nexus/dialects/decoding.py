@@ -15,7 +15,7 @@ from nexus.dialects.failures import told_in, value_in
 from nexus.dialects.halves import Halves, torn
 from nexus.dialects.jsontext import BOM
 from nexus.dialects.sse import ERROR, MUCH_BYTES, Splitter
-from nexus.dialects.weight import check_event
+from nexus.dialects.weight import check_events
 from nexus.errors import BackendError
 
 
@@ -45,7 +45,7 @@ class EventDecoder(StreamDecoder):
     def feed(self, data: bytes) -> list[StreamEvent]:
         ready = self._frames.feed(data)
         if len(ready) > MUCH_BYTES:
-            check_event(ready)
+            check_events(self._frames.events(ready))
         if not self.begun:
             ready = ready.removeprefix(BOM)
         for event in self._frames.events(ready):

@@ -15,7 +15,7 @@ from nexus.api import Reader
 from nexus.dialects.failures import told_in, value_in
 from nexus.dialects.jsontext import BOM
 from nexus.dialects.sse import ERROR, MUCH_BYTES, Splitter
-from nexus.dialects.weight import check_event, is_light
+from nexus.dialects.weight import check_events, is_light
 from nexus.errors import BackendError
 from nexus.model import Usage
 
@@ -77,7 +77,7 @@ class EventReader(_Watcher):
         if not ready:
             return ready
         if len(ready) > MUCH_BYTES:
-            check_event(ready)
+            check_events(self._frames.events(ready))
         if not self.begun:
             ready = ready.removeprefix(BOM)
             self._first(ready)

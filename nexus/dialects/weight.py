@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
@@ -93,10 +93,11 @@ def check_text(data: bytes) -> None:
             raise UnicodeDecodeError(error.encoding, error.object, before + error.start, before + error.end, error.reason) from None
 
 
-def check_event(event: bytes) -> None:
+def check_events(events: Iterable[bytes]) -> None:
     """Raises BackendError (too_large) for more values than are looked at in one event of a stream."""
-    if len(event) > MOST_OF_AN_EVENT and not is_light(event, MOST_OF_AN_EVENT):
-        raise BackendError("too_large", f"one event of the stream has more than {MOST_OF_AN_EVENT:,} JSON values")
+    for event in events:
+        if len(event) > MOST_OF_AN_EVENT and not is_light(event, MOST_OF_AN_EVENT):
+            raise BackendError("too_large", f"one event of the stream has more than {MOST_OF_AN_EVENT:,} JSON values")
 
 
 def has_few_members(data: bytes, most: int) -> bool:
