@@ -42,6 +42,7 @@ MAX_REJECTION_BYTES = (
     256 * 1024
 )  # no sentence is longer; what follows is not read, and nobody waits while so much is looked through
 Headers = tuple[tuple[str, str], ...]
+NO_PATH = "path"  # the code of a claim whose server has no path for it
 MAX_WHOLE_BYTES = 16 * 1024 * 1024  # up to here a whole body is held, so that a cut one can be asked for again elsewhere
 
 
@@ -305,8 +306,9 @@ class Attempts:
         self._judging.tell(found, turn.claim, status)
         code = code_of(found, turn.claim, otherwise)
         # whom a pause holds back need not be remembered, nor who is not asked in these words again
+        learnt = NO_PATH if found.rule.fault is Fault.PATH else None  # the fleet knows: no stage need remember it, too
         again = found.rule.fault in (Fault.BUSY, Fault.PATH) and journey.request.takes_slot
-        self._failed(journey, turn, found.verdict, code, message, sent=True, status=status, pause=pause, again=again)
+        self._failed(journey, turn, found.verdict, code, message, sent=True, status=status, pause=pause, again=again, learnt=learnt)
 
     def _failed(
         self,
@@ -320,6 +322,7 @@ class Attempts:
         status: int | None = None,
         pause: float | None = None,
         again: bool = False,
+        learnt: str | None = None,
     ) -> None:
         candidate = turn.choice.candidate
         self._tried(journey, turn, verdict.outcome, status=status, code=code, message=message)
@@ -327,7 +330,7 @@ class Attempts:
             journey.retry_after = pause if journey.retry_after is None else min(pause, journey.retry_after)
         if not again:
             journey.tried |= {(candidate.backend, candidate.model)}
-        turn.claim.finish(verdict.outcome, sent=sent, status=status, code=code, retry_after=pause)
+        turn.claim.finish(verdict.outcome, sent=sent, status=status, code=code if learnt is None else learnt, retry_after=pause)
         if verdict.probe or code == LOADING:
             self._fleet.doubted(candidate.backend)
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Iterable, Iterator
+from html import unescape
+from urllib.parse import unquote_plus
 
 from nexus.outcome import Words
 
@@ -68,8 +70,12 @@ def _end(text: bytes, at: int) -> int:
 
 
 def _readings(window: str) -> Iterator[str]:
-    """The window, and what is JSON within its strings, as a tool's arguments are."""
+    """The window, and what is JSON within its strings, as a tool's arguments are; what stands for letters in an address or a page."""
     yield window
+    if "%" in window or "+" in window:
+        yield _plain(unquote_plus(window))
+    if "&" in window:
+        yield _plain(unescape(window))
     if "\\" in window:
         yield _plain(_unescaped(window))
 

@@ -542,6 +542,10 @@ def test_what_a_client_has_said_never_judges_a_backend(text, echo, place, status
         rb'{"x":"\\ insufficient\/balance insufficient\u2003balance"}',
         b'{"x":"insufficient\xc2\xa0balance"}',
         rb'{"arguments":"{\"x\": \"insufficient\\u0020balance\"}"}',
+        b"?x=Insufficient%20B%61lance",
+        b"?x=insufficient+balance",
+        b'{"x":"insufficient&#32;b&#x61;lance"}',
+        b'{"x":"insufficient&nbsp;balance"}',
         b'{"x":"insufficient' + rb"\u0020" * 9000 + b'balance"}',
     ],
 )

@@ -293,6 +293,32 @@ async def test_a_path_that_a_server_has_not_is_learnt_and_the_clients_to_know(tm
         assert not any(pair.failures for pair in standing(house).pairs.values())
 
 
+async def test_a_path_that_was_taken_for_missing_is_tried_again(tmp_path):
+    """One client's odd request, on a server that has never served the task, takes it from nobody for long, who is alone or not."""
+    fine = Respond(json={"object": "list", "data": [{"object": "embedding", "index": 0, "embedding": [0.5]}], "model": "tiny"})
+    async with vllm_server(["tiny"]) as up, open_house(tmp_path, up) as house:
+        up.on(EMBEDDINGS, NOWHERE["FastAPI"], method="POST")
+        assert (await house.post(EMBED, EMBEDDINGS)).status == 400
+        up.on(EMBEDDINGS, fine, method="POST")
+        for held in standing(house).lacks.values():
+            held.until -= 60
+        asked = len(up.calls("/v1/models"))
+        house.gateway.fleet.doubted("a")
+        await up.until(lambda: len(up.calls("/v1/models")) > asked)
+        while standing(house).missing:
+            await asyncio.sleep(0)  # its probe has ended
+        assert (await house.post(EMBED, EMBEDDINGS)).status == 200
+
+
+async def test_a_file_that_is_gone_is_one_requests_affair_whatever_its_type(tmp_path):
+    gone = Respond(404, json={"error": {"message": "File file_1 is gone", "type": "not_found_error"}})
+    async with tiny() as a, tiny() as b, open_house(tmp_path, a, b) as house:
+        assert (await house.post()).headers["x-nexus-backend"] == "a"
+        a.next(gone, path=CHAT)
+        await house.post(a_body("tiny", user="odd"))
+        assert (await house.post()).headers["x-nexus-backend"] == "a"
+
+
 async def test_what_one_server_has_not_another_may_have(tmp_path):
     async with tiny() as a, tiny() as b, open_house(tmp_path, a, b) as house:
         a.on(EMBEDDINGS, NOWHERE["FastAPI"], method="POST")
