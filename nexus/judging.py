@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
-from urllib.parse import unquote_plus
 
 from nexus.api import Clock
 from nexus.dialects.complaints import Complaint
@@ -108,5 +107,4 @@ def _sent(journey: Journey, way: Way) -> tuple[bytes, ...]:
     """All that a server could repeat of what the client has sent."""
     headers = "\n".join(journey.request.headers.values()).encode("utf-8", "replace")
     body = journey.payload.body
-    query = unquote_plus(journey.query)  # its parameters, as the server reads them
-    return (body, *(() if way.body is body else (way.body,)), headers, query.encode("utf-8", "replace"))
+    return (body, *(() if way.body is body else (way.body,)), headers, journey.query.encode("utf-8", "replace"))
