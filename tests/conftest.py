@@ -20,6 +20,7 @@ from .llamacpp.process import LlamaCpp, make_model
 
 NETWORK, SERVERS, BENCH = "--network", "--servers", "--bench"
 # What somebody has set for gateways, clients and terminals of their own is nothing to the tests, nor to the processes that they start.
+OURS = {"NEXUS_OLLAMA", "NEXUS_LLAMA_SERVER"}  # where real servers are, for `make servers`
 OF_THE_TESTER = ("NEXUS_", "XDG_", "OPENAI_", "ANTHROPIC_", "COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "TERM_PROGRAM")
 # A machine that is busy with other things fails nothing.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -41,8 +42,9 @@ def pytest_xdist_auto_num_workers() -> int | None:
 
 
 def pytest_configure() -> None:
-    for name in [name for name in os.environ if name.startswith(OF_THE_TESTER) or name.lower().endswith("_proxy")]:
-        del os.environ[name]
+    for name in set(os.environ) - OURS:
+        if name.startswith(OF_THE_TESTER) or name.lower().endswith("_proxy"):
+            del os.environ[name]
     remember_what_is_installed()
 
 

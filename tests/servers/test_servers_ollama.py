@@ -11,7 +11,6 @@ from typing import Any
 import aiohttp
 import pytest
 
-from nexus.api import State
 from nexus.testing.async_fixtures import StartGateway
 from nexus.testing.gateway import RunningGateway
 
@@ -41,8 +40,8 @@ async def streaming(gateway: RunningGateway, model: str) -> AsyncIterator[aiohtt
 
 
 def ready(gateway: RunningGateway, *models: str) -> bool:
-    pairs = gateway.gateway.fleet.standings["home"].pairs
-    return all(pairs[f"{model}:latest"].model.state is State.READY for model in models)
+    """Whether Ollama has said that it has them in memory: after each load it is asked whom that has driven out."""
+    return {f"{model}:latest" for model in models} <= gateway.gateway.fleet.standings["home"].resident
 
 
 async def test_it_is_recognised_and_its_models_are_known(ollama: Running, nexus_gateway: StartGateway):
