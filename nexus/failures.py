@@ -286,7 +286,9 @@ MODEL = (
         code="model_not_found",
         source="OpenAI, vLLM, Ollama, llama.cpp's router, Anthropic, Google, Groq, Mistral, DeepSeek, OpenRouter, LM Studio, TabbyAPI, LiteLLM",
     ),
-    FailureRule(fault=Fault.MODEL, status=404, words="model: ", code="model_not_found", source="Anthropic"),
+    FailureRule(
+        fault=Fault.MODEL, status=404, codes=("not_found_error", "not_found"), code="model_not_found", source="Anthropic, Google"
+    ),
     FailureRule(fault=Fault.MODEL, status=400, words="model unloaded", alone=True, code="model_failed", source="LM Studio"),
     FailureRule(
         fault=Fault.MODEL,

@@ -310,15 +310,6 @@ async def test_a_path_that_was_taken_for_missing_is_tried_again(tmp_path):
         assert (await house.post(EMBED, EMBEDDINGS)).status == 200
 
 
-async def test_a_file_that_is_gone_is_one_requests_affair_whatever_its_type(tmp_path):
-    gone = Respond(404, json={"error": {"message": "File file_1 is gone", "type": "not_found_error"}})
-    async with tiny() as a, tiny() as b, open_house(tmp_path, a, b) as house:
-        assert (await house.post()).headers["x-nexus-backend"] == "a"
-        a.next(gone, path=CHAT)
-        await house.post(a_body("tiny", user="odd"))
-        assert (await house.post()).headers["x-nexus-backend"] == "a"
-
-
 async def test_what_one_server_has_not_another_may_have(tmp_path):
     async with tiny() as a, tiny() as b, open_house(tmp_path, a, b) as house:
         a.on(EMBEDDINGS, NOWHERE["FastAPI"], method="POST")
