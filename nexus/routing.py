@@ -155,6 +155,11 @@ def held_back(objections: Iterable[Objection]) -> list[list[Objection]]:
     return [against for against in by_pair(objections) if all(o.refusal.kind in WAITABLE for o in against)]
 
 
+def by_rule(against: Iterable[Objection]) -> bool:
+    """Whether the operator's rules keep the pair from the request, for whoever asks or for this key, however its backend fares."""
+    return any(o.refusal.kind is RefusalKind.DENIED or (o.refusal.kind is RefusalKind.POLICY and o.stage != CORE) for o in against)
+
+
 def waitable(plan: Plan) -> tuple[Candidate, ...]:
     """The pairs that are held back by nothing but what passes with time."""
     return tuple([against[0].candidate for against in held_back(plan.objections)])

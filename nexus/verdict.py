@@ -8,7 +8,7 @@ from typing import Any
 
 from nexus.errors import Problem
 from nexus.model import Attempt, Objection, Plan, RefusalKind, Zone
-from nexus.routing import by_pair, held_back
+from nexus.routing import by_pair, by_rule, held_back
 from nexus.sentences import hint, sentence
 
 LONGEST_RETRY_AFTER = 59  # Claude Code gives up at once above 60 s
@@ -23,11 +23,15 @@ REASONS_HEADER_LENGTH = 1000
 
 def no_choice(plan: Plan, now: float, waiting: int = 0, code: str | None = None, silent: Sequence[str] = ()) -> Problem:
     """No pair may or can have the request now (contract §7).  `waiting` is how many are queued, `code` why the wait is over, `silent`
-    the backends that have not said what they serve."""
+    the backends that have not said what they serve.
+
+    What a rule keeps from the request hides nothing of what the others say: it is as if it were not there, where there are others.
+    """
     pairs = by_pair(plan.objections)
-    kinds = [{o.refusal.kind for o in objections} for objections in pairs] if not plan.choices else []
+    permitted = [objections for objections in pairs if not by_rule(objections)] or pairs
+    kinds = [{o.refusal.kind for o in objections} for objections in permitted] if not plan.choices else []
     if kinds and all(RefusalKind.NEVER in k for k in kinds):
-        return _never(plan, pairs)
+        return _never(plan, permitted)
     if kinds and all(RefusalKind.DENIED in k for k in kinds):
         return _problem(plan, 403, "model_not_allowed", "this key may not use any model that could answer")
     held = held_back(plan.objections)
@@ -128,7 +132,8 @@ def _busy_status(statuses: set[int | None]) -> int:
 
 
 def _nobody_can(plan: Plan, attempts: Sequence[Attempt], needs: Container[str]) -> bool:
-    """Whether every pair that was asked said that it lacks something needed, and every other one is known never to be able to."""
+    """Whether every pair that was asked said that it lacks something needed, and every other one is known never to be able to, or
+    is kept from the request by a rule."""
     asked = {(a.backend, a.model) for a in attempts}
     unasked = [c for c in plan.choices if (c.candidate.backend, c.candidate.model) not in asked]
     unseen = plan.choices and plan.choices[0].ask.leg.index < plan.legs[-1].index  # a plan ends at the first leg with a choice
@@ -136,7 +141,7 @@ def _nobody_can(plan: Plan, attempts: Sequence[Attempt], needs: Container[str]) 
     return (
         not (unasked or unseen)
         and all(_lacks(attempt, needs) for attempt in attempts)
-        and all(any(o.refusal.kind is RefusalKind.NEVER for o in found) for found in others)
+        and all(by_rule(found) or any(o.refusal.kind is RefusalKind.NEVER for o in found) for found in others)
     )
 
 

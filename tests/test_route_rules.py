@@ -1,0 +1,74 @@
+"""What rules keep from a request (its zone, its tier, its key) hides nothing of what the others say.  Real gateways, real sockets."""
+
+import pytest
+
+from nexus.keys import new_key
+from nexus.testing import FakeModel, Respond, llamacpp_server, openai_server
+
+from .asking import CHAT, a_backend, ask, chats, fleet, settled
+
+LONG = {"messages": [{"role": "user", "content": "x" * 8000}]}
+TOOLS = {"tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]}
+RULES = ("zone", "tier", "key")
+LACKS_TOOLS = Respond(400, json={"error": {"message": "tiny does not support tools"}})
+
+
+def ruled(rule, home, far, type):
+    """A fleet in which the rule keeps requests for `tiny` from `far`, and what a client of it sends."""
+    text, hash = new_key()
+    tables = {"zone": {"policies": [{"models": ["tiny"], "zone": "restricted"}]}, "tier": {}}
+    fallback = {"keys": [{"name": "laptop", "hash": hash, "models": ["tiny"]}], "routing": {"fallbacks": {"tiny": ["other"]}}}
+    own = {"zone": {"zone": "restricted"}, "tier": {"tier": 3}, "key": {}}[rule]
+    second = {"type": "openai"} if rule == "tier" else {}  # the tier of what is at home is the least that counts
+    backends = a_backend("home", home, type, **own), a_backend("far", far, **second)
+    headers = {"Authorization": f"Bearer {text}"} if rule == "key" else {}
+    return fleet(*backends, **tables.get(rule, fallback)), headers
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize(("fields", "code"), [(LONG, "context_length_exceeded"), (TOOLS, "capability_mismatch")])
+async def test_what_the_permitted_cannot_is_told_as_if_the_others_were_not_there(nexus_gateway, rule, fields, code):
+    far_model = "other" if rule == "key" else "tiny"
+    async with llamacpp_server([FakeModel("tiny", context=64, tools=False)]) as home, openai_server([far_model]) as far:
+        config, headers = ruled(rule, home, far, "llamacpp")
+        gateway = await settled(await nexus_gateway(config))
+        both = await ask(gateway, headers=headers, **fields)
+        reasons = {(r["backend"], r["reason"]) for r in both.error["context"]["refusals"]}
+        assert ("far", rule) in reasons, "this is about what is refused by a rule"
+        gateway.gateway.fleet.leave("far")
+        alone = await ask(gateway, headers=headers, **fields)
+        assert [(said.status, said.error["code"], said.error["message"]) for said in (both, alone)] == [
+            (400, code, alone.error["message"])
+        ] * 2
+        assert not chats(far)
+
+
+@pytest.mark.parametrize("rule", RULES)
+async def test_nor_does_it_hide_what_the_permitted_said_they_cannot(nexus_gateway, rule):
+    far_model = "other" if rule == "key" else "tiny"
+    async with openai_server() as home, openai_server([far_model]) as far:
+        config, headers = ruled(rule, home, far, "openai-compatible")
+        gateway = await settled(await nexus_gateway(config))
+        home.next(LACKS_TOOLS, path=CHAT)
+        first = await ask(gateway, headers=headers, **TOOLS)
+        again = await ask(gateway, headers=headers, **TOOLS)
+    assert [(said.status, said.error["code"], said.nexus("Attempts")) for said in (first, again)] == [
+        (400, "capability_mismatch", "1"),
+        (400, "capability_mismatch", "0"),
+    ]
+
+
+async def test_what_a_rule_keeps_away_is_still_the_reason_where_it_alone_could(nexus_gateway):
+    """Nobody permitted says a word, or one of them only is down."""
+    async with llamacpp_server([FakeModel("tiny", context=64)]) as home, openai_server() as down, openai_server() as far:
+        backends = [a_backend("home", home, "llamacpp"), a_backend("down", down, zone="restricted"), a_backend("far", far)]
+        config = fleet(*backends, policies=[{"models": ["tiny"], "zone": "restricted"}], health={"failure_threshold": 1})
+        gateway = await settled(await nexus_gateway(config))
+        down.kill()
+        gateway.gateway.fleet.doubted("down")
+        await gateway.until(lambda: gateway.gateway.fleet.standings["down"].pulse.health == "unhealthy")
+        one_is_down = await ask(gateway, **LONG)
+        gateway.gateway.fleet.leave("down")
+        gateway.gateway.fleet.leave("home")
+        nobody = await ask(gateway, **LONG)
+    assert [(said.status, said.error["code"]) for said in (one_is_down, nobody)] == [(503, "privacy_zone")] * 2
