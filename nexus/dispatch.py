@@ -112,6 +112,11 @@ class Dispatcher:
             plan = attrs.evolve(plan, objections=plan.objections + tuple(journey.objections))
         return plan
 
+    def reason(self, journey: Journey, plan: Plan, choice: Choice) -> str:
+        """Why the choice is that of the plan (`X-Nexus-Route-Reason`).  Raises StageError."""
+        failed = bool(journey.attempts) and tries(journey.attempts) > 0
+        return reason(self.pipeline, plan, choice, self.fleet.candidates, again=bool(journey.tried), failed_before=failed)
+
     def _flexible(self, leg: Leg, journey: Journey) -> tuple[Candidate, ...]:
         if not leg.any_model:
             return self.fleet.candidates(leg)
@@ -219,7 +224,7 @@ class Dispatcher:
             or (newcomer and self.waiting.come_first(choice.candidate.backend))
         ):
             journey.choice = choice
-            journey.reason = reason(plan, choice, failed_before=bool(journey.attempts) and tries(journey.attempts) > 0)
+            journey.reason = self.reason(journey, plan, choice)
             claim = self.fleet.claim(choice.candidate, journey.request)
             return _turn(choice=choice, claim=claim, patience=self.attempts.patience_for(claim))
         if choice is None and self._in_vain(plan):

@@ -11,14 +11,13 @@ from nexus.aside import aside
 from nexus.config import KeyConfig
 from nexus.dialects.jsontext import dumps, loads
 from nexus.dialects.weight import TooMany, is_much
-from nexus.dispatch import Outlook
+from nexus.dispatch import Dispatcher, Outlook
 from nexus.errors import Problem, StageError
 from nexus.gateway import Gateway
 from nexus.journey import Journey
 from nexus.model import Payload
 from nexus.observers.render import plan_json
 from nexus.plain import whole
-from nexus.routing import reason
 
 Json = dict[str, Any]
 
@@ -51,7 +50,7 @@ def _foreseen(gateway: Gateway, journey: Journey) -> Json:
         "request": {"model": request.model, "task": request.task, "stream": request.stream},
         "legs": [{"index": leg.index, "name": leg.name, "trail": list(leg.trail)} for leg in whole.legs],
         **_problems(gateway, plan_json(whole)),
-        **(_estimated() if _answers_itself(gateway, journey, outlook) else _told(outlook)),
+        **(_estimated() if _answers_itself(gateway, journey, outlook) else _told(dispatcher, journey, outlook)),
     }
 
 
@@ -78,12 +77,12 @@ def _answers_itself(gateway: Gateway, journey: Journey, outlook: Outlook) -> boo
     return outlook.choice is None or not dispatcher.can_ask(journey) or dispatcher.leaves_home(journey, outlook.choice)
 
 
-def _told(outlook: Outlook) -> Json:
+def _told(dispatcher: Dispatcher, journey: Journey, outlook: Outlook) -> Json:
     choice = outlook.choice
     return {
         "outlook": outlook.word,
         "wait_seconds": outlook.wait_seconds,
-        "route_reason": reason(outlook.plan, choice, failed_before=False) if choice else None,
+        "route_reason": dispatcher.reason(journey, outlook.plan, choice) if choice else None,
         "error": _error(outlook.problem) if outlook.problem else None,
     }
 

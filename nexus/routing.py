@@ -48,6 +48,8 @@ _ask, _choice, _plan = maker(Ask), maker(Choice), maker(Plan)
 Verb = Callable[..., Any]
 Refusals = list[tuple[str, Refusal]]
 Judged = tuple[Ask, Candidate, Refusals]
+Known = Callable[[Leg], tuple[Candidate, ...]]
+"""A leg's pairs, in the order that equals keep."""
 
 
 class Pipeline:
@@ -95,7 +97,7 @@ class Circumstances:
     bound the request already, which models the key may use, and which (dialect, task) of a server translation can reach.  `desperate` asks those too whose
     account or key was refused."""
 
-    candidates: Callable[[Leg], tuple[Candidate, ...]]
+    candidates: Known
     now: float
     tried: frozenset[tuple[str, str]] = frozenset()
     policy: Callable[[tuple[str, ...]], Demand] | None = None
@@ -165,25 +167,42 @@ def waitable(plan: Plan) -> tuple[Candidate, ...]:
     return tuple([against[0].candidate for against in held_back(plan.objections)])
 
 
-def reason(plan: Plan, choice: Choice, *, failed_before: bool) -> str:
-    """The contract's `X-Nexus-Route-Reason`: the first that holds."""
+def reason(pipeline: Pipeline, plan: Plan, choice: Choice, known: Known, *, again: bool, failed_before: bool) -> str:
+    """The contract's `X-Nexus-Route-Reason`: the first that holds.  `again` where the plan is not the request's first (`tried`).
+    Raises StageError where a stage crashes."""
     if failed_before:
         return "failover"
     if choice.ask.leg.index:
         return "fallback"
     if choice.candidate.cloud and any(not c.cloud for c in waitable(plan)):
         return "capacity-overflow"
-    if plan.objections and any(_first_but_for_zone(against, choice) for against in by_pair(plan.objections)):
+    if plan.objections and _bound_by_zone(pipeline, plan, choice, known, _surest if again else _order):
         return "privacy-requirement"
     return "capability-match"
 
 
-def _first_but_for_zone(against: list[Objection], choice: Choice) -> bool:
-    """Whether this pair would have come before the chosen one, had it not been for the zone alone."""
-    if len(against) > 1 or against[0].refusal.code != "zone":
-        return False
-    candidate = against[0].candidate
-    return (candidate.cloud, candidate.priority) <= (choice.candidate.cloud, choice.candidate.priority)
+def _bound_by_zone(pipeline: Pipeline, plan: Plan, choice: Choice, known: Known, order: Callable[[Choice], Any]) -> bool:
+    """Whether another pair would have been chosen, had it not been for the zone alone."""
+    leg, place = choice.ask.leg, order(choice)
+    against = [found for found in by_pair(plan.objections) if found[0].leg == leg.index]
+    refused = [found[0].candidate for found in against if len(found) == 1 and found[0].refusal.code == "zone"]
+    for candidate in refused:
+        # what is said of a choice by its pair alone may settle it: stages are asked only where it does not
+        if order(_choice(ask=choice.ask, candidate=candidate, score=-math.inf)) > place:
+            continue
+        own = order(_scored(pipeline, choice.ask, candidate))
+        if own < place or (own == place and _named_first(known(leg), candidate, choice.candidate)):
+            return True
+    return False
+
+
+def _named_first(known: Iterable[Candidate], one: Candidate, other: Candidate) -> bool:
+    """Whether the fleet names the one before the other, as it stays among equals."""
+    return _is(next(c for c in known if _is(c, one) or _is(c, other)), one)
+
+
+def _is(one: Candidate, other: Candidate) -> bool:
+    return one.backend == other.backend and one.model == other.model
 
 
 def _described(pipeline: Pipeline, request: Request, leg: Leg, payload: Payload, known: tuple[Candidate, ...]) -> Demand:

@@ -141,6 +141,19 @@ async def test_a_refusal_by_zone_is_no_reason_where_the_pair_would_not_have_come
     assert (said.nexus("Backend"), said.nexus("Route-Reason")) == ("first", "capability-match")
 
 
+async def test_nor_where_the_pair_is_preferred_by_the_operator_but_busier(nexus_gateway):
+    """What the stages say counts as well: the one with the better priority would have waited its turn."""
+    gate = asyncio.Event()
+    async with openai_server() as far, openai_server() as home:
+        config = fleet(a_backend("far", far), a_backend("home", home, zone="restricted", priority=50))
+        gateway = await settled(await nexus_gateway(config | {"balance": {"strategy": "least_busy"}}))
+        holding = await occupied(gateway, far, gate)
+        said = await ask(gateway, headers={"X-Nexus-Zone": "restricted"})
+        gate.set()
+        await holding
+    assert (said.nexus("Backend"), said.nexus("Route-Reason")) == ("home", "capability-match")
+
+
 async def test_failover_goes_before_every_other_reason(nexus_gateway):
     async with openai_server(["big"]) as one, openai_server(["spare"]) as two:
         config = fleet(a_backend("one", one), a_backend("two", two), routing={"fallbacks": {"big": ["spare"]}})

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
-from nexus.api import Backend, Report
+from nexus.api import Backend, Refusal, RefusalKind, Report, Stage, Zone
 from nexus.fleet import Fleet, Member
 from nexus.model import Leg, Payload
 from nexus.routing import Circumstances, Pipeline, reason, route
-from nexus.testing import FakeClock, a_leg, a_report, a_request
+from nexus.testing import FakeClock, a_candidate, a_leg, a_report, a_request
 
 
 class Nobody(Backend):
@@ -44,7 +46,8 @@ def test_the_first_leg_with_a_free_pair_decides_and_people_see_the_others_too():
     legs = (a_leg("tiny"), a_leg("spare", index=1))
     assert chosen(decided(fleet, *legs)) == ["one/tiny"]
     assert chosen(decided(fleet, *legs, whole=True)) == ["one/tiny", "two/spare"]
-    assert reason(decided(fleet, *legs, whole=True), decided(fleet, *legs).choices[0], failed_before=False) == "capability-match"
+    plan, choice = decided(fleet, *legs, whole=True), decided(fleet, *legs).choices[0]
+    assert reason(Pipeline(()), plan, choice, fleet.candidates, again=False, failed_before=False) == "capability-match"
 
 
 @pytest.mark.parametrize(("failures", "first"), [(0, "one"), (2, "one"), (3, "two")])
@@ -54,3 +57,50 @@ def test_three_failures_in_a_row_send_a_pair_to_the_end(failures, first):
         candidate = next(c for c in fleet.candidates(a_leg()) if c.backend == "one")
         fleet.claim(candidate, a_request()).finish("failed", sent=True)
     assert chosen(decided(fleet, a_leg()))[0] == f"{first}/tiny"
+
+
+class Zones(Stage):
+    """As the privacy stage."""
+
+    def refuse(self, ask, candidate):
+        return Refusal(kind=RefusalKind.POLICY, code="zone") if ask.request.zone > candidate.zone else None
+
+
+class Seconds(Stage):
+    """A score that the priority of a pair has no part in."""
+
+    def rank(self, ask, candidate):
+        return candidate.seconds
+
+
+class Tools(Stage):
+    def refuse(self, ask, candidate):
+        return None if candidate.tier > 1 else Refusal(kind=RefusalKind.NEVER, code="no_tools")
+
+
+PAIR = st.tuples(
+    st.sampled_from(Zone), st.booleans(), st.sampled_from([0.0, 0.7, 0.8]), st.integers(0, 2), st.integers(1, 2), st.integers(0, 1)
+)
+
+
+@given(st.lists(PAIR, min_size=2, max_size=6), st.booleans())
+@example([(Zone.OPEN, False, 0.0, 1, 2, 0), (Zone.RESTRICTED, False, 0.0, 0, 2, 1)], False)
+@example([(Zone.RESTRICTED, False, 0.0, 1, 2, 0), (Zone.OPEN, False, 0.0, 1, 2, 0)], False)
+@example([(Zone.OPEN, False, 0.0, 1, 2, 0), (Zone.RESTRICTED, False, 0.0, 1, 2, 0)], False)
+@example([(Zone.OPEN, True, 0.0, 1, 2, 0), (Zone.RESTRICTED, False, 0.7, 1, 2, 0)], True)
+def test_privacy_is_the_reason_exactly_where_the_request_would_have_gone_elsewhere_without_it(pairs, again):
+    """Whatever else tells pairs from another: place, failures, scores, what they can, their order."""
+    known = tuple(
+        a_candidate(
+            backend=f"b{n}", zone=zone, cloud=cloud, failures=failures, seconds=float(seconds), tier=tier, priority=priority
+        )
+        for n, (zone, cloud, failures, seconds, tier, priority) in enumerate(pairs)
+    )
+    pipeline = Pipeline([("privacy", Zones()), ("seconds", Seconds()), ("tools", Tools())])
+    tried = frozenset({("elsewhere", "tiny")}) if again else frozenset()
+    at = Circumstances(candidates=lambda leg: known, now=0.0, tried=tried)
+    plan, free = [route(pipeline, a_request(zone=zone), Payload(b""), (a_leg(),), at) for zone in (Zone.RESTRICTED, Zone.OPEN)]
+    if plan.choices:
+        said = reason(pipeline, plan, plan.choices[0], at.candidates, again=again, failed_before=False)
+        moved = free.choices[0].candidate is not plan.choices[0].candidate
+        assert said == ("privacy-requirement" if moved else "capability-match")
