@@ -155,6 +155,8 @@ class Finder:
             capacity=backend.max_concurrent,
             default_capacity=kind.capacity,
             slots=kind.slots,
+            any_spelling=kind.any_spelling,
+            forwards=kind.forwards,
             timeouts=_timeouts(backend, connect=backend.connect_timeout_seconds),
             models=backend.models,
             overrides=tuple(_override(m) for m in backend.overrides),
@@ -283,6 +285,8 @@ class Finder:
             cloud=kind.cloud,
             default_capacity=kind.capacity,
             slots=kind.slots,
+            any_spelling=kind.any_spelling,
+            forwards=kind.forwards,
         )
         await self._join(member, found.tasks)
         self._watch(member, proof, found.tasks, found.stack)

@@ -14,6 +14,7 @@ import attrs
 
 from nexus.model import CHAT, COMPLETION, EMBEDDING, JSON_SCHEMA, THINKING, TOOLS, VISION, Model, Price, Zone
 from nexus.patience import Timeouts
+from nexus.policies import folded, normal
 
 ABILITIES = (CHAT, COMPLETION, EMBEDDING, VISION, TOOLS, JSON_SCHEMA, THINKING)
 
@@ -41,6 +42,10 @@ Entry = tuple[Model, str, Override | None]
 """A model as it is used, its public name, what the operator wrote of it."""
 
 
+def _as_written(name: str) -> str:
+    return name
+
+
 def is_pattern(id: str) -> bool:
     """Whether an id stands for many."""
     return "*" in id
@@ -55,13 +60,31 @@ def declared(globs: Iterable[str] | None, ids: Iterable[str]) -> tuple[str, ...]
 class Listing:
     """What becomes of one backend's list."""
 
-    def __init__(self, globs: tuple[str, ...] | None, overrides: Iterable[Override], speaks: Speaks) -> None:
+    def __init__(
+        self,
+        globs: tuple[str, ...] | None,
+        overrides: Iterable[Override],
+        speaks: Speaks,
+        *,
+        any_spelling: bool = False,
+        forwards: Iterable[str] = (),
+    ) -> None:
         overrides = tuple(overrides)
+        self._spelt = normal if any_spelling else _as_written
         self._declared = declared(globs, (override.id for override in overrides))
-        self._allowed = None if globs is None else _matcher((*globs, *(override.id for override in overrides)))
-        self._overrides = {override.id: override for override in overrides}
+        self._allowed = None if globs is None else self._opened(globs, (override.id for override in overrides))
+        self._overrides = {self._spelt(override.id): override for override in overrides}
         self._patterns = [(_matcher((override.id,)), override) for override in overrides if is_pattern(override.id)]
         self._speaks = speaks
+        self._forwards = _matcher(forwards)
+
+    def _opened(self, globs: tuple[str, ...], ids: Iterable[str]) -> Callable[[str], bool]:
+        """Whether a model of a name may be used: what is declared in any spelling that its server takes, a glob as it is written."""
+        matches = _matcher((*globs, *ids))
+        if self._spelt is _as_written:
+            return matches
+        declared = frozenset(map(self._spelt, self._declared))
+        return lambda name: matches(name) or self._spelt(name) in declared
 
     def entries(self, models: Iterable[Model]) -> list[Entry]:
         """Everything that is used of a list, patterns among it, each id once, the last one of it."""
@@ -79,21 +102,27 @@ class Listing:
         """The model that a name means which fits a pattern; None where it may not be used."""
         if self._allowed is not None and not self._allowed(name):
             return None
-        return attrs.evolve(pattern, id=name, aliases=()), name, self._override(name) or written
+        return self._unseen(attrs.evolve(pattern, id=name, aliases=())), name, self._override(name) or written
+
+    def _unseen(self, model: Model) -> Model:
+        """A model that no list has: that its server forwards it is known by its name alone."""
+        return attrs.evolve(model, remote=True, evidence="its name says so") if self._forwards(folded(model.id)) else model
 
     def _allows(self, model: Model, allowed: Callable[[str], bool]) -> bool:
         return allowed(model.id) or is_pattern(model.id) or any(map(allowed, model.aliases))
 
     def _unlisted(self, listed: Iterable[Model]) -> list[Model]:
         """What is declared and not listed, which nothing is known of but what the server speaks."""
-        known = {id for model in listed for id in (model.id, *model.aliases)}
+        known = {self._spelt(id) for model in listed for id in (model.id, *model.aliases)}
         like = next(iter(listed), None)
         speaks, takes_usage = (self._speaks, False) if like is None else (like.speaks, like.takes_usage)
-        return [Model(id=id, speaks=speaks, takes_usage=takes_usage) for id in self._declared if id not in known]
+        unlisted = (id for id in self._declared if self._spelt(id) not in known)
+        return [self._unseen(Model(id=id, speaks=speaks, takes_usage=takes_usage)) for id in unlisted]
 
     def _override(self, id: str, aliases: tuple[str, ...] = ()) -> Override | None:
         """What is written of this very model, else of a pattern that it fits."""
-        exact = next((self._overrides[known] for known in (id, *aliases) if known in self._overrides), None)
+        written = map(self._overrides.get, map(self._spelt, (id, *aliases)))
+        exact = next((override for override in written if override is not None), None)
         return exact or next((override for fits, override in self._patterns if fits(id)), None)
 
     def _entry(self, model: Model) -> Entry:

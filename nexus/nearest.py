@@ -16,10 +16,14 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789-_.:/"
 
 
 def nearest(word: str, known: Iterable[str], *, n: int = 1, alike: float = 0.6) -> list[str]:
-    """At most `n` of the `known`, best first, that are at least so much `alike` (0 to 1)."""
+    """At most `n` of the `known`, best first, that are at least so much `alike` (0 to 1), whatever letters are capitals."""
     import difflib
 
-    return difflib.get_close_matches(word, list(known), n=n, cutoff=alike)
+    spelt: dict[str, list[str]] = {}
+    for one in known:
+        spelt.setdefault(one.casefold(), []).append(one)
+    near = difflib.get_close_matches(word.casefold(), spelt, n=n, cutoff=alike)
+    return [one for folded in near for one in sorted(spelt[folded], key=lambda one: -_common(word, one))][:n]
 
 
 class Vocabulary:
@@ -44,7 +48,8 @@ class Vocabulary:
             self._version, self._left = version, iter(list(words))
             self._parts.clear()
         self._sort()
-        meant = [*_one_letter_off(word, words), *self._beside(word)]
+        typed = dict.fromkeys((word, word.casefold()))
+        meant = [*(near for one in typed for near in _one_letter_off(one, words)), *self._beside(word)]
         likely = heapq.nlargest(COMPARED, dict.fromkeys(meant), key=lambda known: _alike(word, known))
         return nearest(word, likely, n=n, alike=alike)
 

@@ -23,6 +23,7 @@ from nexus.model import (
 )
 from nexus.model.quick import changer, maker
 from nexus.patience import Timeouts
+from nexus.policies import normal
 from nexus.slots import Memory, Slots
 from nexus.suspension import Suspension
 
@@ -53,7 +54,7 @@ class Member:
 
     `capacity` is the operator's word: at most so many requests at once, of all models together.  `default_capacity` is the kind's,
     and `slots` says of what: as in `BackendKind`.  `models` are globs of the ids that may be used,
-    `speaks` is what its kind's servers speak.
+    `speaks` is what its kind's servers speak, `any_spelling` and `forwards` are as in `BackendKind`.
     """
 
     name: str
@@ -73,6 +74,8 @@ class Member:
     models: tuple[str, ...] | None = None
     overrides: tuple[Override, ...] = ()
     speaks: Speaks = frozenset()
+    any_spelling: bool = False
+    forwards: tuple[str, ...] = ()
 
 
 class Pair:
@@ -114,6 +117,10 @@ class Pair:
         self.record: Record | None = None
         self.photo: Candidate | None = None
         self.photo_of = self.photo_drawn = -1
+
+    def spellings(self) -> Iterable[str]:
+        """What all spellings share of the names that its server gives it; of the operator's own name there is one spelling."""
+        return {normal(name) for name in self.known} if self.name == self.model.id else ()
 
     @property
     def known(self) -> Iterable[str]:
@@ -168,7 +175,9 @@ class Standing:
         self.member = member
         self.pulse = Pulse(limits)
         self.record = Record(limits)
-        self.listing = Listing(member.models, member.overrides, member.speaks)
+        self.listing = Listing(
+            member.models, member.overrides, member.speaks, any_spelling=member.any_spelling, forwards=member.forwards
+        )
         self.pairs: dict[str, Pair] = {}
         self.patterns: dict[str, Pair] = {}
         self.behind: dict[str, Pair] = {}

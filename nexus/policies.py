@@ -86,7 +86,7 @@ class Policies:
             one = self._merged(one, self._same_as(name))
 
     def _same_as(self, name: str) -> _Same:
-        key, own = untagged(folded(name)), self._own(name)
+        key, own = normal(name), self._own(name)
         found = self._joined.get(key)
         if found is None:
             found = _Same([key], own)
@@ -138,7 +138,7 @@ class Policies:
         return demand
 
     def _demand(self, name: str) -> Demand:
-        joined = self._joined.get(untagged(folded(name)))
+        joined = self._joined.get(normal(name))
         own = self._own(name) & self._others.demand
         return own if joined is None else own & joined.demand
 
@@ -175,6 +175,11 @@ def folded(name: str) -> str:
 def untagged(name: str) -> str:
     """The name without what Ollama adds by itself: a `:latest` at its end, a scheme, its own registry and library before it."""
     return ADDED.sub("", name).strip() if ":" in name or "/" in name else name
+
+
+def normal(name: str) -> str:
+    """What all spellings of a name share: who differs in nothing else is bound by the same rules."""
+    return untagged(folded(name))
 
 
 def keep(kept: dict[K, T], key: K, value: T, most: int) -> None:

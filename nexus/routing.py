@@ -326,14 +326,18 @@ def _free(ask: Ask, candidate: Candidate, at: Circumstances) -> bool:
         and candidate.paused_until <= at.now
         and (candidate.suspended_until <= at.now or at.desperate)
         and not at.tried
-        and (at.allowed is None or not ask.leg.index)
+        and (at.allowed is None or _opens(at.allowed, ask.leg, candidate))
         and _understands(candidate, ask.request, at)
     )
 
 
 def _opens(allowed: Callable[[str], bool], leg: Leg, candidate: Candidate) -> bool:
-    """Whether a key opens a pair that the client has not asked for by name: a fallback, or any model."""
-    return allowed(candidate.name) or (not leg.any_model and allowed(leg.name))
+    """Whether a key opens the pair.  What the client has asked for by name is opened already; a fallback, any model, and a model that
+    its server spells otherwise, which a glob may be made to match, are not."""
+    if leg.index:
+        return allowed(candidate.name) or (not leg.any_model and allowed(leg.name))
+    names = candidate.names
+    return any(id in names for id in leg.ids) or any(map(allowed, names))
 
 
 def _understands(candidate: Candidate, request: Request, at: Circumstances) -> bool:
@@ -348,7 +352,7 @@ def _core(ask: Ask, candidate: Candidate, at: Circumstances) -> list[Refusal]:
     """What nobody may switch off: keys, health, dialect, pauses, free slots."""
     refusals = []
     request = ask.request
-    if at.allowed is not None and ask.leg.index and not _opens(at.allowed, ask.leg, candidate):
+    if at.allowed is not None and not _opens(at.allowed, ask.leg, candidate):
         refusals.append(Refusal(kind=RefusalKind.DENIED, code="key", data={"model": candidate.name}))
     if not _understands(candidate, request, at):
         refusals.append(Refusal(kind=RefusalKind.NEVER, code="dialect", data={"dialect": request.dialect, "task": request.task}))

@@ -54,8 +54,11 @@ class Served:
         self._written: dict[tuple[str, tuple[str, ...]], bytes] = {}
 
     async def find(self, name: str, globs: tuple[str, ...] = EVERYTHING) -> ModelEntry | None:
-        """What is told of one name; None where nobody serves it, or the globs do not open it."""
-        return (await self.entries()).get(name) if matcher(globs)(name) else None
+        """What is told of one name, or of the model that a backend takes it for; None where nobody serves it, or the globs do not open
+        it."""
+        entries, allowed = await self.entries(), matcher(globs)
+        named = (name, *(pair.name for pair, _ in self._fleet.find(name)))
+        return next((entries[known] for known in named if known in entries and allowed(known)), None)
 
     async def entries(self) -> Mapping[str, ModelEntry]:
         """All of them, by name."""

@@ -5,7 +5,7 @@ from difflib import SequenceMatcher
 
 import pytest
 
-from nexus.nearest import LETTERS, SORTED_AT_ONCE, Vocabulary
+from nexus.nearest import LETTERS, SORTED_AT_ONCE, Vocabulary, nearest
 
 
 def words(count: int) -> dict[str, int]:
@@ -44,6 +44,20 @@ def test_words_with_the_same_beginning_or_end_are_found_too():
     for _ in range(3):  # a part is put in order at a time
         near = [vocabulary.near(typed, known, 1, n=3, alike=0.4) for typed in ("llama3.1:8b", "gemma2-27b", "META/GEMMA2-27B")]
     assert [names[0] for names in near] == ["llama3.1:8b-instruct-q4", "meta/Gemma2-27b", "meta/Gemma2-27b"]
+
+
+@pytest.mark.parametrize("count", [0, 1000])
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("Llama-3", "llama-3"), ("LLAMA-3", "llama-3"), ("GEMMA2:27B", "Gemma2:27b"), ("LAMA-3", "llama-3")]
+)
+def test_capitals_make_no_word_another(count, typed, meant):
+    known = words(count) | {"llama-3": 1, "Gemma2:27b": 1, "phi": 1}
+    assert Vocabulary().near(typed, known, 1, n=3, alike=0.8)[0] == meant
+
+
+def test_of_words_that_differ_in_capitals_the_likest_comes_first():
+    assert nearest("Tiny-A", ["tiny-a", "Tiny-a", "other"], n=2) == ["Tiny-a", "tiny-a"]
+    assert nearest("Tiny-A", ["tiny-a", "Tiny-a", "other"]) == ["Tiny-a"]
 
 
 def test_what_is_unlike_everything_finds_nothing():

@@ -15,7 +15,7 @@ from nexus.api import Backend, Report
 from nexus.fleet import Fleet, Member, Override
 from nexus.model import NO_DEMAND, Demand, Payload, Zone
 from nexus.names import Names
-from nexus.policies import KEPT, LONGEST_KEPT, Policies, Policy
+from nexus.policies import KEPT, LONGEST_KEPT, Policies, Policy, normal
 from nexus.routing import Circumstances, Pipeline, route
 from nexus.testing import FakeClock, FakeModel, Held, Respond, a_model, a_report, a_request, ollama_server, openai_server
 
@@ -193,7 +193,7 @@ class Nobody(Backend):
         raise NotImplementedError
 
 
-WORDS = st.sampled_from(["a", "b", "c", "d", "a:1", "b:1"])
+WORDS = st.sampled_from(["a", "b", "c", "d", "a:1", "b:1", "A", "b:latest", "library/C", "B:1"])
 MODELS = st.lists(
     st.builds(lambda name, aliases: a_model(name, aliases=tuple(aliases)), WORDS, st.lists(WORDS, max_size=2)),
     max_size=3,
@@ -222,7 +222,7 @@ class Bound(RuleBasedStateMachine):
         self.claims, self.waiting = [], []
 
     def hear(self, names):
-        self.told.append(frozenset(names))
+        self.told.append(frozenset(map(normal, names)))
         self.names.policies.same(names)
 
     @rule(name=st.sampled_from([*BACKENDS]), remembered=MODELS)
@@ -240,6 +240,7 @@ class Bound(RuleBasedStateMachine):
             cloud=name == "cloud",
             capacity=1,
             overrides=written,
+            any_spelling=name in ("home", "cloud"),
         )
         self.fleet.join(member, remembered)
 
@@ -289,7 +290,7 @@ class Bound(RuleBasedStateMachine):
 
     def is_bound(self, leg, first) -> bool:
         """By the names on its way, and by whatever a server has ever called the models of the first leg and of its own."""
-        meant = {*first.trail, *leg.trail}
+        meant = set(map(normal, (*first.trail, *leg.trail)))
         akin = [names for names in self.told if names & meant]
         return any(self.plain.demand((name,)) == RESTRICTED for name in meant.union(*akin))
 

@@ -56,7 +56,9 @@ class BackendKind:
     what such servers take in a request: one that is translated is made to fit.  `failures` are its servers' own lines of
     the table of failures, which go before the core's.  `speaks` are the (dialect, task) pairs of a model that the operator declares
     and no server lists.  `refused` is what to do on the machine of one that refuses connections from elsewhere (`start it there with
-    --host 0.0.0.0`), where such servers listen for their own machine only unless told otherwise.
+    --host 0.0.0.0`), where such servers listen for their own machine only unless told otherwise.  `any_spelling` says that they take the
+    name of a model in other spellings than the one they list: other capitals, with or without `:latest` and `library/`.
+    `forwards` are globs, in small letters, of names that they pass on to somebody else's computer whether they list them or not.
     """
 
     name: str
@@ -73,6 +75,8 @@ class BackendKind:
     failures: tuple[FailureRule, ...] = ()
     speaks: frozenset[tuple[str, str]] = OPENAI_API
     refused: str = ""
+    any_spelling: bool = False
+    forwards: tuple[str, ...] = ()
 
 
 @attrs.frozen(kw_only=True)

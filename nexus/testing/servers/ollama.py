@@ -27,7 +27,7 @@ NEVER = "2318-01-01T00:00:00Z"
 
 
 class OllamaServer(OpenAIServer):
-    """Ollama.  A name without a tag means `:latest`.  Models that are not `loaded` are missing from /api/ps, and all are while one is
+    """Ollama.  A name without a tag means `:latest`, one without an owner `library/`, and capitals do not count.  Models that are not `loaded` are missing from /api/ps, and all are while one is
     being loaded.
 
     `capacity` is OLLAMA_NUM_PARALLEL, of each model (default 1).  At most `keeps` models are in memory; where one has to go, the
@@ -56,7 +56,9 @@ class OllamaServer(OpenAIServer):
         self.by_itself("/api/generate", self.generate, method="POST")
 
     def find(self, name: object) -> FakeModel | None:
-        return super().find(name) or super().find(f"{name}:latest")
+        if isinstance(name, str) and name not in self.models:
+            name = next((known for known in self.models if _full(known) == _full(name)), name)
+        return super().find(name)
 
     # ---- memory
 
@@ -212,3 +214,11 @@ def ollama_server(
 ) -> OllamaServer:
     """A double of Ollama."""
     return OllamaServer(models, keeps=keeps, **knobs)
+
+
+def _full(name: str) -> str:
+    """The name with all that may be left out of it (`types/model/name.go` there)."""
+    path, _, model = name.lower().removeprefix("https://").rpartition("/")
+    model, _, tag = model.partition(":")
+    host, _, owner = path.rpartition("/")
+    return f"{host or 'registry.ollama.ai'}/{owner or 'library'}/{model}:{tag or 'latest'}"

@@ -61,6 +61,8 @@ KIND = BackendKind(
     capacity=1,
     slots="resident",
     runs_models=True,
+    any_spelling=True,
+    forwards=("*:cloud", "*-cloud"),  # `cloudPassthroughMiddleware` there
     default_url="http://127.0.0.1:11434",
     failures=FAILURES,
 )

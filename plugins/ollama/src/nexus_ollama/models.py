@@ -17,7 +17,7 @@ ANTHROPIC = frozenset({("anthropic", "chat")})  # it counts no tokens
 _NUM_CTX = re.compile(r"^\s*num_ctx\s+(\d{1,12})\s*$", re.MULTILINE)
 _VERSION = re.compile(r"(\d{1,6})\.(\d{1,6})")
 _DIGEST = re.compile(r"(?:sha256:)?[0-9a-f]{64}")
-_CLOUD_TAG = re.compile(r"[:-]cloud$")
+_CLOUD_TAG = re.compile(r"[:-]cloud$", re.IGNORECASE)
 
 
 @attrs.frozen(kw_only=True)
