@@ -20,6 +20,7 @@ from nexus.dialects.canonical import (
     ToolCallDelta,
     ToolCallStart,
 )
+from nexus.dialects.held import Held
 from nexus.dialects.jsontext import object_of
 
 from .growing import LIMIT, growth
@@ -44,7 +45,7 @@ TEXTS = [
 def test_arguments_are_complete_as_soon_as_they_are_an_object(text: str) -> None:
     """Wherever they are cut.  What is not an object never is: that is judged at the end."""
     for size in range(1, len(text) + 1):
-        arguments, so_far, complete = Arguments(), "", False
+        arguments, so_far, complete = Arguments(Held()), "", False
         for at in range(0, len(text), size):
             so_far += text[at : at + size]
             arguments.add(text[at : at + size])
@@ -54,7 +55,7 @@ def test_arguments_are_complete_as_soon_as_they_are_an_object(text: str) -> None
 
 
 def test_arguments_may_be_looked_at_late() -> None:
-    arguments = Arguments()
+    arguments = Arguments(Held())
     for character in TEXTS[1]:
         arguments.add(character)
     assert arguments.complete

@@ -4,20 +4,34 @@ from __future__ import annotations
 
 import re
 
+from nexus.dialects.held import Held
 from nexus.dialects.jsontext import object_of
 
+_NULL = "null"
 _SIGNS = re.compile(r'[\\"{}\[\]]')
+
+
+def say_nothing(text: str) -> bool:
+    """Whether the arguments of a call say that there are none: no text, blanks, or null."""
+    return text.strip() in ("", _NULL)
+
+
+def may_say_nothing(text: str) -> bool:
+    """Whether what begins so may still say that there are none."""
+    said = text.lstrip()
+    return _NULL.startswith(said) or say_nothing(said)
 
 
 class Arguments:
     """The arguments of one call as they grow, and whether they are a whole JSON object: then only blanks can follow.
 
-    Every character is looked at once, however small the pieces.
+    Every character is looked at once, however small the pieces.  `held` is what the stream keeps altogether.
     """
 
-    __slots__ = ("_complete", "_depth", "_looked", "_pieces", "_quoted", "_skip")
+    __slots__ = ("_complete", "_depth", "_held", "_looked", "_pieces", "_quoted", "_skip")
 
-    def __init__(self) -> None:
+    def __init__(self, held: Held) -> None:
+        self._held = held
         self._complete: bool | None = None  # None: it may still become one
         self._depth = 0
         self._looked = 0  # pieces
@@ -26,7 +40,15 @@ class Arguments:
         self._skip = 0  # characters of the next piece, which a backslash before them makes plain
 
     def add(self, piece: str) -> None:
+        """One more piece.  Raises as `Held.add`."""
+        self._held.add(piece)
         self._pieces.append(piece)
+
+    def let_go(self) -> None:
+        """Nobody asks for them any more."""
+        for piece in self._pieces:
+            self._held.let_go(piece)
+        self._pieces = []
 
     @property
     def text(self) -> str:

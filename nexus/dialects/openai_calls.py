@@ -11,6 +11,7 @@ import msgspec
 
 from nexus.dialects.arguments import Arguments
 from nexus.dialects.canonical import StreamEvent, ToolCallDelta, ToolCallStart, made_call_id
+from nexus.dialects.held import EACH_CALL, Held
 from nexus.dialects.openai_content import arguments_text
 from nexus.errors import BackendError
 
@@ -40,13 +41,13 @@ class _Call:
 
     __slots__ = ("arguments", "id", "name", "number", "open", "told_none")
 
-    def __init__(self, number: int, id: str, name: str, *, open: bool) -> None:
+    def __init__(self, number: int, id: str, name: str, held: Held, *, open: bool) -> None:
         self.number = number
         self.id = id  # "" where the server gave none
         self.name = name
         self.open = open
         self.told_none = False  # null for arguments: there are none
-        self.arguments = Arguments()
+        self.arguments = Arguments(held)
 
     def goes_on(self, id: str | None, name: str, piece: str, *, beside: bool) -> bool:
         """Whether a piece with a name, at this call's place, is more of it; else it is a new call.
@@ -65,19 +66,21 @@ class _Call:
 class ToolCalls:
     """Reads the pieces of one stream."""
 
-    __slots__ = ("_at", "_by_id", "_calls", "_open")
+    __slots__ = ("_at", "_by_id", "_calls", "_held", "_open")
 
     def __init__(self) -> None:
         self._at: dict[int | None, _Call] = {}  # by the server's index: the last one there
         self._by_id: dict[tuple[int | None, str], _Call] = {}
         self._calls: list[_Call] = []
+        self._held = Held()
         self._open: _Call | None = None  # nobody has been told of it yet
 
     def __bool__(self) -> bool:
         return bool(self._calls)
 
     def read(self, pieces: list[Piece], out: list[StreamEvent]) -> None:
-        """Put out what an event says of its calls.  Raises BackendError("malformed") for one without a name."""
+        """Put out what an event says of its calls.  Raises BackendError: "malformed" for one without a name, "too_large" for more than
+        anybody keeps."""
         began = len(self._calls)
         for piece in pieces:
             function = piece.function or _NOTHING
@@ -111,11 +114,13 @@ class ToolCalls:
         if at is None or not at.goes_on(piece.id, name, said, beside=at.number >= began):
             return self._begin(piece, name)
         if at.open and name != at.name:
+            self._held.add(name)
             at.name = name if name.startswith(at.name) else at.name + name
         return at
 
     def _begin(self, piece: Piece, name: str) -> _Call:
-        call = self._at[piece.index] = _Call(len(self._calls), piece.id or "", name, open=True)
+        self._held.add(name + (piece.id or ""), EACH_CALL)
+        call = self._at[piece.index] = _Call(len(self._calls), piece.id or "", name, self._held, open=True)
         self._calls.append(call)
         if piece.id:
             self._by_id[piece.index, piece.id] = call

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from nexus.dialects.arguments import say_nothing
 from nexus.dialects.canonical import (
     Document,
     Image,
@@ -77,7 +78,11 @@ class Turns:
     def _call(self, call: ToolCall) -> dict[str, Any]:
         if call.cache:
             self.lost.add("cache_control")
-        return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments or "{}"}}
+        return {
+            "id": call.id,
+            "type": "function",
+            "function": {"name": call.name, "arguments": "{}" if say_nothing(call.arguments) else call.arguments},
+        }
 
     def _thoughts(self, thoughts: Sequence[Reasoning]) -> str:
         """OpenAI's own servers take no thinking back; those at home hand it to the model's template."""

@@ -19,6 +19,7 @@ from nexus.dialects.canonical import (
     ReplyContext,
     StreamEvent,
     Target,
+    ToolCallDelta,
     ToolCallStart,
     UsageSeen,
     in_words,
@@ -181,7 +182,7 @@ class TranslatedStream(Reader):
 
     def finish(self) -> bytes:
         if self._failed is None:
-            ready = self._encoded(self._decoder.finish())
+            ready = self._encoded(self._decoder.finish()) + self._encoded(self._calls.rest())
             if self._failed is None:
                 return ready + self._end()
             raise BackendError("cut", self._failed.message)  # not yet told: whoever catches this tells it
@@ -202,10 +203,19 @@ class TranslatedStream(Reader):
                 break
             if isinstance(event, UsageSeen):
                 self._usage = event.usage
-            elif not isinstance(event, Begin | Finish):
+            elif isinstance(event, Finish):
+                pieces.append(self._encoded(self._calls.rest()))
+                if self._failed is not None:
+                    break
+            elif not isinstance(event, Begin):
                 self._deltas += 1
                 if isinstance(event, ToolCallStart):
-                    event = self._calls.seen(event)
+                    event = self._calls.began(event)
+                elif isinstance(event, ToolCallDelta):
+                    piece = self._calls.goes_on(event)
+                    if piece is None:
+                        continue
+                    event = piece
             try:
                 pieces.append(self._encoder.encode(event))
             except BackendError as error:  # the client's dialect has no form for it; what came before is still told

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from nexus.dialects.arguments import say_nothing
 from nexus.dialects.canonical import (
     Document,
     Image,
@@ -202,7 +203,7 @@ def is_the_servers(kind: str) -> bool:
 def arguments_of(given: Any) -> str:
     """The `input` of a call as JSON text.  Some clients and servers write the text itself."""
     if isinstance(given, str) and object_of(given) is not None:
-        return given if given.strip() else "{}"
+        return "{}" if say_nothing(given) else given
     return "{}" if given is None else dumps_text(given)
 
 

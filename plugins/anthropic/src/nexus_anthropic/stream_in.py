@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from nexus.api import BackendError
 from nexus.dialects.canonical import (
     Finish,
     FinishReason,
@@ -23,6 +24,7 @@ from nexus.dialects.canonical import (
     made_call_id,
 )
 from nexus.dialects.decoding import EventDecoder
+from nexus.dialects.held import EACH_CALL, Held
 from nexus.dialects.jsontext import loads
 from nexus.dialects.sse import data_of
 from nexus_anthropic.blocks_in import arguments_of, call_id_of
@@ -82,13 +84,14 @@ _event = msgspec.json.Decoder(_Event)
 class Decoder(EventDecoder):
     """One stream.  What follows `message_stop` or a failure is not looked at."""
 
-    __slots__ = ("_calls", "_counts", "_fickle", "_finish", "_foreign", "_given", "_started")
+    __slots__ = ("_calls", "_counts", "_fickle", "_finish", "_foreign", "_given", "_held", "_started")
 
     kinds = KINDS
 
     def __init__(self) -> None:
         super().__init__()
         self._foreign: set[int | None] = set()  # blocks of kinds that nobody knows
+        self._held = Held()
         self._started = 0  # calls
         self._calls: dict[int | None, int] = {}  # the block's index -> the call's
         self._given: dict[int | None, str] = {}  # arguments that came with a block's start, until pieces come
@@ -196,13 +199,20 @@ class Decoder(EventDecoder):
             return
         number = self._calls[index] = self._started
         self._started += 1
-        if block.input:
-            self._given[index] = arguments_of(block.input)
+        given = arguments_of(block.input) if block.input else ""
+        try:
+            self._held.add(given, EACH_CALL)
+        except BackendError as error:
+            self.fail(error.hint, error.code)
+            return
+        if given:
+            self._given[index] = given
         self.out.append(ToolCallStart(index=number, id=call_id_of(block.id) or made_call_id(), name=block.name))
 
     def _complete(self, index: int | None) -> None:
         given = self._given.pop(index, None)
         if given is not None:
+            self._held.let_go(given, 0)
             self.out.append(ToolCallDelta(index=self._calls[index], arguments=given))
 
     def _delta(self, index: int | None, delta: _Delta) -> None:
@@ -227,7 +237,8 @@ class Decoder(EventDecoder):
     def _arguments(self, index: int | None, piece: str) -> None:
         number = self._calls.get(index)
         if number is not None:
-            self._given.pop(index, None)
+            if (given := self._given.pop(index, None)) is not None:
+                self._held.let_go(given, 0)
             self.out.append(ToolCallDelta(index=number, arguments=piece))
 
 

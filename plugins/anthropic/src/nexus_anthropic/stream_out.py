@@ -25,6 +25,7 @@ from nexus.dialects.canonical import (
     ToolCallStart,
     UsageSeen,
 )
+from nexus.dialects.held import Held
 from nexus.dialects.jsontext import dumps, object_of
 from nexus.model import NO_USAGE
 from nexus_anthropic.answers import BAD_ARGUMENTS
@@ -45,7 +46,7 @@ class Encoder(StreamEncoder):
     """One stream of one message."""
 
     __slots__ = (
-        "_arguments", "_called", "_context", "_deltas", "_finish", "_head", "_index", "_open", "_usage", "_waiting",
+        "_arguments", "_called", "_context", "_deltas", "_finish", "_head", "_held", "_index", "_open", "_usage", "_waiting",
     )  # fmt: skip
 
     def __init__(self, context: ReplyContext) -> None:
@@ -53,8 +54,9 @@ class Encoder(StreamEncoder):
         self._index = -1  # of the block that is open, or was last
         self._open: str | ToolCallStart | None = None
         self._head = b""  # of every delta of the open block
-        self._arguments = Arguments()  # of the open call
-        self._waiting = Waiting()
+        self._held = Held()
+        self._arguments = Arguments(self._held)  # of the open call
+        self._waiting = Waiting(self._held)
         self._called = False
         self._deltas = 0
         self._finish: Finish | None = None
@@ -164,7 +166,8 @@ class Encoder(StreamEncoder):
             return b""
         self._called = True
         closed = self._closed()
-        self._arguments = Arguments()
+        self._arguments.let_go()
+        self._arguments = Arguments(self._held)
         return closed + self._begun(dumps({"type": "tool_use", "id": event.id, "name": event.name, "input": {}}), event)
 
     def _piece(self, event: ToolCallDelta) -> bytes:
@@ -201,7 +204,7 @@ class Encoder(StreamEncoder):
 
     def _released(self, *, ended: bool = False) -> bytes:
         """What waited, up to a call that may go on; where the stream has `ended` none can, and all of it is written."""
-        waiting, self._waiting = self._waiting, Waiting()  # what is written now waits for nothing
+        waiting, self._waiting = self._waiting, Waiting(self._held)  # what is written now waits for nothing
         out = []
         while waiting and (ended or not self._must_wait()):
             if isinstance(self._open, ToolCallStart):
