@@ -33,12 +33,13 @@ REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 
 class Answerer:
-    """Answers the endpoints of all dialects."""
+    """Answers the endpoints of all dialects, which are served under `prefix`."""
 
-    def __init__(self, gateway: Gateway, watch: Watch, bodies: Bodies) -> None:
+    def __init__(self, gateway: Gateway, watch: Watch, bodies: Bodies, prefix: str = "") -> None:
         self._gateway = gateway
         self._watch = watch
         self._bodies = bodies
+        self._prefix = prefix
         self.now = gateway.clock.now
 
     async def answer(
@@ -78,6 +79,7 @@ class Answerer:
             await self._served(visit, journey, told)
         except Problem as problem:
             problem.__traceback__ = None  # it leads to frames that hold the problem: a cycle for each refusal
+            problem.under(self._prefix)
             await send_problem(visit, told, problem, journey)
         except StageError as error:
             LOG.error("%s", error, exc_info=error.__cause__)

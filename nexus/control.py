@@ -137,7 +137,11 @@ class Control:
         entry = await self._listed.find(name, key.models if key else EVERYTHING)
         if entry is None:
             raise Problem(
-                404, "model_not_found", f"no backend serves the model {name[:200]!r}; GET /v1/models lists what is served"
+                404,
+                "model_not_found",
+                f"no backend serves the model {name[:200]!r}; GET /v1/models lists what is served",
+                param="model",
+                see="GET /v1/models",
             )
         return _raw(self._dialect(http).model(entry))
 
@@ -223,7 +227,12 @@ class Control:
     async def request(self, http: web.BaseRequest) -> web.Response:
         story = self._history().get(http.path.partition("/nexus/requests/")[2])
         if story is None:
-            raise Problem(404, "request_not_found", "no request of that id is remembered; GET /nexus/requests lists those that are")
+            raise Problem(
+                404,
+                "request_not_found",
+                "no request of that id is remembered; GET /nexus/requests lists those that are",
+                see="GET /nexus/requests",
+            )
         return _json(story)
 
     def _history(self) -> History:

@@ -34,7 +34,8 @@ class Problem(NexusError):
 
     `code` is stable and documented; `message` says what to do;
     half a character in it, for it may quote anybody, is U+FFFD.  `retry_after` is in seconds.  `context` is the contract's
-    `context` object.  `type` overrides the dialect's own word for the status.
+    `context` object.  `type` overrides the dialect's own word for the status.  `see` is a page of ours that the message sends the
+    reader to (`GET /v1/models`), as it is called where Nexus is served under no prefix.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Problem(NexusError):
         type: str | None = None,
         context: Mapping[str, Any] = EMPTY,
         retry_after: int | None = None,
+        see: str = "",
     ) -> None:
         message = whole(message)
         super().__init__(message)
@@ -57,6 +59,14 @@ class Problem(NexusError):
         self.type = type
         self.context = context
         self.retry_after = retry_after
+        self.see = see
+
+    def under(self, prefix: str) -> None:
+        """Nexus is served under this prefix of an application, so that the page which the message names is there, too."""
+        if prefix and self.see:
+            before, _, after = self.message.rpartition(self.see)
+            self.message = before + self.see.replace(" /", f" {prefix}/", 1) + after
+            self.see = ""
 
 
 class BackendError(NexusError):

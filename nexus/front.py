@@ -61,7 +61,7 @@ class Front:
         server = gateway.config.server
         self._dialects = tuple(gateway.runtime.dialects.values())
         door = self._door = Door(server, gateway.runtime.keyring, hosts=self._hosts)
-        answerer = Answerer(gateway, watch, Bodies(server.max_body_bytes, server.max_inflight_body_bytes))
+        answerer = Answerer(gateway, watch, Bodies(server.max_body_bytes, server.max_inflight_body_bytes), self.prefix)
         for dialect in self._dialects:
             for endpoint in dialect.endpoints:
                 self._owners[endpoint.path] = dialect
@@ -132,7 +132,7 @@ class Front:
         return handler
 
     def _local(self, http: web.BaseRequest) -> str:
-        return http.path.removeprefix(self.prefix)
+        return http.path.removeprefix(self.prefix) or "/"
 
     # ------------------------------------------------------------ a request
 
@@ -174,6 +174,7 @@ class Front:
             response = await handler(http)
         except Problem as problem:
             LOG.info("%s %r from %s refused: %s", http.method, path[:200], http.remote, problem.code)
+            problem.under(self.prefix)
             response = self._problem(http, path, problem)
         except ConnectionError:
             return web.Response(status=499)  # nobody is there to read it; raised, it would be logged as an error of ours
@@ -200,7 +201,7 @@ class Front:
         if handler is None and http.method == "OPTIONS" and "Origin" in http.headers:
             return next(iter(methods.values()))
         if handler is None:
-            raise Problem(405, "method_not_allowed", f"{path} takes {', '.join(methods)}, not {http.method}")
+            raise Problem(405, "method_not_allowed", f"{self.prefix}{path} takes {', '.join(methods)}, not {http.method}")
         return handler
 
     def _methods(self, path: str) -> dict[str, Handler] | None:
@@ -210,12 +211,13 @@ class Front:
         return next((m for base, m in self._under.items() if path.startswith(base + "/") and len(path) > len(base) + 1), None)
 
     def _no_path(self, http: web.BaseRequest, path: str) -> Problem:
+        here = self.prefix
         if path == "/v1/responses":
             # Codex asks for a WebSocket first and falls back at once on 426, but never on 404
             if http.headers.get("Upgrade", "").lower() == "websocket":
                 return Problem(426, "upgrade_not_supported", "no WebSocket is offered here: use POST")
-            return Problem(404, "unknown_path", "/v1/responses is not served: use POST /v1/chat/completions")
-        return Problem(404, "unknown_path", f"{http.method} {path[:200]!r} is not served here; {self._advice(path)}")
+            return Problem(404, "unknown_path", f"{here}/v1/responses is not served: use POST {here}/v1/chat/completions")
+        return Problem(404, "unknown_path", f"{http.method} {here + path[:200]!r} is not served here; {self._advice(path)}")
 
     def _advice(self, path: str) -> str:
         """What most likely went wrong: clients differ in whether their base URL ends in /v1."""
@@ -224,9 +226,9 @@ class Front:
         if self._methods("/v1" + path) is not None:
             return "your client does not add /v1 itself: put it at the end of its base URL"
         if path in OLLAMAS:
-            return "clients of Ollama's own API are not served yet: use OpenAI's, under /v1"
+            return f"clients of Ollama's own API are not served yet: use OpenAI's, under {self.prefix}/v1"
         near = nearest(path, self._exact, alike=0.8)
-        return f"did you mean {near[0]}?" if near else "try GET /v1/models"
+        return f"did you mean {self.prefix}{near[0]}?" if near else f"try GET {self.prefix}/v1/models"
 
     def _problem(self, http: web.BaseRequest, path: str, problem: Problem) -> web.Response:
         id = request_id(headers_of(http))

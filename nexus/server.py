@@ -45,6 +45,7 @@ MAX_LINE_BYTES = 16 * 1024
 
 NAME_OF_FILE = re.compile(r"[^\n=\[\]]+\.toml")  # no TOML text looks so
 Source = Config | Path | str | Mapping[str, Any] | None
+_SOURCES = (Config, Path, str, Mapping, type(None))
 
 
 def create_app(config: Source = None, *, plugins: Sequence[object] = ()) -> web.Application:
@@ -64,9 +65,9 @@ def attach(
     with hookimpls beside those installed.  `hosts` says whether requests by names that may be somebody else's are refused, as on a
     server of Nexus' own; by default they are where `[server] hosts` lists some, for the application knows its names.  The running gateway is `app[GATEWAY]`; of several in one application that is the
     first, and each is under the key that `attach` returns.  What it learns is kept beyond this process only where `[server] state_dir`
-    is set; several may share one.  Raises ConfigError
-    at once; a gateway that cannot start raises StartupError when the application starts.
+    is set; several may share one.  Raises ConfigError, or TypeError for what is none of these, at once; a gateway that cannot start raises StartupError when the application starts.
     """
+    _check_prefix(app, prefix)
     loaded, catalog = _loaded(config, plugins, discover=config is None)
     return _attach(app, prefix, loaded, catalog, hosts=bool(loaded.server.hosts) if hosts is None else hosts)
 
@@ -89,6 +90,7 @@ def _attach(app: web.Application, prefix: str, loaded: Config, catalog: Catalog,
 
     app.cleanup_ctx.append(running)
     app.on_shutdown.append(drain)
+    app.router.add_route("*", front.prefix, front.handle, expect_handler=_later)  # the prefix by itself, without a slash
     route = app.router.add_route("*", front.prefix + "/{tail:.*}", front.handle, expect_handler=_later)
     return key
 
@@ -197,8 +199,23 @@ async def _later(http: web.Request) -> None:
     """Whether a client may send its body is said where the body is read."""
 
 
+def _check_prefix(app: object, prefix: object) -> None:
+    """Raises TypeError where the arguments of `attach` are in another order, or other things."""
+    if not isinstance(app, web.Application):
+        raise TypeError(f"app must be an aiohttp.web.Application, not {app!r:.100}")
+    if not isinstance(prefix, str) or (prefix and not prefix.startswith("/")):
+        raise TypeError(
+            f"prefix must be a path such as '/llm', or '', not {prefix!r:.100}; the configuration comes after it (config=…)"
+        )
+
+
 def _loaded(config: Source, plugins: Sequence[object], *, discover: bool = True) -> tuple[Config, Catalog]:
     """`discover` says whether servers are looked for where nothing says so."""
+    if not isinstance(config, _SOURCES):
+        wanted = (
+            "a mapping of tables, TOML text, a file (pathlib.Path, or a name that ends in .toml), a nexus.config.Config, or None"
+        )
+        raise TypeError(f"config must be {wanted}, not {config!r:.100}")
     if isinstance(config, Config):
         return config, Catalog.load(config.plugins, plugins, config.disabled, config.path)
     if isinstance(config, str) and NAME_OF_FILE.fullmatch(config):

@@ -45,7 +45,12 @@ def unknown_model(name: str, near: Sequence[str]) -> Problem:
     """No backend serves the name, and all have been asked.  `near` are names that may have been meant, the likeliest first."""
     offer = f"; did you mean {' or '.join(map(repr, near))}?" if near else "; GET /v1/models lists what is served"
     return Problem(
-        404, "model_not_found", f"no backend serves the model {name!r}{offer}", param="model", context={"nearest": list(near)}
+        404,
+        "model_not_found",
+        f"no backend serves the model {name!r}{offer}",
+        param="model",
+        context={"nearest": list(near)},
+        see="" if near else "GET /v1/models",
     )
 
 

@@ -86,7 +86,7 @@ async def test_beside_own_routes_and_under_own_middlewares(tmp_path):
                 ("/llm/v1/models/tiny", 200),
                 ("/llm/nope", 404),
                 ("/v1/models", 404),
-                ("/llm", 404),
+                ("/llm", 200),
             ):
                 async with client.get(path) as answer:
                     assert (path, answer.status) == (path, status)
@@ -122,6 +122,98 @@ async def test_two_gateways_of_different_minds_in_one_application(tmp_path):
             assert (status, headers["X-Nexus-Model"]) == (200, "big")
             async with client.get("/strict/nexus/stats") as one, client.get("/loose/er/nexus/stats") as two:
                 assert await one.json() != await two.json()
+
+
+def under(prefix: str, tmp_path, server) -> tuple[web.Application, web.Application]:
+    """Nexus under the prefix: the whole application, and that which has the gateway."""
+    app = web.Application()
+    if prefix == "/sub":
+        sub = create_app(config(tmp_path, server))
+        app.add_subapp(prefix, sub)
+        return app, sub
+    attach(app, prefix, config(tmp_path, server))
+    return app, app
+
+
+@pytest.mark.parametrize("prefix", ["/llm", "/llm/api", "/sub", "/llm/"])
+async def test_errors_name_paths_as_they_are_in_the_application(tmp_path, prefix):
+    async with openai_server() as server:
+        app, inner = under(prefix, tmp_path, server)
+        here = prefix.rstrip("/")
+        async with serving(app) as client:
+            await known(inner[GATEWAY])
+
+            async def said(method: str, path: str, **body) -> str:
+                async with client.request(method, here + path, **({"json": body} if body else {})) as answer:
+                    return (await answer.json())["error"]["message"]
+
+            unknown = "§§§§§§§§"
+            message = {"messages": [{"role": "user", "content": "hello"}]}
+            told = {
+                "/v1/models": (
+                    await said("GET", f"/v1/models/{unknown}"),
+                    await said("POST", CHAT, model=unknown, **message),
+                    await said("POST", CHAT, **message),
+                    await said("POST", CHAT, model="", **message),
+                    await said("GET", "/§§§"),
+                ),
+                "/nexus/requests": (await said("GET", "/nexus/requests/none"),),
+                CHAT: (
+                    await said("GET", CHAT),
+                    await said("POST", "/v1/responses", x=1),
+                    await said("POST", "/v1/chat/completion", x=1),
+                ),
+                "/v1": (await said("GET", "/api/tags"),),
+                "/nope": (await said("GET", "/nope"),),
+            }
+            for path, messages in told.items():
+                for words in messages:
+                    assert here + path in words
+                    assert words.count(path) == words.count(here + path), words
+
+
+async def test_a_servers_own_words_are_left_as_they_are(tmp_path):
+    async with openai_server() as server:
+        app, inner = under("/llm", tmp_path, server)
+        async with serving(app) as client:
+            await known(inner[GATEWAY])
+            server.next(Respond(400, json={"error": {"message": "see GET /v1/models"}}), path=CHAT)
+            assert b'"see GET /v1/models"' in (await chat(client, "/llm"))[2]
+
+
+@pytest.mark.parametrize("prefix", ["/llm", "/sub"])
+async def test_the_prefix_by_itself_is_the_first_page(tmp_path, prefix):
+    async with openai_server() as server:
+        app, _ = under(prefix, tmp_path, server)
+        async with serving(app) as client:
+            for path in (prefix, prefix + "/"):
+                async with client.get(path) as answer:
+                    assert answer.status == 200
+                    assert f"{prefix}/v1/models" in await answer.text()
+            async with client.post(prefix, json={}) as answer:
+                assert (answer.status, (await answer.json())["error"]["code"]) == (405, "method_not_allowed")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("/llm", 5), "config must be a mapping of tables, TOML text"),
+        (("/llm", ["backends"]), "config must be"),
+        (("/llm", b"[server]"), "config must be"),
+        (("nexus.toml",), "prefix must be a path such as '/llm'"),
+        (({"backends": []},), "prefix must be a path"),
+    ],
+)
+def test_what_is_no_configuration_and_no_prefix_is_told_so(arguments, told):
+    with pytest.raises(TypeError, match=told):
+        attach(web.Application(), *arguments)
+
+
+def test_what_is_no_application_or_no_configuration_is_told_so():
+    with pytest.raises(TypeError, match="app must be an aiohttp"):
+        attach("/llm", web.Application())
+    with pytest.raises(TypeError, match="config must be"):
+        create_app(5)
 
 
 async def test_as_a_sub_application_of_another(tmp_path):

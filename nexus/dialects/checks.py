@@ -8,9 +8,9 @@ from typing import Any
 from nexus.errors import Problem
 
 
-def bad(message: str, param: str | None = None) -> Problem:
+def bad(message: str, param: str | None = None, *, see: str = "") -> Problem:
     """A request that cannot be understood: status 400."""
-    return Problem(400, "invalid_request", message, param=param)
+    return Problem(400, "invalid_request", message, param=param, see=see)
 
 
 def text(value: Any, place: str) -> str | None:

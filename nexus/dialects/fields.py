@@ -149,12 +149,12 @@ def may_be_twice(body: bytes, key: str) -> bool:
 def model_in(fields: Fields) -> str:
     """The model's name, which must be there.  Raises Problem (400)."""
     if "model" not in fields:
-        raise bad("you must provide the field 'model': the name of a model, see GET /v1/models", "model")
+        raise bad("you must provide the field 'model': the name of a model, see GET /v1/models", "model", see="GET /v1/models")
     model = _typed(fields, "model", _text, "a string")
     if "\ufffd" in model:
         raise bad("'model' holds half a character: servers differ in how they read it", "model")
     if not model or len(model) > MAX_MODEL_NAME:
-        raise bad(f"'model' must be a name of 1 to {MAX_MODEL_NAME} characters, see GET /v1/models", "model")
+        raise bad(f"'model' must be a name of 1 to {MAX_MODEL_NAME} characters, see GET /v1/models", "model", see="GET /v1/models")
     return str(model)
 
 
