@@ -101,7 +101,9 @@ class Control:
         health = [s.pulse.health for s in standings]
         healthy = health.count(Health.HEALTHY)
         suspended = sum(s.suspension is not None and s.pulse.health is Health.HEALTHY for s in standings)
-        troubles = {f"backend {s.member.name}": s.problem for s in standings if s.problem}
+        troubles = {
+            f"backend {s.member.name}": said for s in standings if (said := "; ".join(filter(None, (s.problem, s.left_out))))
+        }
         well = healthy == len(health) and not troubles and not self._gateway.problems
         status = "unhealthy" if not healthy else "healthy" if well else "degraded"
         return {

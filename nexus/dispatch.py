@@ -281,7 +281,8 @@ class Dispatcher:
             return False
         if self.clock.now() >= journey.request.accepted + self.limits.overflow_after:
             return False
-        return bool(plan.objections) and any(not candidate.cloud for candidate in waitable(plan))
+        home = (c for c in waitable(plan) if not c.cloud) if plan.objections else ()
+        return any(not candidate.ejected_until for candidate in home)  # what keeps failing there is nothing to wait for
 
     def _give_up(self, journey: Journey, plan: Plan, code: str | None = None) -> Problem:
         if journey.attempts:

@@ -35,7 +35,7 @@ from nexus.model import (
 )
 from nexus.model.quick import maker
 from nexus.pairs import SERVER, Member, Pair, Standing
-from nexus.plain import plain
+from nexus.plain import plain, rounded
 from nexus.slices import at_once, step_by_step
 from nexus.slots import Slots
 from nexus.suspension import Suspension
@@ -509,21 +509,21 @@ class Fleet:
         """A server is well that answers, whatever it says; a pair whose answers are good.  A timeout says nothing of the server."""
         failed = event.outcome in ("failed", "timeout")
         if failed and is_of_the_server(event.code, sent=event.sent):
-            self._failed(standing.record, standing.member.name, event.at, event.code)
+            self._failed(standing.record, standing.member.name, event, event.code)
             return
         if event.status is not None or event.outcome == "failed":
             standing.record.served(True, event.at)
         if failed:
             why = f"it answered {event.status}" if event.code == "status" else event.code
-            self._failed(self._record_of(pair), f"{standing.member.name} ({pair.name})", event.at, why)
+            self._failed(self._record_of(pair), f"{standing.member.name} ({pair.name})", event, why)
 
-    def _failed(self, record: Record, whose: str, now: float, why: str) -> None:
+    def _failed(self, record: Record, whose: str, event: Finished, why: str) -> None:
         """A failure in the record; a line in the log where that is one too many."""
         before = record.ejected_until
-        record.served(False, now, why)
+        record.served(False, event.at, why, waited=event.seconds if event.outcome == "timeout" else None)
         if record.ejected_until != before:
-            seconds = record.ejected_until - now
-            LOG.warning("%s is left out for %.3g s where another can serve: %s", whose, seconds, record.reason)
+            seconds = record.ejected_until - event.at
+            LOG.warning("%s is left out for %s s where another can serve: %s", whose, rounded(seconds), record.reason)
 
     def _record_of(self, pair: Pair) -> Record:
         if pair.record is None:
@@ -551,7 +551,7 @@ class Fleet:
         elif event.outcome == "rate":
             seconds = DEFAULT_PAUSE_SECONDS if retry_after is None else retry_after
             if pair.paused_until <= event.at:  # the first of many that are told so at once
-                LOG.info("%s (%s) asked for a pause of %.3g s", standing.member.name, pair.name, seconds)
+                LOG.info("%s (%s) asked for a pause of %s s", standing.member.name, pair.name, rounded(seconds))
             pair.paused_until = event.at + seconds
             pair.paused_status = event.status or 429
 

@@ -211,6 +211,7 @@ def _health(config: Config) -> HealthLimits:
     return HealthLimits(
         failure_threshold=health.failure_threshold,
         recovery_threshold=health.recovery_threshold,
+        timeout_threshold=health.timeout_threshold,
         min_samples=health.min_samples,
         failure_ratio=health.failure_ratio,
         window_seconds=health.window_seconds,

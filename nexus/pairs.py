@@ -307,6 +307,12 @@ class Standing:
         said = report.problem or report.code
         return f"the last probe: {said}" if self.pulse.health is Health.HEALTHY else said
 
+    @property
+    def left_out(self) -> str:
+        """Which traffic leaves it out, or a model of it, for what has failed there; for people."""
+        named = [("", self.record), *((f"{pair.name}: ", pair.record) for pair in self.pairs.values())]
+        return "; ".join(f"{name}left out: {r.reason}" for name, r in named if r is not None and r.ejected_until)
+
     def _forbidden(self) -> str:
         """The models that the key may not use."""
         return "; ".join(f"{pair.name}: {pair.suspension.reason}" for pair in self.pairs.values() if pair.suspension is not None)

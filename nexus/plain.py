@@ -32,6 +32,11 @@ def sentence(text: str) -> str:
     return said if len(text) <= LONGEST_SENTENCE else f"{said}…"
 
 
+def rounded(number: float) -> str:
+    """A figure for people: three digits of it, or all before the point."""
+    return f"{round(number, 3):.3g}" if abs(number) < 100 else f"{number:.0f}"
+
+
 def plain(text: str) -> str:
     """The text with everything escaped that a terminal or a log reader would act upon."""
     if text.isprintable():

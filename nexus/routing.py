@@ -138,8 +138,10 @@ def route(
         if leg.index == 0:
             base = demand
         choices.extend(_leg(pipeline, _ask(request=request, leg=leg, demand=demand), known, at, objections))
-        if choices and not whole:
+        if choices and not whole and not _last_resort(choices[0], at.now):
             break
+    if len(legs) > 1:
+        choices = _fallbacks_first(choices, at.now, objections)
     return _plan(demand=base, choices=tuple(choices), objections=tuple(objections), legs=legs)
 
 
@@ -251,13 +253,32 @@ def _objections(ask: Ask, candidate: Candidate, refusals: Refusals) -> list[Obje
 
 
 def _rested(resting: Iterable[Judged], now: float, *, spared: bool) -> Iterator[Judged]:
-    """Those whose traffic kept failing are `spared` where another can serve the request, now or soon: never the last that can."""
+    """Those whose traffic kept failing are `spared` where another of the leg can serve the request, now or soon: never the last that can."""
     for own, candidate, refusals in resting:
         if spared and _rests(candidate, now):
-            ejected = Refusal(kind=RefusalKind.WAIT, code="ejected", retry_at=candidate.ejected_until)
-            yield own, candidate, [*refusals, (CORE, ejected)]
+            yield own, candidate, [*refusals, (CORE, _ejected(candidate))]
         else:
             yield own, candidate, refusals
+
+
+def _ejected(candidate: Candidate) -> Refusal:
+    return Refusal(kind=RefusalKind.WAIT, code="ejected", retry_at=candidate.ejected_until)
+
+
+def _last_resort(choice: Choice, now: float) -> bool:
+    """Whether it has the request only since nobody else of its leg can: all others of the leg are no better, then."""
+    return choice.candidate.ejected_until > 0 and _rests(choice.candidate, now)
+
+
+def _fallbacks_first(choices: list[Choice], now: float, objections: list[Objection]) -> list[Choice]:
+    """Whose traffic kept failing comes after the fallbacks, too."""
+    better = [choice for choice in choices if not _last_resort(choice, now)]
+    if not better or len(better) == len(choices):
+        return choices
+    for choice in choices:
+        if _last_resort(choice, now):
+            objections.extend(_objections(choice.ask, choice.candidate, [(CORE, _ejected(choice.candidate))]))
+    return better
 
 
 def _rests(candidate: Candidate, now: float) -> bool:

@@ -51,14 +51,18 @@ def in_spite_of(candidate: Candidate) -> list[str]:
     if candidate.suspended_until:
         said.append(f"{name} is suspended, since its account or key was refused; this request tries it again.")
     if candidate.ejected_until:
-        said.append(
-            f"{name} is left out after too many failures; nobody else can take this request, or it is time to try it again."
-        )
+        said.append(f"{name} is left out since it kept failing; nobody else can take this request, or it is time to try it again.")
     elif candidate.failures > FAILING:
-        said.append(f"{name} keeps failing, or has said what it would say to the next request too: it comes after all others.")
+        said.append(
+            f"{name} keeps failing, or has said what it would say to the next request too: it comes last {_among(candidate)}."
+        )
     elif candidate.failures > NOTED:
         said.append(f"{name} has failed now and then, which counts as seconds lost.")
     return said
+
+
+def _among(candidate: Candidate) -> str:
+    return "among the clouds" if candidate.cloud else "at home, and before the clouds"
 
 
 def _unknown(refusal: Refusal) -> str:
@@ -151,7 +155,7 @@ WORDS: Mapping[str, Words] = {
     "loading": Words(_loading, "Try again once it is loaded."),
     "paused": Words(_paused, "Try again when the pause is over."),
     "suspended": Words(_suspended, "See `nexus backends` for what it said; it is tried again by itself."),
-    "ejected": Words(_says("is left out for a while: too many of its last requests failed"), "It is tried again by itself."),
+    "ejected": Words(_says("is left out for a while, since its last requests failed"), "It is tried again by itself."),
     "off": Words(_says("has the model switched off"), "Load the model on that server."),
     "dialect": Words(_dialect, "Use an API that this server speaks, or another model."),
     "translation_loss": Words(_lost, "Leave it out, or ask for a model whose server speaks this request's own dialect."),

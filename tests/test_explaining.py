@@ -134,7 +134,7 @@ BROKEN = Respond(500, json={"error": {"message": "no such layer"}})
         (Respond(403), 2, "keeps failing, or has said what it would say to the next request too", "forbids requests"),
         (BROKEN, 1, "has failed now and then, which counts as seconds lost.", None),
         (BROKEN, 5, "keeps failing, or has said what it would say to the next request too", None),
-        (BROKEN, 12, "is left out after too many failures", "requests failed, the last of them so: it answered 500"),
+        (BROKEN, 12, "is left out since it kept failing", "requests failed, the last of them so: it answered 500"),
     ],
     ids=["suspended", "blocked", "failed once", "failing", "left out"],
 )

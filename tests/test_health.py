@@ -458,7 +458,7 @@ async def test_a_suspended_backend_is_told_wherever_an_operator_looks(nexus_gate
         pairs = {m["backend"]: m for m in (await page(gateway, "/nexus/models")).json["models"]}
         assert {name: pair["suspended_reason"] for name, pair in pairs.items()} == {"a": reason, "b": None}
         (line,) = suspensions(pairs.values())
-        assert line.startswith("a (tiny) is suspended, and tried again in ")
+        assert line.startswith("a (tiny) is suspended (tried again in ")
         shown = {s["name"]: backend_row(s)[2] for s in (await page(gateway, "/nexus/backends")).json["backends"]}
         assert shown == {"a": "suspended", "b": "healthy"}
         assert [model_row(pairs[name])[2] == "suspended" for name in "ab"] == [True, False]

@@ -31,7 +31,7 @@ from nexus.testing import ScriptedUpstream, openai_server, until
 from .wire_client import CHAT, GOOD, Answer, Line
 
 # One gateway serves hundreds of failures here: no backend may be sent to rest for them.
-ENDLESS_PATIENCE = {"min_samples": 1_000_000, "failure_threshold": 1_000_000}
+ENDLESS_PATIENCE = {"min_samples": 1_000_000, "timeout_threshold": 1_000_000, "failure_threshold": 1_000_000}
 
 
 class Ledger(Observer):

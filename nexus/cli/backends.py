@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nexus.cli.options import asks_gateway, print_json, say_where
-from nexus.cli.wrapping import beside
+from nexus.cli.wrapping import beside, tried_again
 
 if TYPE_CHECKING:
     from nexus.cli.remote import Remote
@@ -84,6 +84,7 @@ def _health(b: Mapping[str, Any]) -> str:
         return f"{b['problem']}; it is not asked until then" if b["problem"] else "not probed yet"
     version = f", version {b['version']}" if b["version"] else ""
     said = beside(b["problem"] or "", b["url"]) or f"answered{version}"
-    resting = f"; left out for {b['ejected_seconds']:g} s: {b['ejected_reason']}" if b["ejected_seconds"] else ""
-    waiting = f"; tried again in {b['suspended_seconds']:g} s" if b["suspended_seconds"] else ""
+    ejected, suspended = b["ejected_seconds"], b["suspended_seconds"]
+    resting = "" if ejected is None else f"; left out where another can serve ({tried_again(ejected)}): {b['ejected_reason']}"
+    waiting = "" if suspended is None else f"; {tried_again(suspended)}"
     return f"{said}; probed {b['last_probe_seconds_ago']:g} s ago; found by {b['source']}{resting}{waiting}"

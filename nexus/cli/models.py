@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nexus.cli.options import asks_gateway, print_json, say_where
+from nexus.cli.wrapping import tried_again
 
 if TYPE_CHECKING:
     from nexus.cli.remote import Remote
@@ -47,8 +48,8 @@ def resting(pairs: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     """Which are asked only where nobody else can serve, and for how long."""
     for pair in pairs:
         name = f"{pair['backend']} ({pair['name']})"
-        if pair["ejected_seconds"]:
-            yield f"{name} is left out for {pair['ejected_seconds']:g} s where another can serve: {pair['ejected_reason']}"
+        if pair["ejected_seconds"] is not None:
+            yield f"{name} is left out where another can serve ({tried_again(pair['ejected_seconds'])}): {pair['ejected_reason']}"
         if pair["paused_seconds"]:
             yield f"{name} asked for a pause, which lasts {pair['paused_seconds']:g} s more"
 
@@ -61,7 +62,7 @@ def suspensions(pairs: Iterable[Mapping[str, Any]]) -> Iterator[str]:
             found.setdefault((pair["backend"], pair["suspended_reason"]), []).append(pair)
     for (backend, reason), those in found.items():
         more = f" and {len(those) - 1} more" if len(those) > 1 else ""
-        yield f"{backend} ({those[0]['name']}{more}) is suspended, and tried again in {those[0]['suspended_seconds']:g} s: {reason}"
+        yield f"{backend} ({those[0]['name']}{more}) is suspended ({tried_again(those[0]['suspended_seconds'])}): {reason}"
 
 
 def row(pair: Mapping[str, Any]) -> tuple[Any, ...]:

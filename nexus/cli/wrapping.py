@@ -9,6 +9,8 @@ from unicodedata import east_asian_width
 
 import click
 
+from nexus.plain import rounded
+
 LEAST_ROOM = 30  # for what stands beside a prefix
 BESIDE = 4
 
@@ -21,6 +23,11 @@ def width(stream: IO[Any] | None = None) -> int | None:
 def beside(problem: str, url: str) -> str:
     """What is wrong with a server where its address stands before it already, which need not be said again."""
     return problem.replace(f" at {url.removesuffix('/v1')}", "", 1)
+
+
+def tried_again(seconds: float) -> str:
+    """When one request asks again who rests; what rests for no more seconds waits for that request."""
+    return f"tried again in {rounded(seconds)} s" if seconds else "the next request tries it again"
 
 
 def wrapped(prefix: str, text: str, columns: int | None) -> str:

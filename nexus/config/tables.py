@@ -99,6 +99,9 @@ class HealthConfig:
     timeout_seconds: float = setting(5.0, "for one probe", above(0))
     failure_threshold: int = setting(3, "failed probes in a row until a healthy backend is unhealthy", at_least(1))
     recovery_threshold: int = setting(2, "good probes in a row until it is healthy again", at_least(1))
+    timeout_threshold: int = setting(
+        3, "requests in a row without an answer in time that eject a backend or its model", at_least(1)
+    )
     min_samples: int = setting(10, "exchanges in the window before live failures count", at_least(1))
     failure_ratio: float = setting(
         0.5, "share of failed exchanges that ejects a backend or its model, above 0 and up to 1", above(0), between(0, 1)
