@@ -9,11 +9,12 @@ import attrs
 
 from nexus.api import BackendKind, Secret
 from nexus.catalog import Catalog
-from nexus.config.fields import VARIABLE
+from nexus.config.fields import VARIABLE, WORD
 from nexus.config.installed import missing
-from nexus.config.mistakes import Mistakes, given, join
+from nexus.config.mistakes import Mistakes, given, join, shown
 from nexus.config.strict import build, keys
 from nexus.config.tables import BackendConfig, ModelConfig
+from nexus.config.written import texts
 
 AUTO = "auto"
 LITERAL_KEYS = ("api_key", "apikey", "key", "token", "api_token")
@@ -31,13 +32,13 @@ def backend(raw: Any, place: str, env: Mapping[str, str], catalog: Catalog, mist
     if kind:
         options = build(kind.options, rest, place, mistakes)
     made = build(BackendConfig, own, place, mistakes)
+    usual = kind.default_url if kind else None
+    if usual is None and "url" not in raw and (kind or raw.get("type", AUTO) == AUTO):
+        mistakes.add(join(place, "url"), f"is missing, and the type {kind.name} has no usual one" if kind else "is missing")
+    key, without = _key(raw.get("api_key_env"), join(place, "api_key_env"), env, mistakes)
     if made is None:
         return None
-    url = made.url or (kind.default_url if kind else None)
-    if url is None and "url" not in raw and (kind or made.type == AUTO):
-        mistakes.add(join(place, "url"), "is missing" if kind is None else f"is missing, and the type {made.type} has no usual one")
-    key, without = _key(made.api_key_env, join(place, "api_key_env"), env, mistakes)
-    return attrs.evolve(made, url=url, key=key, without_key=without, overrides=overrides, options=options)
+    return attrs.evolve(made, url=made.url or usual, key=key, without_key=without, overrides=overrides, options=options)
 
 
 def _literal_key(key: str, place: str, mistakes: Mistakes) -> bool:
@@ -103,12 +104,15 @@ def _models(own: dict[str, Any], place: str, mistakes: Mistakes) -> tuple[ModelC
     own["models"] = [m for m in models if isinstance(m, str)]
     if not own["models"]:
         del own["models"]
-    ids = [m.id for m in made if m]
-    for i, m in enumerate(made):
-        if m and m.name and "*" in m.id:
-            mistakes.add(f"{where}[{i}].name", f"the id {m.id!r} stands for many models, which cannot all have one name")
-    for twice in sorted({i for i in ids if ids.count(i) > 1}):
-        mistakes.add(where, f"the model {twice!r} has two tables")
+    ids = texts(models, "id")
+    for i, m in enumerate(models):
+        if isinstance(m, Mapping) and m.get("name") and "*" in (ids[i] or ""):
+            mistakes.add(
+                f"{where}[{i}].name", f"the id {shown(ids[i] or '')} stands for many models, which cannot all have one name"
+            )
+    for i, twice in enumerate(ids):
+        if twice is not None and twice in ids[:i]:
+            mistakes.add(f"{where}[{i}].id", f"the model {shown(twice)} has two tables: {where}[{ids.index(twice)}] is the other")
     return tuple(m for m in made if m)
 
 
@@ -118,9 +122,9 @@ def _odd(models: Any, where: str, mistakes: Mistakes) -> None:
             mistakes.add(f"{where}[{index}]", f"expected a glob or a table, got {given(model)}")
 
 
-def _key(variable: str | None, place: str, env: Mapping[str, str], mistakes: Mistakes) -> tuple[Secret | None, str]:
+def _key(variable: Any, place: str, env: Mapping[str, str], mistakes: Mistakes) -> tuple[Secret | None, str]:
     """The key itself, or why there is none, which keeps no other backend from serving.  A name that could be a key is not repeated."""
-    if variable is None:
+    if not isinstance(variable, str) or not WORD.fullmatch(variable):  # which is told with the table
         return None, ""
     text = env.get(variable, "").strip()
     if not text:

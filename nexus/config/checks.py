@@ -4,79 +4,82 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from nexus.catalog import Catalog
-from nexus.config.mistakes import Mistakes, join, quoted
-from nexus.config.tables import BackendConfig, KeyConfig, PolicyConfig, RoutingConfig, ServerConfig
+from nexus.config.mistakes import Mistakes, join, quoted, shown
+from nexus.config.tables import ServerConfig
+from nexus.config.written import Names
 
 MAX_ALIAS_STEPS = 3
 POLICY_WORDS = ("zone", "min_tier")
 
 
-def unique(place: str, key: str, items: Sequence[BackendConfig | KeyConfig | None], mistakes: Mistakes) -> None:
-    """No two tables with the same `key`.  The value itself is shown where it is a name."""
+def unique(place: str, key: str, values: Names, mistakes: Mistakes) -> None:
+    """No two tables with the same value under `key`.  The value itself is shown where it is a name."""
     seen: dict[str, int] = {}
-    for index, item in enumerate(items):
-        if item is None:
-            continue
-        value = getattr(item, key)
-        if seen.setdefault(value, index) != index:
-            what = f"{value!r} is" if key == "name" else "is"
+    for index, value in enumerate(values):
+        if value is not None and seen.setdefault(value, index) != index:
+            what = f"{shown(value)} is" if key == "name" else "is"
             mistakes.add(f"{place}[{index}].{key}", f"{what} already that of {place}[{seen[value]}]")
 
 
-def names(routing: RoutingConfig, mistakes: Mistakes) -> None:
+def names(aliases: Mapping[str, Names], fallbacks: Mapping[str, Names], mistakes: Mistakes) -> None:
     """Aliases that end, fallbacks that lead elsewhere."""
-    for name, ids in routing.aliases.items():
+    for name, ids in aliases.items():
         _listed(join("routing.aliases", quoted(name)), name, ids, mistakes)
-        _chain(name, routing.aliases, mistakes)
-    for name, others in routing.fallbacks.items():
+        _chain(name, aliases, mistakes)
+    for name, others in fallbacks.items():
         place = join("routing.fallbacks", quoted(name))
         _listed(place, name, others, mistakes)
-        home = _end(name, routing.aliases)
+        home = _end(name, aliases)
         for index, other in enumerate(others):
             if other == name:
-                mistakes.add(f"{place}[{index}]", f"{name!r} falls back to itself")
-            elif _end(other, routing.aliases) == home:
-                mistakes.add(f"{place}[{index}]", f"{other!r} and {name!r} are one model, by their aliases")
+                mistakes.add(f"{place}[{index}]", f"{shown(name)} falls back to itself")
+            elif other is not None and _end(other, aliases) == home:
+                mistakes.add(f"{place}[{index}]", f"{shown(other)} and {shown(name)} are one model, by their aliases")
 
 
-def _listed(place: str, name: str, others: Sequence[str], mistakes: Mistakes) -> None:
-    if not name.strip() or not others or not all(other.strip() for other in others):
+def _listed(place: str, name: str, others: Names, mistakes: Mistakes) -> None:
+    texts = [other for other in others if other is not None]
+    if not name.strip() or not others or not all(other.strip() for other in texts):
         mistakes.add(place, "needs names that are not empty")
-    elif len(set(others)) < len(others):
+    elif len(set(texts)) < len(texts):
         mistakes.add(place, "names a model twice")
 
 
-def _chain(name: str, aliases: Mapping[str, tuple[str, ...]], mistakes: Mistakes) -> None:
+def _chain(name: str, aliases: Mapping[str, Names], mistakes: Mistakes) -> None:
     """A list of ids ends the chain, whatever is in it; one name is followed."""
     way = [name]
-    while len(aliases.get(way[-1], ())) == 1:
-        way.append(aliases[way[-1]][0])
-        if way[-1] in way[:-1]:
+    while (following := _one(way[-1], aliases)) is not None:
+        way.append(following)
+        if following in way[:-1]:
             break
-    place, shown = join("routing.aliases", quoted(name)), " → ".join(way)
+    place, chain = join("routing.aliases", quoted(name)), " → ".join(map(quoted, way))
     if way[-1] == name and len(way) > 1:
-        mistakes.add(place, f"the alias leads back to itself: {shown}")
+        mistakes.add(place, f"the alias leads back to itself: {chain}")
     elif len(way) - 1 > MAX_ALIAS_STEPS and way[-1] not in way[:-1]:
-        mistakes.add(place, f"the chain of aliases is longer than {MAX_ALIAS_STEPS}: {shown}")
+        mistakes.add(place, f"the chain of aliases is longer than {MAX_ALIAS_STEPS}: {chain}")
 
 
-def _end(name: str, aliases: Mapping[str, tuple[str, ...]]) -> str:
+def _one(name: str, aliases: Mapping[str, Names]) -> str | None:
+    """The one name that this alias stands for; None where it stands for several, or is none."""
+    ids = aliases.get(name, ())
+    return ids[0] if len(ids) == 1 else None
+
+
+def _end(name: str, aliases: Mapping[str, Names]) -> str:
     for _ in range(MAX_ALIAS_STEPS):
-        ids = aliases.get(name, ())
-        if len(ids) != 1:
-            break
-        name = ids[0]
+        name = _one(name, aliases) or name
     return name
 
 
-def policies(rules: Sequence[PolicyConfig | None], stages: Sequence[str], catalog: Catalog, mistakes: Mistakes) -> None:
+def policies(rules: Sequence[Any], stages: Sequence[str], catalog: Catalog, mistakes: Mistakes) -> None:
     """A policy's word must be enforced by an active stage: privacy cannot be lost by omission."""
     enforced = {word for name in stages if name in catalog.stages for word in catalog.stages[name].policy_words}
     for index, rule in enumerate(rules):
         for word in POLICY_WORDS:
-            if rule is not None and getattr(rule, word) is not None and word not in enforced:
+            if isinstance(rule, Mapping) and word in rule and word not in enforced:
                 able = sorted(name for name, kind in catalog.stages.items() if word in kind.policy_words)
                 todo = f"add {able[0]!r} to stages in [routing]" if able else "no installed stage does"
                 mistakes.add(f"policies[{index}].{word}", f"no active stage enforces it: {todo}")

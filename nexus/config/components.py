@@ -9,7 +9,7 @@ from typing import Any
 from nexus.api import NoOptions
 from nexus.catalog import Catalog
 from nexus.config.installed import PUBLISHED, missing
-from nexus.config.mistakes import Mistakes, given, nearest, quoted, shown
+from nexus.config.mistakes import Mistakes, given, nearest, quoted
 from nexus.config.strict import build, keys
 from nexus.config.tables import ARRAYS, FIXED, OWN, STAGES, ModelConfig
 
@@ -30,8 +30,6 @@ def options(
     raw: Mapping[str, Any], stages: Sequence[str], sources: Sequence[str], catalog: Catalog, mistakes: Mistakes
 ) -> dict[str, object]:
     """The options of every active component; a table that serves no active component is a mistake."""
-    _all_there("routing.stages", "stage", stages, catalog.stages, catalog, mistakes)
-    _all_there("discovery.sources", "source", sources, catalog.sources, catalog, mistakes)
     classes = _active(stages, sources, catalog)
     tables = {name: value for name, value in raw.items() if name not in OWN}
     made = {}
@@ -40,16 +38,6 @@ def options(
     for name, value in tables.items():
         _misplaced(name, value, classes, stages, catalog, mistakes)
     return {name: value for name, value in made.items() if value is not None}
-
-
-def _all_there(
-    place: str, what: str, names: Sequence[str], known: Mapping[str, object], catalog: Catalog, mistakes: Mistakes
-) -> None:
-    for index, name in enumerate(names):
-        if name in names[:index]:
-            mistakes.add(f"{place}[{index}]", f"{shown(name)} is there twice")
-        elif name not in known:
-            missing(f"{place}[{index}]", what, name, known, catalog, mistakes)
 
 
 def _active(stages: Sequence[str], sources: Sequence[str], catalog: Catalog) -> dict[str, type]:

@@ -171,11 +171,12 @@ def _with_scheme(value: str) -> str | None:
 
 # Upper case, as is usual for variables: a key pasted here by accident is told from a name by its lower-case letters.
 VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]{0,63}")
+WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 
 
 def variable_name(value: str) -> None:
     """The name of an environment variable; the value is never repeated, since it may be the key itself."""
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,63}", value):
+    if not WORD.fullmatch(value):
         raise wrong("must be the name of an environment variable, not the key itself")
 
 

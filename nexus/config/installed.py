@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 from nexus.catalog import LOCAL, Catalog, Package
 from nexus.config.mistakes import Mistakes, nearest, shown
+from nexus.config.written import Names
 
 # What the project itself publishes, so that a missing word can be answered with what to install.
 STAGES = "nexus-proxy-stages"
@@ -33,6 +34,12 @@ PUBLISHED = {
     "mlx": SERVERS,
 }
 
+# place of a list → what its names stand for
+WHERE: Mapping[str, Callable[[Catalog], tuple[str, Mapping[str, object]]]] = {
+    "routing.stages": lambda catalog: ("stage", catalog.stages),
+    "discovery.sources": lambda catalog: ("source", catalog.sources),
+}
+
 
 def missing(place: str, what: str, name: str, known: Collection[str], catalog: Catalog, mistakes: Mistakes) -> None:
     """`name` is no installed `what`.  Says the most likely reason first."""
@@ -47,6 +54,16 @@ def missing(place: str, what: str, name: str, known: Collection[str], catalog: C
         near = nearest(name, {*known, *_published(what)})
         broken = "" if near else "".join(f"; {_title(p)} cannot be used: {p.problem}" for p in _suspects(catalog))
         mistakes.add(place, f"there is no {what} {shown(name)}{broken}", near)
+
+
+def all_there(place: str, names: Names, catalog: Catalog, mistakes: Mistakes) -> None:
+    """`names` are those of the stages, or sources, asked for at `place`: each once, and installed."""
+    what, known = WHERE[place](catalog)
+    for index, name in enumerate(names):
+        if name is not None and name in names[:index]:
+            mistakes.add(f"{place}[{index}]", f"{shown(name)} is there twice")
+        elif name is not None and name not in known:
+            missing(f"{place}[{index}]", what, name, known, catalog, mistakes)
 
 
 def check_packages(plugins: Collection[str], disabled: Collection[str], catalog: Catalog, mistakes: Mistakes) -> None:

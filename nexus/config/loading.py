@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,7 +13,7 @@ import attrs
 
 from nexus.api import EMPTY
 from nexus.catalog import Catalog
-from nexus.config import checks, installed
+from nexus.config import checks, installed, written
 from nexus.config.backends import backend
 from nexus.config.components import active_stages, options
 from nexus.config.lines import Lines
@@ -21,7 +21,7 @@ from nexus.config.mistakes import Mistakes, given
 from nexus.config.overlay import from_environment, from_flags
 from nexus.config.source import plain
 from nexus.config.strict import build
-from nexus.config.tables import FIXED, Config, DiscoveryConfig, KeyConfig, PolicyConfig, RoutingConfig, ServerConfig
+from nexus.config.tables import ARRAYS, FIXED, Config, DiscoveryConfig, KeyConfig, PolicyConfig, RoutingConfig, ServerConfig
 from nexus.errors import ConfigError, Mistake
 
 T = TypeVar("T")
@@ -98,18 +98,14 @@ def _config(draft: Draft, catalog: Catalog, mistakes: Mistakes) -> Config:
     discovery: DiscoveryConfig = tables["discovery"]
     routing: RoutingConfig = tables["routing"]
     server: ServerConfig = tables["server"]
-    sources = tuple(catalog.sources) if discovery.sources is None else discovery.sources
-    stages = active_stages(routing.stages, catalog)
-    policies = [build(PolicyConfig, item, place, mistakes) for place, item in _array(raw, "policies", mistakes)]
-    keys = [build(KeyConfig, item, place, mistakes) for place, item in _array(raw, "keys", mistakes)]
-    backends = [backend(item, place, draft.env, catalog, mistakes) for place, item in _array(raw, "backends", mistakes)]
+    sources = _asked(raw, "discovery", "sources", catalog.sources, catalog, mistakes)
+    stages = _asked(raw, "routing", "stages", active_stages(None, catalog), catalog, mistakes)
+    arrays = {name: _array(raw, name, mistakes) for name in ARRAYS}
+    policies = [build(PolicyConfig, item, place, mistakes) for place, item in arrays["policies"].items()]
+    keys = [build(KeyConfig, item, place, mistakes) for place, item in arrays["keys"].items()]
+    backends = [backend(item, place, draft.env, catalog, mistakes) for place, item in arrays["backends"].items()]
     opened = options(raw, stages, sources, catalog, mistakes)
-    checks.unique("backends", "name", backends, mistakes)
-    checks.unique("keys", "name", keys, mistakes)
-    checks.unique("keys", "hash", keys, mistakes)
-    checks.names(routing, mistakes)
-    checks.policies(policies, stages, catalog, mistakes)
-    checks.way_in(server, bool(raw.get("keys")), mistakes)
+    _between_tables(raw, {name: [*items.values()] for name, items in arrays.items()}, stages, server, catalog, mistakes)
     return Config(
         plugins=draft.plugins,
         disabled=draft.disabled,
@@ -128,6 +124,33 @@ def _config(draft: Draft, catalog: Catalog, mistakes: Mistakes) -> Config:
     )
 
 
+def _between_tables(
+    raw: Mapping[str, Any],
+    arrays: Mapping[str, Sequence[Any]],
+    stages: Sequence[str],
+    server: ServerConfig,
+    catalog: Catalog,
+    mistakes: Mistakes,
+) -> None:
+    """Judged as they are written, so that a mistake within a table hides none between it and another."""
+    for place, key in (("backends", "name"), ("keys", "name"), ("keys", "hash")):
+        checks.unique(place, key, written.texts(arrays[place], key), mistakes)
+    aliases, fallbacks = (written.named_lists(raw, "routing", key) for key in ("aliases", "fallbacks"))
+    checks.names(aliases, fallbacks, mistakes)
+    checks.policies(arrays["policies"], stages, catalog, mistakes)
+    checks.way_in(server, bool(raw.get("keys")), mistakes)
+
+
+def _asked(
+    raw: Mapping[str, Any], table: str, key: str, usual: Iterable[str], catalog: Catalog, mistakes: Mistakes
+) -> tuple[str, ...]:
+    """The stages, or sources, that the file asks for; each must be installed."""
+    names = written.listed(raw, table, key)
+    asked: written.Names = tuple(usual) if names is None else names
+    installed.all_there(f"{table}.{key}", asked, catalog, mistakes)
+    return tuple(name for name in asked if name is not None)
+
+
 def _made(items: Sequence[T | None]) -> tuple[T, ...]:
     return tuple(item for item in items if item is not None)
 
@@ -141,22 +164,21 @@ def _table(raw: Mapping[str, Any], name: str) -> Any:
     return table
 
 
-def _array(raw: Mapping[str, Any], name: str, mistakes: Mistakes) -> Iterator[tuple[str, Any]]:
+def _array(raw: Mapping[str, Any], name: str, mistakes: Mistakes) -> dict[str, Any]:
+    """The tables of an array, by their places."""
     items = raw.get(name, [])
     if not isinstance(items, list):
         mistakes.add(name, f"expected a list of tables, each written [[{name}]], got {given(items)}")
-        return
-    for index, item in enumerate(items):
-        yield f"{name}[{index}]", item
+        return {}
+    return {f"{name}[{index}]": item for index, item in enumerate(items)}
 
 
 def _words(raw: Mapping[str, Any], name: str, mistakes: Mistakes) -> tuple[str, ...]:
-    """One of the two lists at the top of the file; () where it is wrong."""
-    alone = Mistakes()
-    made = build(Config, {name: raw[name]} if name in raw else {}, "", alone)
-    mistakes.found += alone.found
-    words: tuple[str, ...] = getattr(made, name) if made else ()
-    return words
+    """One of the two lists at the top of the file; what is no name in it is left out, since the others are still meant."""
+    build(Config, {name: raw[name]} if name in raw else {}, "", mistakes)
+    value = raw.get(name)
+    names = written.names(value) if isinstance(value, list) else None
+    return tuple(dict.fromkeys(word for word in names or () if word and word.strip()))
 
 
 def _key_variables(raw: Mapping[str, Any]) -> set[str]:

@@ -44,9 +44,11 @@ class Mistakes:
         for mistake in error.mistakes:
             self.add(join(place, mistake.place), mistake.message, mistake.nearest)
 
-    def unknown(self, place: str, key: str, known: Iterable[str], what: str = "key") -> None:
-        """A word that is none of the known ones."""
-        self.add(join(place, quoted(key)), f"there is no such {what}", nearest(key, known))
+    def unknown(self, place: str, key: str, known: Iterable[str]) -> str | None:
+        """A key that is none of the known ones.  Returns the one that was probably meant."""
+        near = nearest(key, known)
+        self.add(join(place, quoted(key)), "there is no such key", near)
+        return near
 
 
 def join(place: str, rest: str) -> str:

@@ -10,7 +10,7 @@ import functools
 import math
 import os
 import types
-from collections.abc import Collection, Mapping, MutableMapping, MutableSequence, Sequence
+from collections.abc import Callable, Collection, Mapping, MutableMapping, MutableSequence, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -55,17 +55,18 @@ def build(cls: type[T], raw: Any, place: str, mistakes: Mistakes) -> T | None:
     if not isinstance(raw, Mapping):
         mistakes.add(place, f"expected a table, got {given(raw)}")
         return None
-    before = len(mistakes.found)
     try:
         fields = keys(cls)
     except Exception as error:
         mistakes.add(place, f"the options class {cls.__name__} cannot be read: {type(error).__name__}: {error}")
         return None
-    for key in raw:
-        if key not in fields:
-            mistakes.unknown(place, str(key), fields)
+    meant = [mistakes.unknown(place, str(key), fields) for key in raw if key not in fields]
     values = {key: value for key, field in fields.items() for value in _read(field, key, raw, place, mistakes)}
-    return _instance(cls, values, place, mistakes, quiet=len(mistakes.found) > before)
+    needed = {key for key, field in fields.items() if field.default is attrs.NOTHING}
+    doubtful = (needed.union(raw, (key for key in meant if key)) & fields.keys()) - values.keys()
+    if doubtful:
+        _judge_half(cls, values, doubtful, place, mistakes)
+    return _instance(cls, values, place, mistakes, quiet=bool(doubtful))
 
 
 def _read(field: attrs.Attribute[Any], key: str, raw: Mapping[str, Any], place: str, mistakes: Mistakes) -> list[Any]:
@@ -80,8 +81,24 @@ def _read(field: attrs.Attribute[Any], key: str, raw: Mapping[str, Any], place: 
         _validate(field, value)
     except Wrong as error:
         mistakes.include(where, error)
+        _judge_others(field, raw[key], error, where, mistakes)
         return []
     return [value]
+
+
+def _judge_others(field: attrs.Attribute[Any], value: Any, error: Wrong, place: str, mistakes: Mistakes) -> None:
+    """The elements of a list that are of the right type although `error` says that others are not."""
+    bad = {int(m.place[1:].partition("]")[0]) for m in error.mistakes if m.place.startswith("[")}
+    if not bad or not isinstance(value, (list, tuple)):
+        return
+    places = [i for i in range(len(value)) if i not in bad]
+    try:
+        _validate(field, structure([value[i] for i in places], field.type))
+    except Wrong as others:
+        for mistake in others.mistakes:
+            index, _, rest = mistake.place.removeprefix("[").partition("]")
+            if index:
+                mistakes.add(f"{place}[{places[int(index)]}]{rest}", mistake.message, mistake.nearest)
 
 
 def _validate(field: attrs.Attribute[Any], value: Any) -> None:
@@ -96,11 +113,36 @@ def _validate(field: attrs.Attribute[Any], value: Any) -> None:
         raise _as_wrong(error, value) from None
 
 
+def _judge_half(cls: type, values: Mapping[str, Any], doubtful: Collection[str], place: str, mistakes: Mistakes) -> None:
+    """The checks across attributes, of an instance that lacks the doubtful ones: a check that looks at one of these is passed over,
+    since what it said would only be the echo of a mistake that is told already."""
+    half: Any = object.__new__(cls)
+    checks: list[Callable[[], object]] = []
+    for field in attrs.fields(cls):
+        key = field.alias or field.name
+        value = values.get(key, field.default)
+        if isinstance(value, attrs.Factory):  # type: ignore[arg-type]
+            value = attrs.NOTHING if value.takes_self else value.factory()
+        if key in doubtful or value is attrs.NOTHING:
+            continue
+        object.__setattr__(half, field.name, value)
+        if key in values and field.validator and not field.converter:
+            checks.append(functools.partial(field.validator, half, field, value))
+    if hasattr(half, "__attrs_post_init__"):
+        checks.append(half.__attrs_post_init__)
+    for check in checks:
+        try:
+            check()
+        except ValueError as error:
+            mistakes.include(place, _as_wrong(error, None))
+        except Exception:  # noqa: S112 (it looked at what is not there)
+            continue
+
+
 def _instance(cls: type[T], values: Mapping[str, Any], place: str, mistakes: Mistakes, *, quiet: bool) -> T | None:
     try:
         return cls(**values)
     except Exception as error:
-        # With a mistake already reported, what the class says of the rest may only be its echo.
         if not quiet:
             mistakes.include(place, _as_wrong(error, None))
         return None
