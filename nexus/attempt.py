@@ -23,14 +23,14 @@ from nexus.failures import LOADING
 from nexus.fleet import Claim, Fleet
 from nexus.journey import Journey
 from nexus.judging import Judge, code_of
-from nexus.model import UNANSWERED, Attempt, Call, Choice, Fault, Objection, Refusal
+from nexus.model import UNANSWERED, Attempt, Call, Choice, Fault, Refusal
 from nexus.model.quick import maker, quick
 from nexus.outcome import BY_STATUS, REJECTED_BY_STATUS, FailureTable, Judged, Verdict, of_error
 from nexus.patience import Patience
 from nexus.reading import ErrorAnswer, first_event, some_body, whole_body
 from nexus.redaction import redacted, redacted_text
 from nexus.reply import OpenReply, passed_back
-from nexus.routing import CORE, Pipeline
+from nexus.routing import CORE, Pipeline, forbidden, tried
 
 if TYPE_CHECKING:
     from nexus.dialects.ways import Way
@@ -88,9 +88,7 @@ class Attempts:
         """
         claim = turn.claim
         try:
-            request, candidate = journey.request, turn.choice.candidate
-            asked = (candidate, journey.dialect, journey.endpoint, journey.payload, journey.facts, request.model)
-            way = await aside(self._ways.to, *asked) if is_much(journey.payload.body) else self._ways.to(*asked)
+            way = await self._way(journey, turn.choice)
             claim.asked = (way.dialect.name, way.endpoint.task)
             call = self._prepared(self._call(journey, turn, way))
             if self._pipeline.admit:
@@ -121,7 +119,24 @@ class Attempts:
                 raise RuntimeError(f"what talks to {turn.choice.candidate.backend} raised {type(error).__name__}") from error
             raise
 
+    async def has_way(self, journey: Journey, choice: Choice) -> bool:
+        """Whether the request can be put to the pair, which it is not; where it cannot, the pair is left out from now on.
+
+        Raises Problem where the request itself is at fault.
+        """
+        try:
+            await self._way(journey, choice)
+        except Refused as refused:
+            journey.leave_out(choice, forbidden(CORE, refused.refusal))
+            return False
+        return True
+
     # ------------------------------------------------------------ the call
+
+    async def _way(self, journey: Journey, choice: Choice) -> Way:
+        """Raises Problem and Refused, as `Ways.to` does."""
+        asked = (choice.candidate, journey.dialect, journey.endpoint, journey.payload, journey.facts, journey.request.model)
+        return await aside(self._ways.to, *asked) if is_much(journey.payload.body) else self._ways.to(*asked)
 
     def patience_for(self, claim: Claim) -> Patience:
         """What the configuration says for this pair: its model's table, else its backend's, else `[upstream]`."""
@@ -285,10 +300,8 @@ class Attempts:
 
     def _objected(self, journey: Journey, turn: Turn, stage: str, refusal: Refusal) -> None:
         """Nothing has left, and nothing will: routing goes on without the pair."""
-        candidate = turn.choice.candidate
         turn.claim.finish("refused", code=refusal.code)
-        journey.tried |= {(candidate.backend, candidate.model)}
-        journey.objections.append(Objection(stage=stage, candidate=candidate, leg=turn.choice.ask.leg.index, refusal=refusal))
+        journey.leave_out(turn.choice, forbidden(stage, refusal))
 
     def _tried_elsewhere(
         self,
@@ -329,7 +342,7 @@ class Attempts:
         if pause is not None:
             journey.retry_after = pause if journey.retry_after is None else min(pause, journey.retry_after)
         if not again:
-            journey.tried |= {(candidate.backend, candidate.model)}
+            journey.leave_out(turn.choice, tried())
         turn.claim.finish(verdict.outcome, sent=sent, status=status, code=code if learnt is None else learnt, retry_after=pause)
         if verdict.probe or code == LOADING:
             self._fleet.doubted(candidate.backend)

@@ -108,8 +108,6 @@ class Dispatcher:
             last = route(self.pipeline, journey.request, journey.payload, journey.legs, at, whole=whole)
             plan = last if last.choices else plan
         journey.demand = plan.demand  # what has bound a request once binds it to its end, whoever leaves the fleet meanwhile
-        if journey.objections:
-            plan = attrs.evolve(plan, objections=plan.objections + tuple(journey.objections))
         return plan
 
     def reason(self, journey: Journey, plan: Plan, choice: Choice) -> str:
@@ -122,8 +120,20 @@ class Dispatcher:
             return self.fleet.candidates(leg)
         return any_pairs(self.fleet.standings.values(), journey.request, journey.allowed, self.fleet.find)
 
-    def outlook(self, journey: Journey) -> Outlook:
-        """What `open` would do with the request now, up to the first attempt.  Claims nothing.  Raises StageError."""
+    async def outlook(self, journey: Journey) -> Outlook:
+        """What `open` would do with the request now, up to the first byte to a server.  Claims nothing.  Raises StageError."""
+        while True:
+            outlook = self._outlook(journey)
+            if outlook.choice is None:
+                return outlook
+            try:
+                if await self.attempts.has_way(journey, outlook.choice):
+                    return outlook
+            except Problem as problem:
+                return Outlook(word="refused", plan=outlook.plan, problem=problem)
+
+    def _outlook(self, journey: Journey) -> Outlook:
+        """The same, as if there were a way to every pair."""
         now, plan = self.clock.now(), self.plan(journey)
         choice = plan.choices[0] if plan.choices else None
         if choice is not None and not (self._rather_wait(journey, plan, choice) or self._others_first(plan)):

@@ -38,14 +38,15 @@ async def explained(gateway: Gateway, dialects: tuple[Dialect, ...], raw: bytes)
     except Problem as problem:
         return _malformed(asked["request"], endpoint, problem)
     try:
-        return _foreseen(gateway, journey)
+        return await _foreseen(gateway, journey)
     except StageError as error:
         raise Problem(500, "stage_failed", str(error)) from error
 
 
-def _foreseen(gateway: Gateway, journey: Journey) -> Json:
+async def _foreseen(gateway: Gateway, journey: Journey) -> Json:
     dispatcher, request = gateway.runtime.dispatcher, journey.request
-    whole, outlook = dispatcher.plan(journey, whole=True), dispatcher.outlook(journey)
+    outlook = await dispatcher.outlook(journey)
+    whole = dispatcher.plan(journey, whole=True)
     return {
         "request": {"model": request.model, "task": request.task, "stream": request.stream},
         "legs": [{"index": leg.index, "name": leg.name, "trail": list(leg.trail)} for leg in whole.legs],

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from nexus.api import Dialect, Endpoint, Facts
-from nexus.model import NO_DEMAND, Attempt, Choice, Leg, Objection, Payload, Plan, Request
-
-NOTHING_TRIED: frozenset[tuple[str, str]] = frozenset()
+from nexus.model import NO_DEMAND, Attempt, Choice, Leg, Payload, Plan, Request
+from nexus.routing import NOTHING_TRIED, Refusals, Tried
 
 
 class Journey:
     """What has been tried, how long it took, what the last plan was.
 
-    `allowed` is the key's list of models, None where any may be used.  `objections` are those of `admit`.  `demand` is what all plans so
+    `allowed` is the key's list of models, None where any may be used.  `tried` are the pairs that are left out from now on.  `demand` is what all plans so
     far have asked of a pair.
     `query` is what of the client's query a server of the same dialect is sent, with its question mark.
     """
@@ -28,7 +27,6 @@ class Journey:
         "facts",
         "first_byte_by",
         "legs",
-        "objections",
         "payload",
         "plan",
         "query",
@@ -59,10 +57,9 @@ class Journey:
         self.legs = legs
         self.allowed = allowed
         self.query = query
-        self.tried = NOTHING_TRIED
+        self.tried: Tried = NOTHING_TRIED
         self.demand = NO_DEMAND
         self.attempts: list[Attempt] = []
-        self.objections: list[Objection] = []
         self.plan: Plan | None = None
         self.choice: Choice | None = None
         self.reason = ""
@@ -70,3 +67,7 @@ class Journey:
         self.routing_seconds = 0.0
         self.retry_after: float | None = None
         self.first_byte_by: float | None = None
+
+    def leave_out(self, choice: Choice, why: Refusals) -> None:
+        """The pair is not chosen again, in any leg."""
+        self.tried = {**self.tried, (choice.candidate.backend, choice.candidate.model): why}

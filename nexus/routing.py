@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import attrs
@@ -47,6 +48,9 @@ _ask, _choice, _plan = maker(Ask), maker(Choice), maker(Plan)
 
 Verb = Callable[..., Any]
 Refusals = list[tuple[str, Refusal]]
+Tried = Mapping[tuple[str, str], Refusals]
+"""The pairs, by backend and model, that this request will not be sent to again, with who says why."""
+NOTHING_TRIED: Tried = MappingProxyType({})
 Judged = tuple[Ask, Candidate, Refusals]
 Known = Callable[[Leg], tuple[Candidate, ...]]
 """A leg's pairs, in the order that equals keep."""
@@ -99,7 +103,7 @@ class Circumstances:
 
     candidates: Known
     now: float
-    tried: frozenset[tuple[str, str]] = frozenset()
+    tried: Tried = NOTHING_TRIED
     policy: Callable[[tuple[str, ...]], Demand] | None = None
     bound: Demand = NO_DEMAND
     allowed: Callable[[str], bool] | None = None
@@ -143,6 +147,16 @@ def route(
     if len(legs) > 1:
         choices = _fallbacks_first(choices, at.now, objections)
     return _plan(demand=base, choices=tuple(choices), objections=tuple(objections), legs=legs)
+
+
+def tried() -> Refusals:
+    """Against a pair that has been asked, and would say the same again."""
+    return [(CORE, _TRIED)]
+
+
+def forbidden(stage: str, refusal: Refusal) -> Refusals:
+    """Against a pair that has been objected to before a byte left.  What passes with time does not pass for this request."""
+    return [(stage, refusal), *(tried() if refusal.kind in WAITABLE else ())]
 
 
 def by_pair(objections: Iterable[Objection]) -> list[list[Objection]]:
@@ -318,7 +332,7 @@ def _own(ask: Ask, candidate: Candidate, policy: Callable[[tuple[str, ...]], Dem
 
 
 def _refusals(pipeline: Pipeline, ask: Ask, candidate: Candidate, at: Circumstances) -> Refusals:
-    refusals = [] if _free(ask, candidate, at) else [(CORE, refusal) for refusal in _core(ask, candidate, at)]
+    refusals = [] if _free(ask, candidate, at) else _core(ask, candidate, at)
     name = ""
     try:
         for name, refuse in pipeline.refuse:
@@ -369,17 +383,23 @@ def _understands(candidate: Candidate, request: Request, at: Circumstances) -> b
     return not speaks or (request.dialect, request.task) in speaks or not at.reach.isdisjoint(speaks)
 
 
-def _core(ask: Ask, candidate: Candidate, at: Circumstances) -> list[Refusal]:
+def _core(ask: Ask, candidate: Candidate, at: Circumstances) -> Refusals:
     """What nobody may switch off: keys, health, dialect, pauses, free slots."""
     refusals = []
-    request = ask.request
     if at.allowed is not None and not _opens(at.allowed, ask.leg, candidate):
         refusals.append(Refusal(kind=RefusalKind.DENIED, code="key", data={"model": candidate.name}))
+    request = ask.request
     if not _understands(candidate, request, at):
         refusals.append(Refusal(kind=RefusalKind.NEVER, code="dialect", data={"dialect": request.dialect, "task": request.task}))
-    if at.tried and (candidate.backend, candidate.model) in at.tried:
-        refusals.append(_TRIED)
-        return refusals  # what it said to this request is no second reason
+    objected = [(CORE, refusal) for refusal in refusals]
+    if at.tried and (known := at.tried.get((candidate.backend, candidate.model))):
+        return [*objected, *known]  # what it said to this request is no second reason
+    return [*objected, *((CORE, refusal) for refusal in _now(request, candidate, at))]
+
+
+def _now(request: Request, candidate: Candidate, at: Circumstances) -> list[Refusal]:
+    """What the core has to object by how the pair fares."""
+    refusals = []
     if candidate.health is Health.UNHEALTHY:
         refusals.append(_DOWN)
         return refusals

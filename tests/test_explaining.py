@@ -4,8 +4,9 @@ import asyncio
 
 import pytest
 
+from nexus.api import Refusal, RefusalKind, Refused, Stage, StageKind, hookimpl, opens
 from nexus.keys import new_key
-from nexus.testing import FakeModel, Held, Respond, ScriptedUpstream, openai_server
+from nexus.testing import FakeModel, Held, Respond, ScriptedUpstream, anthropic_server, openai_server
 
 from .asking import CHAT, a_backend, ask, fleet, settled
 from .cli_process import nexus
@@ -207,3 +208,68 @@ async def test_how_long_a_pause_lasts_is_said_where_it_is_longer_than_a_retry_af
     assert "  models  tiny: paused, suspended or left out for a while; `nexus models` says why\n" in told.out
     for message in (second.error["message"], foreseen["error"]["message"], foreseen["refusals"][0]["sentence"]):
         assert " asked again in 9" in message or " asked again in 89" in message
+
+
+# ---------------------------------------------------------------- what turns out on the way
+
+SEARCH = {"model": "tiny", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}
+SEARCH["tools"] = [{"type": "web_search_20250305", "name": "web_search"}]
+
+
+async def searched(gateway, **headers):
+    async with gateway.client.post("/v1/messages", json=SEARCH, headers=headers) as answer:
+        return answer.status, answer.headers, (await answer.json())
+
+
+@pytest.mark.parametrize("flexible", ["true", "false"])
+async def test_what_a_translation_would_lose_is_foreseen_in_the_words_of_the_answer(nexus_gateway, flexible):
+    """In each leg that the pair is part of; and nothing is said to have been tried where nothing was."""
+    async with openai_server() as server:
+        gateway = await settled(await nexus_gateway(fleet(a_backend("one", server))))
+        headers = {"X-Nexus-Flexible": flexible}
+        foreseen = await explain(gateway, request=SEARCH, path="/v1/messages", headers=headers)
+        status, sent, real = await searched(gateway, **headers)
+        assert server.calls(CHAT) == []
+    assert (foreseen["outlook"], foreseen["choices"], foreseen["route_reason"]) == ("refused", [], None)
+    assert (foreseen["error"]["status"], status, sent["X-Nexus-Attempts"]) == (400, 400, "0")
+    assert told(foreseen["error"]) == told(real["error"])
+    assert foreseen["error"]["code"] == "translation_loss"
+    for refusals in foreseen["refusals"], real["error"]["context"]["refusals"]:
+        assert {refusal["reason"] for refusal in refusals} == {"translation_loss"}
+
+
+async def test_where_another_can_say_it_the_request_goes_there(nexus_gateway, monkeypatch):
+    monkeypatch.setenv("KEY", "sk")
+    async with openai_server() as home, anthropic_server(["tiny"], api_key="sk") as cloud:
+        config = fleet(a_backend("home", home), a_backend("cloud", cloud, "anthropic", api_key_env="KEY"))
+        gateway = await settled(await nexus_gateway(config))
+        foreseen = await explain(gateway, request=SEARCH, path="/v1/messages")
+        _, sent, _ = await searched(gateway)
+    assert (foreseen["outlook"], [choice["backend"] for choice in foreseen["choices"]]) == ("goes", ["cloud"])
+    assert [(r["backend"], r["reason"]) for r in foreseen["refusals"]] == [("home", "translation_loss")]
+    assert (sent["X-Nexus-Backend"], sent["X-Nexus-Attempts"]) == ("cloud", "1")
+    assert foreseen["route_reason"] == sent["X-Nexus-Route-Reason"]
+
+
+class NotYet(Stage):
+    """Finds out late that it has to wait."""
+
+    async def admit(self, call):
+        raise Refused(Refusal(kind=RefusalKind.WAIT, code="not_yet", data={"sentence": "not yet"}))
+
+
+class Plugin:
+    @hookimpl
+    def nexus_stages(self):
+        yield StageKind(name="not_yet", open=opens(lambda options, scope: NotYet()))
+
+
+async def test_what_is_refused_late_is_not_waited_for(nexus_gateway):
+    """The pair is left out for this request, whatever time may do."""
+    async with openai_server() as server:
+        config = fleet(a_backend("one", server), routing={"stages": ["not_yet"]})
+        del config["balance"]
+        gateway = await settled(await nexus_gateway(config, plugins=[Plugin()]))
+        said = await asyncio.wait_for(ask(gateway), 10)
+    assert said.status == 503
+    assert [refusal["reason"] for refusal in said.error["context"]["refusals"]] == ["not_yet", "tried"]

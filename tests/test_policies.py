@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from nexus_stages.privacy import Privacy
 
+from nexus import routing
 from nexus.api import Backend, Report
 from nexus.fleet import Fleet, Member, Override
 from nexus.model import NO_DEMAND, Demand, Payload, Zone
@@ -278,7 +279,7 @@ class Bound(RuleBasedStateMachine):
     def no_bound_request_goes_out(self):
         """Every request so far is routed again: first as a client's, then as one that has waited."""
         for index, (legs, demand, tried) in enumerate(getattr(self, "waiting", ())):
-            tried_pairs = frozenset(("home", word) for word in ("a", "b")) if tried else frozenset()
+            tried_pairs = {("home", word): routing.tried() for word in ("a", "b")} if tried else {}
             at = Circumstances(
                 candidates=self.fleet.candidates, now=self.fleet.now(), policy=self.names.demand, bound=demand, tried=tried_pairs
             )

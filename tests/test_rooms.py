@@ -62,7 +62,7 @@ ROOMS = {
     "dialects": "api errors model",
     "backends": "api descriptors dialects largejson outcome",
     # from a request to an open reply
-    "journey": "api model",
+    "journey": "api model routing",
     "reading": "api aside dialects errors",
     "reply": "api aside dialects errors fleet model reading redaction",
     "judging": "api dialects echoes failures fleet journey model outcome pauses",

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from nexus.api import Backend, Refusal, RefusalKind, Report, Stage, Zone
 from nexus.fleet import Fleet, Member
 from nexus.model import Leg, Payload
-from nexus.routing import Circumstances, Pipeline, reason, route
+from nexus.routing import Circumstances, Pipeline, reason, route, tried
 from nexus.testing import FakeClock, a_candidate, a_leg, a_report, a_request
 
 
@@ -97,8 +97,8 @@ def test_privacy_is_the_reason_exactly_where_the_request_would_have_gone_elsewhe
         for n, (zone, cloud, failures, seconds, tier, priority) in enumerate(pairs)
     )
     pipeline = Pipeline([("privacy", Zones()), ("seconds", Seconds()), ("tools", Tools())])
-    tried = frozenset({("elsewhere", "tiny")}) if again else frozenset()
-    at = Circumstances(candidates=lambda leg: known, now=0.0, tried=tried)
+    left_out = {("elsewhere", "tiny"): tried()} if again else {}
+    at = Circumstances(candidates=lambda leg: known, now=0.0, tried=left_out)
     plan, free = [route(pipeline, a_request(zone=zone), Payload(b""), (a_leg(),), at) for zone in (Zone.RESTRICTED, Zone.OPEN)]
     if plan.choices:
         said = reason(pipeline, plan, plan.choices[0], at.candidates, again=again, failed_before=False)
