@@ -180,6 +180,8 @@ class Control:
             "capacity": standing.capacity,
             "load": standing.load,
             "models": [pair.name for pair in standing.pairs.values()],
+            "omitted": standing.omitted,
+            "no_path": {f"{dialect} {task}": _left(known.until, now) for (dialect, task), known in sorted(standing.lacks.items())},
             "resting": [pair.name for pair in standing.pairs.values() if _rests(pair, now)],
         }
 
@@ -189,7 +191,8 @@ class Control:
         return await _long_json("models", pairs, lambda both: self._pair(*both), items=len(pairs) * ROW_ITEMS, aliases=aliases)
 
     def _pair(self, standing: Standing, pair: Pair) -> dict[str, Any]:
-        c = standing.photo(pair)
+        c, now = standing.photo(pair), self._gateway.clock.now()
+        lacks = {**self._gateway.pipeline.lacking(c), **standing.cannot(pair, now)}
         return {
             "name": c.name,
             "id": c.model,
@@ -202,14 +205,15 @@ class Control:
             "context": c.context,
             "context_max": c.context_max,
             "capabilities": dict(sorted(c.offers.items())),
+            "lacks": {need: round(seconds, 1) for need, seconds in sorted(lacks.items())},
             "in_flight": c.in_flight,
             "capacity": c.domain_capacity,
             "first_byte_ms": None if c.first_byte is None else round(c.first_byte * 1000, 1),
             "tokens_per_second": None if c.speed is None else round(c.speed, 1),
             "failures": round(c.failures, 3),
-            **_ejection(pair.record, self._gateway.clock.now()),
-            **_suspension(pair.suspension or standing.suspension, self._gateway.clock.now()),
-            "paused_seconds": max(0.0, round(c.paused_until - self._gateway.clock.now(), 1)) or None,
+            **_ejection(pair.record, now),
+            **_suspension(pair.suspension or standing.suspension, now),
+            "paused_seconds": _left(c.paused_until, now) or None,
         }
 
     # ------------------------------------------------------------ requests
@@ -312,7 +316,12 @@ def _ejection(record: Record | None, now: float) -> dict[str, Any]:
     """How long what keeps failing is left out yet, and why; both null where it is not."""
     if record is None or not record.ejected_until:
         return {"ejected_seconds": None, "ejected_reason": None}
-    return {"ejected_seconds": max(0.0, round(record.ejected_until - now, 1)), "ejected_reason": record.reason}
+    return {"ejected_seconds": _left(record.ejected_until, now), "ejected_reason": record.reason}
+
+
+def _left(until: float, now: float) -> float:
+    """Seconds until then."""
+    return max(0.0, round(until - now, 1))
 
 
 def _rests(pair: Pair, now: float) -> bool:
@@ -332,7 +341,7 @@ def _suspension(held: Suspension | None, now: float) -> dict[str, Any]:
     """How long nobody is sent there yet whose account or key was refused, and what was said; both null where it was not."""
     if held is None:
         return {"suspended_seconds": None, "suspended_reason": None}
-    return {"suspended_seconds": max(0.0, round(held.until - now, 1)), "suspended_reason": held.reason}
+    return {"suspended_seconds": _left(held.until, now), "suspended_reason": held.reason}
 
 
 def _json(value: Any, status: int = 200) -> web.Response:

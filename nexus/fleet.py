@@ -268,6 +268,8 @@ class Fleet:
         standing.pulse.probed(report.ok)
         standing.redraw()
         standing.load = report.load
+        if report.models is not None:
+            standing.omitted = left_out
         standing.slots.capacity = _capacity(standing.member, report)
         served = {pair.name for pair in standing.pairs.values()}
         changed = report.models is not None and (yield from self._set_models(standing, report.models))

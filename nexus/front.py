@@ -132,7 +132,10 @@ class Front:
         return handler
 
     def _local(self, http: web.BaseRequest) -> str:
-        return http.path.removeprefix(self.prefix) or "/"
+        path = http.path
+        if not self.prefix:
+            return path
+        return "/" if path == self.prefix else path.removeprefix(self.prefix)
 
     # ------------------------------------------------------------ a request
 

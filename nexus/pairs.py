@@ -140,6 +140,7 @@ class Standing:
     traffic has shown to be wrong with it though its probes are fine (a key it refuses), until an exchange is good.  `calmed_at` is
     when the failures of its pairs were last made to weigh less.  `suspension` holds for all its models.  `served` are the (dialect, task)
     that it has answered, `lacks` those whose path it has said not to have, and `missing` those of them that are not tried again yet.
+    `omitted` is how many models of its list are not used, since no request can ask for their ids, or since they are too many.
     `doubts` are the faults that one bare status has told of, with the model where it is the model's, until an exchange is good.
     """
 
@@ -157,6 +158,7 @@ class Standing:
         "member",
         "memory",
         "missing",
+        "omitted",
         "pairs",
         "patterns",
         "pulse",
@@ -197,6 +199,7 @@ class Standing:
         self.version: int = before.version + 1 if before else 0  # photographs of the pairs it takes over are old
         self.redrawn = self.version
         self.load: int | None = None
+        self.omitted = 0
         self.resident: frozenset[str] = frozenset()
         self.last_probe: float | None = None
 
@@ -312,6 +315,16 @@ class Standing:
         """Which traffic leaves it out, or a model of it, for what has failed there; for people."""
         named = [("", self.record), *((f"{pair.name}: ", pair.record) for pair in self.pairs.values())]
         return "; ".join(f"{name}left out: {r.reason}" for name, r in named if r is not None and r.ejected_until)
+
+    def cannot(self, pair: Pair, now: float) -> dict[str, float]:
+        """The tasks that the model cannot do since the server has no path for them in any dialect that it speaks, and for how many seconds
+        yet they are not tried again."""
+        speaks = pair.model.speaks
+        lost = {task for _, task in self.missing} - {task for _, task in speaks - self.missing}
+        return {
+            task: max(0.0, max(known.until for asked, known in self.lacks.items() if asked[1] == task) - now)
+            for task in sorted(lost)
+        }
 
     def _forbidden(self) -> str:
         """The models that the key may not use."""

@@ -62,7 +62,7 @@ class Pipeline:
     `deaf` names the stages that failed to learn a `Finished`: they have lost count and refuse everything.
     """
 
-    __slots__ = ("_learn", "_learners", "admit", "deaf", "describe", "names", "prepare", "rank", "refuse", "tell")
+    __slots__ = ("_learn", "_learners", "admit", "deaf", "describe", "lacks", "names", "prepare", "rank", "refuse", "tell")
 
     def __init__(self, stages: Iterable[tuple[str, Stage]]) -> None:
         listed = tuple(stages)
@@ -77,6 +77,7 @@ class Pipeline:
         self.prepare = having("prepare")
         self.admit: tuple[tuple[str, Callable[[Call], Awaitable[None]]], ...] = having("admit")
         self.tell = having("tell")
+        self.lacks = having("lacks")
         hears = {name: _event_types(name, s.hears) for name, s in listed}
         self._learn = tuple((name, learn, hears[name]) for name, learn in having("learn"))
         self._learners: dict[type[Event], tuple[tuple[str, Verb], ...]] = {}
@@ -87,6 +88,16 @@ class Pipeline:
         found = self._learners.get(kind)
         if found is None:
             found = self._learners[kind] = tuple([(name, learn) for name, learn, hears in self._learn if issubclass(kind, hears)])
+        return found
+
+    def lacking(self, candidate: Candidate) -> dict[str, float]:
+        """What the stages have learnt that a pair cannot do, and for how many seconds.  Raises StageError."""
+        found: dict[str, float] = {}
+        for name, lacks in self.lacks:
+            try:
+                found.update(lacks(candidate))
+            except CRASHES_OF_A_CALL as error:
+                raise StageError(name, "lacks", error) from error
         return found
 
     def failed_to_learn(self, name: str, event: Event) -> None:

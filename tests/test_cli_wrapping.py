@@ -63,7 +63,7 @@ def test_the_same_evidence_is_said_once():
         "last_probe_seconds_ago": None,
         "problem": None,
     }
-    one |= {"health": "unknown", "suspended_reason": None, "resting": []}
+    one |= {"health": "unknown", "suspended_reason": None, "resting": [], "omitted": 0, "no_path": {}}
     other = {"zone": "restricted", "zone_evidence": "127.0.0.1 is private"}
     said = "\n".join(evidence([one | {"name": "a"}, one | {"name": "b"}, one | {"name": "c"} | other]))
     assert said.count("it can forward requests") == 1

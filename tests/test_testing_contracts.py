@@ -416,6 +416,9 @@ class Modest(Stage):
     def tell(self, ask, candidate):
         return {"X-Nexus-Tier": str(candidate.tier)}
 
+    def lacks(self, candidate):
+        return {"vision": 1.5}
+
     def learn(self, event):
         self.scope.changed()
 
@@ -506,6 +509,10 @@ STAGE_BREACHES = {
             gives({"X-Nexus-Tier\r\n": "1"}),
             gives({"X-Nexus-Tier": "é"}),
         ],
+    ),
+    "lacks": (
+        "test_lacks_gives_seconds_by_need",
+        [raising, gives(None), gives({"vision": "long"}), gives({1: 1.0}), gives({"vision": float("inf")})],
     ),
     "learn": ("test_learn_takes_every_event", [raising, learn_no_leaving, async_none, gives(1)]),
     "learn then refuse": ("test_the_verdicts_hold_after_everything_has_been_learnt", [raising]),

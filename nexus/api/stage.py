@@ -41,5 +41,10 @@ class Stage:
         """`X-Nexus-*` headers for the answer."""
         return EMPTY
 
+    def lacks(self, candidate: Candidate) -> Mapping[str, float]:
+        """What this stage has learnt that the pair cannot do, by need, and for how many seconds more it goes by that.  For people: the
+        pages about models show it, and no request is routed by it."""
+        return EMPTY
+
     def learn(self, event: Event) -> None:
         """Something has happened.  A stage that fails to learn a `Finished` refuses everything from then on."""

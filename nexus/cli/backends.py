@@ -57,6 +57,10 @@ def evidence(backends: list[Mapping[str, Any]]) -> Iterator[str]:
         evidence = f"as {same}" if same != b["name"] else b["zone_evidence"]
         yield f"{click.style(plain(b['name']), bold=True)}  {plain(b['url'])}"
         yield wrapped("  zone    ", f"{b['zone']}: {plain(evidence)}", columns)
+        if b["omitted"]:
+            yield wrapped("  models  ", _omitted(b["omitted"]), columns)
+        if b["no_path"]:
+            yield wrapped("  paths   ", plain(_no_path(b["no_path"])), columns)
         if b["resting"]:
             yield wrapped("  models  ", plain(_resting(b["resting"])), columns)
         yield wrapped("  health  ", f"{_how(b)}: {plain(_health(b))}", columns)
@@ -71,6 +75,17 @@ def _how(b: Mapping[str, Any]) -> str:
     """One failed probe does not make a backend unhealthy; what it met is told all the same."""
     state = _state(b)
     return f"{state} so far" if state == "healthy" and b["problem"] else state
+
+
+def _omitted(count: int) -> str:
+    """Why its list is shorter here than there."""
+    what = "1 more of its list is" if count == 1 else f"{count} more of its list are"
+    return f"{what} left out: no request could ask for such an id, or there are too many; the log says which of it"
+
+
+def _no_path(tasks: Mapping[str, float]) -> str:
+    """What it has said not to have, though its probes are fine."""
+    return f"it has none for {', '.join(f'{what} (tried again in {seconds:g} s)' for what, seconds in tasks.items())}"
 
 
 def _resting(names: list[str]) -> str:

@@ -36,12 +36,20 @@ def command(remote: Remote, as_json: bool) -> None:
     else:
         click.echo("No model is known: `nexus backends` says which servers are connected, and how they are.")
     columns = width()
-    for line in (*resting(pairs), *suspensions(pairs)):
+    for line in (*lacking(pairs), *resting(pairs), *suspensions(pairs)):
         click.echo(wrapped("", plain(line), columns))
     if answer["aliases"]:
         click.echo()
     for alias, ids in answer["aliases"].items():
         click.echo(plain(f"{alias} → {' = '.join(ids)}"))
+
+
+def lacking(pairs: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """What has turned out that some cannot do."""
+    for pair in pairs:
+        if pair["lacks"]:
+            what = ", ".join(f"{need} (asked again in {seconds:g} s)" for need, seconds in pair["lacks"].items())
+            yield f"{pair['backend']} ({pair['name']}) does not take, as its server has answered: {what}"
 
 
 def resting(pairs: Iterable[Mapping[str, Any]]) -> Iterator[str]:
@@ -77,15 +85,18 @@ def row(pair: Mapping[str, Any]) -> tuple[Any, ...]:
         pair["zone"] + (", cloud" if pair["location"] == "cloud" else ""),
         pair["tier"] if pair["tier"] > 1 else "",
         context(pair["context"], pair["context_max"]),
-        _abilities(can),
+        _abilities(can, pair["lacks"]),
         speed,
     )
 
 
-def _abilities(can: Mapping[str, bool]) -> str:
-    """What it is known to be able to.  A chat model's plain completion goes without saying."""
-    words = [need for need, offered in can.items() if offered and not (need == "completion" and can.get("chat"))]
-    return ", ".join(words) if can else "unknown"
+def _abilities(can: Mapping[str, bool], lacks: Mapping[str, float]) -> str:
+    """What it is known to be able to, and what it has turned out not to.  A chat model's plain completion goes without saying."""
+    words = [
+        need for need, offered in can.items() if offered and need not in lacks and not (need == "completion" and can.get("chat"))
+    ]
+    words += [f"no {need}" for need in lacks]
+    return ", ".join(words) if can or lacks else "unknown"
 
 
 def context(served: int | None, most: int | None) -> str:

@@ -109,6 +109,16 @@ class StageContract:
                     assert value.isprintable(), f"{name}: {value!r}"
 
     @pytest.mark.asyncio
+    async def test_lacks_gives_seconds_by_need(self) -> None:
+        async with self.opened() as stage:
+            for event in every_event():
+                stage.learn(event)
+            for _, candidate in _pairs():
+                for need, seconds in stage.lacks(candidate).items():
+                    assert isinstance(need, str)
+                    assert math.isfinite(seconds)
+
+    @pytest.mark.asyncio
     async def test_learn_takes_every_event(self) -> None:
         async with self.opened() as stage:
             for event in every_event():

@@ -13,12 +13,14 @@ from __future__ import annotations
 import functools
 import math
 from collections import OrderedDict
+from collections.abc import Mapping
 from functools import lru_cache
 from types import MappingProxyType
 
 import attrs
 
 from nexus.api import (
+    EMPTY,
     Ask,
     Candidate,
     Demand,
@@ -114,6 +116,14 @@ class Capability(Stage):
         if context is None:
             return seconds + UNKNOWN_SECONDS if high > SMALLEST_CONTEXT else seconds
         return seconds if high <= context else seconds + _risk(ask.request, context)
+
+    def lacks(self, candidate: Candidate) -> Mapping[str, float]:
+        """What its server said it cannot do."""
+        if not self._said:
+            return EMPTY
+        now, model = self._clock.now(), (candidate.backend, candidate.model)
+        left = {need: self._said.get((*model, need), 0.0) - now for need in LEARNT.values() if not candidate.offers.get(need)}
+        return {need: seconds for need, seconds in left.items() if seconds > 0}
 
     def learn(self, event: Event) -> None:
         """Remember what a backend said it cannot do; forget it when the backend changed or left."""
