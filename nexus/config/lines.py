@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from nexus.config.mistakes import join, quoted
 
@@ -12,50 +13,59 @@ HEADER = re.compile(rf"\s*(\[\[?)\s*({PATH})\s*\]\]?\s*(?:#.*)?$")
 PAIR = re.compile(rf"\s*({PATH})\s*=")
 
 
+def begun(text: str) -> Iterator[tuple[int, str]]:
+    """Every line that begins something, and the place of that."""
+    counts: dict[str, int] = {}
+    table, inside = "", ""
+    for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), 1):
+        if inside:
+            pass
+        elif header := HEADER.match(line):
+            table = _open(_keys(header[2]), counts, array=header[1] == "[[")
+            yield number, table
+        elif pair := PAIR.match(line):
+            yield number, join(table, ".".join(_keys(pair[1])))
+        inside = _still_inside(line, inside)
+
+
 class Lines:
     """Places of one text."""
 
     def __init__(self, text: str) -> None:
         self._lines: dict[str, int] = {}
-        self._counts: dict[str, int] = {}
-        table, inside = "", ""
-        for number, line in enumerate(text.splitlines(), 1):
-            if not inside:
-                table = self._see(line, table, number)
-            inside = _still_inside(line, inside)
+        for number, place in begun(text):
+            self._lines.setdefault(place, number)
 
     def find(self, place: str) -> int | None:
         """The line of the place, of the first thing in it, or of what it is in."""
+        return self.nearest(place)[1]
+
+    def begins(self, place: str) -> int | None:
+        """The line that begins the place itself."""
+        return self._lines.get(place)
+
+    def nearest(self, place: str) -> tuple[str, int | None]:
+        """The place, or the nearest one that it is in, of which there is a line: its own, or that of the first thing in it."""
         while place:
-            if place in self._lines:
-                return self._lines[place]
+            if line := self.begins(place):
+                return place, line
             inside = next((line for name, line in self._lines.items() if name.startswith((f"{place}.", f"{place}["))), None)
             if inside:
-                return inside
+                return place, inside
             place = _parent(place)
-        return None
+        return place, None
 
-    def _see(self, line: str, table: str, number: int) -> str:
-        """Note what the line begins; returns the table that the next line is in."""
-        if header := HEADER.match(line):
-            table = self._open(_keys(header[2]), array=header[1] == "[[")
-            self._lines.setdefault(table, number)
-        elif pair := PAIR.match(line):
-            place = table
-            for key in _keys(pair[1]):
-                place = join(place, key)
-            self._lines.setdefault(place, number)
-        return table
 
-    def _open(self, keys: list[str], *, array: bool) -> str:
-        place = ""
-        for depth, key in enumerate(keys, 1):
-            place = join(place, key)
-            if array and depth == len(keys):
-                self._counts[place] = self._counts.get(place, -1) + 1
-            if place in self._counts:
-                place += f"[{self._counts[place]}]"
-        return place
+def _open(keys: list[str], counts: dict[str, int], *, array: bool) -> str:
+    """The place of the table that a header of these keys begins.  `counts` has the last index of every list of tables."""
+    place = ""
+    for depth, key in enumerate(keys, 1):
+        place = join(place, key)
+        if array and depth == len(keys):
+            counts[place] = counts.get(place, -1) + 1
+        if place in counts:
+            place += f"[{counts[place]}]"
+    return place
 
 
 def _keys(path: str) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,12 +9,11 @@ from typing import Any
 
 import attrs
 
-from nexus.config.mistakes import quoted
+from nexus.config import slips, twice
 from nexus.errors import ConfigError, Mistake
 
 DEFAULT_FILE = "nexus.toml"
-BARE = re.compile(r"\s*([\w.-]+)\s*=\s*(?!(?:true|false|[+-]?inf|[+-]?nan)\s*(?:#|$))[^\W\d][^\"'\[\]{}=]*")
-ODD_KEY = re.compile(r"\s*([^\s\"'=\[\]{}#]*[^\s\"'=\[\]{}#\w.-][^\s\"'=\[\]{}#]*)\s*=.*", re.ASCII)
+TOO_DEEP = "it is nested too deeply"
 
 
 @attrs.frozen(kw_only=True)
@@ -66,38 +64,42 @@ def _parse(text: str, path: Path | None = None) -> dict[str, Any]:
     with the rest and where."""
     try:
         return tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError):
-        return _parse_patiently(text, path)
+    except RecursionError:
+        line, message = _deepest(text), TOO_DEEP
+    except tomllib.TOMLDecodeError as error:
+        if found := twice.said(error, text):
+            line, message = found
+        else:
+            return _parse_patiently(text, path, twice.line_of(error, text))
+    raise _no_toml(line, message, path)
 
 
-def _parse_patiently(text: str, path: Path | None) -> dict[str, Any]:
+def _parse_patiently(text: str, path: Path | None, line: int) -> dict[str, Any]:
+    """`line` is where the standard library stopped, for what tomlkit has no line for."""
     import tomlkit
     from tomlkit.exceptions import ParseError, TOMLKitError
 
-    place, message = "text", "is nested too deeply"
     try:
         return tomlkit.parse(text).unwrap()
     except ParseError as error:
-        place, message = f"line {error.line}", _unquoted(text, error.line) or _sentence(str(error))
+        line, message = error.line, str(error)
     except TOMLKitError as error:
-        message = _sentence(str(error))
+        message = str(error)
     except RecursionError:
-        pass
-    raise ConfigError([Mistake(place=place, message=f"this is not TOML: {message}")], path) from None
+        raise _no_toml(_deepest(text), TOO_DEEP, path) from None
+    lines = text.replace("\r\n", "\n").split("\n")
+    line = min(line, len(lines))
+    start = twice.beginning(lines, line)
+    if start == line:
+        raise _no_toml(line, slips.told(lines[line - 1], message), path) from None
+    raise _no_toml(line, f"{slips.sentence(message)}, in what begins in line {start}", path) from None
 
 
-def _unquoted(text: str, line: int) -> str:
-    """What to write where a text, or a name with more than letters, digits, _, - in it, stands without quotes, the usual slips.  The text itself may be a secret, and is not repeated."""
-    lines = text.splitlines()
-    found = BARE.fullmatch(lines[line - 1]) if 0 < line <= len(lines) else None
-    if found:
-        return f'a text needs quotes: {found[1]} = "…"'
-    odd = ODD_KEY.fullmatch(lines[line - 1]) if 0 < line <= len(lines) else None
-    return f"a name with such letters needs quotes: {quoted(odd[1])} = …" if odd else ""
+def _no_toml(line: int, message: str, path: Path | None) -> ConfigError:
+    return ConfigError([Mistake(place=f"line {line}", message=f"this is not TOML: {message}")], path)
 
 
-def _sentence(message: str) -> str:
-    message = re.sub(r" at line \d+ col \d+$", "", message).rstrip(".")
-    if r"\x00" in message:
-        return "something is missing at the end"
-    return message[:1].lower() + message[1:]
+def _deepest(text: str) -> int:
+    """The line that opens the most brackets."""
+    lines = text.split("\n")
+    return 1 + max(range(len(lines)), key=lambda at: lines[at].count("[") + lines[at].count("{"))
