@@ -9,6 +9,7 @@ import importlib
 import inspect
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -38,6 +39,7 @@ HOOKS: Mapping[str, tuple[str, type]] = {
     "nexus_routes": ("routes", RoutesKind),
 }
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+IMPORTING = (str(Path(importlib.__file__).parent), __file__)  # whose lines say nothing of a plugin
 # A component's table carries its name, so no component may be called like one of the core's own tables and keys.
 RESERVED = frozenset(
     (
@@ -255,8 +257,19 @@ def _known_as(package: Package) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    """Type and message, on one line, for people."""
-    return f"{type(error).__name__}: {_first_line(error)}".removesuffix(": ")
+    """Type and message, on one line, and where it was raised, for people."""
+    message = error.msg if isinstance(error, SyntaxError) else _first_line(error)
+    return f"{type(error).__name__}: {message}".removesuffix(": ") + _where(error)
+
+
+def _where(error: BaseException) -> str:
+    """The lines of files in which a plugin's code was: where it failed, and where it called that."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<frozen")]
+    lines = [f"{f.filename}:{f.lineno}" for f in frames if not f.filename.startswith(IMPORTING)]
+    if isinstance(error, SyntaxError) and error.filename:
+        lines.append(f"{error.filename}:{error.lineno}")
+    shown = dict.fromkeys(lines[-1:] + lines[:1])
+    return f" ({', called in '.join(shown)})" if shown else ""
 
 
 def _first_line(error: BaseException) -> str:

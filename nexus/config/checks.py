@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nexus.catalog import Catalog
+from nexus.config.installed import suspected
 from nexus.config.mistakes import Mistakes, join, quoted, shown
 from nexus.config.tables import ServerConfig
 from nexus.config.written import Names
@@ -80,9 +81,15 @@ def policies(rules: Sequence[Any], stages: Sequence[str], catalog: Catalog, mist
     for index, rule in enumerate(rules):
         for word in POLICY_WORDS:
             if isinstance(rule, Mapping) and word in rule and word not in enforced:
-                able = sorted(name for name, kind in catalog.stages.items() if word in kind.policy_words)
-                todo = f"add {able[0]!r} to stages in [routing]" if able else "no installed stage does"
-                mistakes.add(f"policies[{index}].{word}", f"no active stage enforces it: {todo}")
+                _unenforced(f"policies[{index}].{word}", word, catalog, mistakes)
+
+
+def _unenforced(place: str, word: str, catalog: Catalog, mistakes: Mistakes) -> None:
+    able = sorted(name for name, kind in catalog.stages.items() if word in kind.policy_words)
+    if able:
+        mistakes.add(place, f"no active stage enforces it: add {able[0]!r} to stages in [routing]")
+    elif not suspected(place, "no active stage enforces it", catalog, mistakes):
+        mistakes.add(place, "no active stage enforces it, and no installed stage does")
 
 
 def way_in(server: ServerConfig, has_keys: bool, mistakes: Mistakes) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from nexus.api import NoOptions
 from nexus.catalog import Catalog
-from nexus.config.installed import PUBLISHED, missing
+from nexus.config.installed import PUBLISHED, missing, suspected
 from nexus.config.mistakes import Mistakes, given, nearest, quoted
 from nexus.config.strict import build, keys
 from nexus.config.tables import ARRAYS, FIXED, OWN, STAGES, ModelConfig
@@ -97,8 +97,11 @@ def _misplaced(
         )
         what = "table" if tables else f"key (it holds {given(value)})"
         homes = _homes(name, active)
+        near = None if homes else nearest(name, (*OWN, *active))
+        if tables and not near and suspected(quoted(name), "there is no such table", catalog, mistakes):
+            return
         where = f" at the top of the file: write it below {' or '.join(homes)}" if homes else ""
-        mistakes.add(quoted(name), f"there is no such {what}{where}", None if homes else nearest(name, (*OWN, *active)))
+        mistakes.add(quoted(name), f"there is no such {what}{where}", near)
 
 
 def _homes(key: str, active: Mapping[str, type]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from nexus.catalog import LOCAL, Catalog, Package
 from nexus.config.mistakes import Mistakes, nearest, shown
@@ -44,16 +44,26 @@ WHERE: Mapping[str, Callable[[Catalog], tuple[str, Mapping[str, object]]]] = {
 def missing(place: str, what: str, name: str, known: Collection[str], catalog: Catalog, mistakes: Mistakes) -> None:
     """`name` is no installed `what`.  Says the most likely reason first."""
     package = _home(name, catalog)
+    near = nearest(name, {*known, *_published(what)})
     if package and package.disabled:
         mistakes.add(place, f"{what} {shown(name)} belongs to {_title(package)}, which is in `disabled`")
     elif package and package.problem:
-        mistakes.add(place, f"{what} {shown(name)} belongs to {_title(package)}, which cannot be used: {package.problem}")
+        if mistakes.once([package]):
+            mistakes.add(place, f"{what} {shown(name)} belongs to {_title(package)}, which cannot be used: {package.problem}")
     elif name in PUBLISHED and not package:
         mistakes.add(place, f"{what} {shown(name)} is not installed: pip install {PUBLISHED[name]}")
-    else:
-        near = nearest(name, {*known, *_published(what)})
-        broken = "" if near else "".join(f"; {_title(p)} cannot be used: {p.problem}" for p in _suspects(catalog))
-        mistakes.add(place, f"there is no {what} {shown(name)}{broken}", near)
+    elif near or not suspected(place, f"there is no {what} {shown(name)}", catalog, mistakes):
+        mistakes.add(place, f"there is no {what} {shown(name)}", near)
+
+
+def suspected(place: str, message: str, catalog: Catalog, mistakes: Mistakes) -> bool:
+    """Whether what is missing may be that of a package which cannot be used.  Each of these is told once, where it is first missed:
+    what else is missing cannot be judged before it is mended."""
+    suspects = [p for p in catalog.broken if not p.provides]
+    new = [p for p in suspects if mistakes.once([p])]
+    if new:
+        mistakes.add(place, message + "".join(f"; {_title(p)} cannot be used: {p.problem}" for p in new))
+    return bool(suspects)
 
 
 def all_there(place: str, names: Names, catalog: Catalog, mistakes: Mistakes) -> None:
@@ -70,7 +80,7 @@ def check_packages(plugins: Collection[str], disabled: Collection[str], catalog:
     """Local modules named in the file must be sound; `disabled` must name packages that are there."""
     for index, name in enumerate(plugins):
         package = next((p for p in catalog.packages if p.name == name and p.origin == LOCAL), None)
-        if package and package.problem:
+        if package and package.problem and mistakes.once([package]):
             mistakes.add(f"plugins[{index}]", f"{shown(name)} cannot be used: {package.problem}")
     for index, name in enumerate(disabled):
         if not any(p.disabled and p.called(name) for p in catalog.packages):
@@ -82,11 +92,6 @@ def _home(name: str, catalog: Catalog) -> Package | None:
     """The package that would give `name`, going by names."""
     wanted = PUBLISHED.get(name, name)
     return catalog.package(wanted) or catalog.package(name)
-
-
-def _suspects(catalog: Catalog) -> Iterator[Package]:
-    """Packages that gave nothing: what is missing may be theirs."""
-    return (p for p in catalog.broken if not p.provides)
 
 
 def _published(what: str) -> set[str]:

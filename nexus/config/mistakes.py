@@ -35,9 +35,16 @@ class Mistakes:
 
     def __init__(self, found: Iterable[Mistake] = ()) -> None:
         self.found = list(found)
+        self._causes: set[object] = set()
 
     def add(self, place: str, message: str, nearest: str | None = None) -> None:
         self.found.append(Mistake(place=place, message=message, nearest=nearest))
+
+    def once(self, causes: Iterable[object]) -> list[object]:
+        """Those of the causes that have not been told yet; from now on they have."""
+        new = [cause for cause in causes if cause not in self._causes]
+        self._causes.update(new)
+        return new
 
     def include(self, place: str, error: Wrong) -> None:
         """The mistakes of the value at `place`."""
