@@ -35,7 +35,8 @@ class Problem(NexusError):
     `code` is stable and documented; `message` says what to do;
     half a character in it, for it may quote anybody, is U+FFFD.  `retry_after` is in seconds.  `context` is the contract's
     `context` object.  `type` overrides the dialect's own word for the status.  `see` is a page of ours that the message sends the
-    reader to (`GET /v1/models`), as it is called where Nexus is served under no prefix.
+    reader to (`GET /v1/models`), as it is called where Nexus is served under no prefix.  `lasting` says that asking
+    again is in vain, whatever the status, until somebody has acted.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Problem(NexusError):
         context: Mapping[str, Any] = EMPTY,
         retry_after: int | None = None,
         see: str = "",
+        lasting: bool = False,
     ) -> None:
         message = whole(message)
         super().__init__(message)
@@ -60,6 +62,7 @@ class Problem(NexusError):
         self.context = context
         self.retry_after = retry_after
         self.see = see
+        self.lasting = lasting
 
     def under(self, prefix: str) -> None:
         """Nexus is served under this prefix of an application, so that the page which the message names is there, too."""

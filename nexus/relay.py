@@ -159,6 +159,8 @@ def _problem_headers(problem: Problem, journey: Journey | None) -> dict[str, str
     headers = {}
     if problem.retry_after is not None:
         headers["Retry-After"] = str(problem.retry_after)
+    if problem.lasting:
+        headers["X-Should-Retry"] = "false"  # what OpenAI's and Anthropic's clients obey before they look at the status
     if journey is not None:
         headers["X-Nexus-Attempts"] = str(tries(journey.attempts))
         headers.update(_queue_header(journey))

@@ -242,7 +242,15 @@ def _unavailable(plan: Plan, pairs: list[list[Objection]], silent: Sequence[str]
     if silent:
         message += f"; these have not said what they serve: {_few(silent)}"
     context = _context(plan, None) | ({"silent_backends": list(silent)} if silent else {})
-    return Problem(503, code, message, context=context)
+    lasting = bool(pairs) and not silent and all(map(_lasts_for_good, pairs))
+    return Problem(503, code, message, context=context, lasting=lasting)
+
+
+def _lasts_for_good(objections: Sequence[Objection]) -> bool:
+    """Whether only the operator, or another request, can change that the pair is refused: by a rule that names no time, or for what it
+    cannot do."""
+    timeless = [o for o in objections if o.refusal.retry_at is None]
+    return by_rule(timeless) or any(o.refusal.kind is RefusalKind.NEVER for o in timeless)
 
 
 def _problem(plan: Plan, status: int, code: str, message: str, *, eta: float | None = None, param: str | None = None) -> Problem:
@@ -254,14 +262,19 @@ def _context(plan: Plan | None, eta: float | None) -> dict[str, Any]:
         return {}
     objections = plan.objections
     down = {o.candidate.backend for o in objections if o.refusal.code in ("down", "off")}
-    tier = any(o.refusal.code == "tier" for o in objections)
     return {
         "available_backends": [b for b in dict.fromkeys(o.candidate.backend for o in objections) if b not in down],
         "privacy_zone_required": plan.demand.zone.value if plan.demand.zone is Zone.RESTRICTED else None,
-        "required_tier": plan.demand.min_tier if tier else None,
+        "required_tier": _required_tier(objections),
         "eta_seconds": _seconds(eta),
         "refusals": [_refusal(o) for o in objections[:REFUSALS_SHOWN]],
     }
+
+
+def _required_tier(objections: Iterable[Objection]) -> Any:
+    """The tier that a pair would have had to have which nothing else kept from the request; the least of them."""
+    alone = [found[0].refusal for found in by_pair(objections) if len(found) == 1 and found[0].refusal.code == "tier"]
+    return min((required for refusal in alone if (required := refusal.data.get("required")) is not None), default=None)
 
 
 def _refusal(o: Objection) -> dict[str, Any]:
