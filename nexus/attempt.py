@@ -23,10 +23,12 @@ from nexus.failures import LOADING
 from nexus.fleet import Claim, Fleet
 from nexus.journey import Journey
 from nexus.judging import Judge, code_of
-from nexus.model import UNANSWERED, Attempt, Call, Choice, Fault, Refusal
+from nexus.model import OUT_OF_TIME, UNANSWERED, Attempt, Call, Choice, Fault, Refusal
+from nexus.model.attempt import told_again
 from nexus.model.quick import maker, quick
 from nexus.outcome import BY_STATUS, REJECTED_BY_STATUS, FailureTable, Judged, Verdict, of_error
 from nexus.patience import Patience
+from nexus.plain import rounded
 from nexus.reading import ErrorAnswer, first_event, some_body, whole_body
 from nexus.redaction import redacted, redacted_text
 from nexus.reply import OpenReply, passed_back
@@ -98,7 +100,8 @@ class Attempts:
             except Mended:
                 return await self._exchange(journey, turn, self._prepared(self._call(journey, turn, way)), way)
         except BackendError as error:
-            self._failed(journey, turn, of_error(error), error.code, turn.patience.told(error), sent=error.sent)
+            code, told = self._told(journey, turn, error)
+            self._failed(journey, turn, of_error(error), code, told, sent=error.sent)
             return None
         except Objected as objected:
             self._objected(journey, turn, objected.stage, objected.refusal)
@@ -298,6 +301,18 @@ class Attempts:
 
     # ------------------------------------------------------------ what did not work out
 
+    def _told(self, journey: Journey, turn: Turn, error: BackendError) -> tuple[str, str]:
+        """The attempt's code and sentence, by what the exchange broke off with."""
+        since, stream = turn.claim.since, journey.facts.stream
+        waited = self._clock.now() - since
+        if not error.timed_out or turn.patience.had(error.code, since, journey.first_byte_by, stream=stream):
+            return error.code, turn.patience.told(error, waited)
+        return OUT_OF_TIME, f"the time for all attempts ({self.shared(journey)}) was over after {rounded(waited)} s here"
+
+    def shared(self, journey: Journey) -> str:
+        """How long all attempts of the request may take together, in words."""
+        return self._patience.shared(stream=journey.facts.stream)
+
     def _objected(self, journey: Journey, turn: Turn, stage: str, refusal: Refusal) -> None:
         """Nothing has left, and nothing will: routing goes on without the pair."""
         turn.claim.finish("refused", code=refusal.code)
@@ -352,17 +367,16 @@ class Attempts:
     ) -> None:
         candidate = turn.choice.candidate
         seconds = self._clock.now() - turn.claim.since
-        journey.attempts.append(
-            Attempt(
-                backend=candidate.backend,
-                model=candidate.model,
-                outcome=outcome,
-                status=status,
-                code=code,
-                message=redacted_text(message, turn.claim.standing.member.backend.secrets()) if message else "",
-                seconds=seconds,
-            )
+        attempt = Attempt(
+            backend=candidate.backend,
+            model=candidate.model,
+            outcome=outcome,
+            status=status,
+            code=code,
+            message=redacted_text(message, turn.claim.standing.member.backend.secrets()) if message else "",
+            seconds=seconds,
         )
+        told_again(journey.attempts, attempt)
 
 
 class Mended(Exception):

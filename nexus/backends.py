@@ -19,6 +19,7 @@ from nexus.api import Backend, BackendError, Call, Exchange, Reply, Report, Scop
 from nexus.descriptors import is_shortage
 from nexus.dialects.complaints import complaint_of
 from nexus.outcome import is_overloaded
+from nexus.plain import rounded
 
 MAX_PROBE_BYTES = 8 * 1024 * 1024
 SMALL_BYTES = 64 * 1024  # what is read at once
@@ -271,7 +272,7 @@ class HTTPBackend(Backend):
                     raise BackendError("too_large", f"{method} {path} answered more than {MAX_PROBE_BYTES} bytes")
                 status = answer.status
         except TimeoutError:
-            raise BackendError("answer_timeout", f"{method} {path} took longer than {timeout:g} s") from None
+            raise BackendError("answer_timeout", f"{method} {path} took longer than {rounded(timeout)} s") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise _failure(error) from None
         yield status, raw

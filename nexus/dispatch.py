@@ -28,6 +28,7 @@ from nexus.waiters import Condition, Waiter
 from nexus.waiting import QueueFull, WaitedTooLong, Waiting
 
 NEAR, NEAR_SEEN, NEAR_SHOWN = 0.4, 8, 3  # how alike a name must be that is proposed, and how many
+LEAST_SECONDS = 0.02  # with less left of the time for all attempts no other is begun
 MOST_ATTEMPTS = 32  # of one request, those counted to which a busy server answered
 
 _turn, _circumstances = maker(Turn), maker(Circumstances)
@@ -180,8 +181,10 @@ class Dispatcher:
             opened = await self.attempts.make(journey, turn)
             if opened is not None:
                 return opened
-            if self._enough(journey) or self._out_of_time(journey):
+            if self._enough(journey):
                 raise self._all_failed(journey, journey.plan)
+            if self._out_of_time(journey):
+                raise self._all_failed(journey, self.plan(journey), over=self.attempts.shared(journey))
 
     async def _looked_for(self, journey: Journey, problem: Problem) -> Turn:
         """The best pair, claimed, after there was none.  A name that nobody is known to serve is looked for once before that is said; who
@@ -204,17 +207,17 @@ class Dispatcher:
         for backend in down:
             self.fleet.doubted(backend)
 
-    def _all_failed(self, journey: Journey, plan: Plan | None) -> Problem:
+    def _all_failed(self, journey: Journey, plan: Plan | None, over: str = "") -> Problem:
         needs = (*journey.request.needs, journey.request.task)
-        return verdict.all_failed(plan, journey.attempts, needs, journey.retry_after)
+        return verdict.all_failed(plan, journey.attempts, needs, journey.retry_after, over)
 
     def _enough(self, journey: Journey) -> bool:
         """Whether no more pairs are tried.  One that is busy has not been tried: it is asked again, as long as the request may wait."""
-        return tries(journey.attempts) >= self.limits.max_attempts or len(journey.attempts) >= MOST_ATTEMPTS
+        return tries(journey.attempts) >= self.limits.max_attempts or sum(a.times for a in journey.attempts) >= MOST_ATTEMPTS
 
     def _out_of_time(self, journey: Journey) -> bool:
-        """Whether the deadline that all attempts share has passed: another pair could only be blamed for it."""
-        return journey.first_byte_by is not None and self.clock.now() >= journey.first_byte_by
+        """Whether the deadline that all attempts share has passed, or as good as: another pair could only be blamed for it."""
+        return journey.first_byte_by is not None and self.clock.now() >= journey.first_byte_by - LEAST_SECONDS
 
     # ------------------------------------------------------------ choosing and waiting
 
@@ -329,7 +332,10 @@ class Dispatcher:
             waiter.give_back(lambda turn: turn.claim.finish("left"))
             raise
         finally:
-            journey.queue_seconds += self.clock.now() - began
+            waited = self.clock.now() - began
+            journey.queue_seconds += waited
+            if journey.first_byte_by is not None:
+                journey.first_byte_by += waited  # nobody was asked meanwhile; how long that may last is the queue's to say
 
     def _last_chance(self, journey: Journey, code: str, *, newcomer: bool = False) -> Turn:
         """No more waiting: what was free all the time, but not at home, is better than nothing.  Raises Problem."""

@@ -16,6 +16,7 @@ from nexus.listing import Entry, Override, is_pattern
 from nexus.model import (
     MOST_MODELS,
     NO_USAGE,
+    OUT_OF_TIME,
     Candidate,
     Claimed,
     Fault,
@@ -489,7 +490,7 @@ class Fleet:
         if event.request.takes_slot:
             if event.outcome == "ok":
                 self._went_well(standing, pair, event)
-            else:
+            elif event.code != OUT_OF_TIME:
                 self._recorded(standing, pair, event)
                 self._judge(standing, pair, event, retry_after)
         if standing is not self._standings.get(standing.member.name):

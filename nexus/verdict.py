@@ -6,8 +6,8 @@ import math
 from collections.abc import Container, Iterable, Sequence
 from typing import Any
 
-from nexus.errors import Problem
-from nexus.model import Attempt, Objection, Plan, RefusalKind, Zone
+from nexus.errors import RETRY_SECONDS, Problem
+from nexus.model import OUT_OF_TIME, Attempt, Objection, Plan, RefusalKind, Zone
 from nexus.routing import by_pair, by_rule, held_back
 from nexus.sentences import hint, sentence
 
@@ -91,8 +91,11 @@ def no_backends() -> Problem:
     )
 
 
-def all_failed(plan: Plan | None, attempts: Sequence[Attempt], needs: Container[str], retry_after: float | None) -> Problem:
-    """Every attempt failed; what each backend answered is in the message.
+def all_failed(
+    plan: Plan | None, attempts: Sequence[Attempt], needs: Container[str], retry_after: float | None, over: str = ""
+) -> Problem:
+    """Every attempt failed; what each backend answered is in the message.  `over` is how long all attempts may take together, in words,
+    where that time is over; `plan` is then of those that it has not been tried at.
 
     400 if no pair has what it `needs`, 504 if all timed out, 404 if none knows the model; if all were busy 429, or the status that says
     so; else the 503 or 529 that all answered, or 502.
@@ -101,12 +104,19 @@ def all_failed(plan: Plan | None, attempts: Sequence[Attempt], needs: Container[
     story = "; ".join(dict.fromkeys(f"{a.backend} ({a.model}): {a.message or a.code}" for a in attempts))
     context = {
         "attempts": [
-            {"backend": a.backend, "model": a.model, "status": a.status, "code": a.code, "message": a.message} for a in attempts
+            {"backend": a.backend, "model": a.model, "status": a.status, "code": a.code, "message": a.message, "times": a.times}
+            for a in attempts
         ],
         **_context(plan, retry_after if busy else None),
     }
+    left = _untried(plan, attempts)
+    if left:
+        context["available_backends"] = list(dict.fromkeys([*left, *context["available_backends"]]))
     if plan is not None and _nobody_can(plan, attempts, needs):
         return Problem(400, "capability_mismatch", f"no backend can do what this request needs: {story}", context=context)
+    if over and not busy and (left or attempts[-1].code == OUT_OF_TIME):
+        message = f"the request's own time is over: {story}{_no_time_for(left, over)}"
+        return Problem(504, "all_attempts_timed_out", message, context=context, retry_after=RETRY_SECONDS)
     if all(a.outcome == "timeout" for a in attempts):
         return Problem(504, "all_attempts_timed_out", f"no backend answered in time: {story}", context=context)
     if busy:
@@ -116,6 +126,23 @@ def all_failed(plan: Plan | None, attempts: Sequence[Attempt], needs: Container[
     statuses = {a.status for a in attempts}
     status = statuses.pop() if len(statuses) == 1 and statuses <= UNAVAILABLE else None
     return Problem(status or 502, "all_attempts_failed", f"no backend answered: {story}", context=context)
+
+
+def _untried(plan: Plan | None, attempts: Sequence[Attempt]) -> list[str]:
+    """The backends of pairs that could have had the request and were not asked."""
+    asked = {(a.backend, a.model) for a in attempts}
+    choices = () if plan is None else plan.choices
+    return list(dict.fromkeys(c.candidate.backend for c in choices if (c.candidate.backend, c.candidate.model) not in asked))
+
+
+def _no_time_for(left: Sequence[str], over: str) -> str:
+    """Whom nobody had time to try, and what to do about it."""
+    if not left:
+        return ""
+    return (
+        f"; no time was left to try {_few(left)}, since all attempts share it ({over}): a server that may hang needs a timeout of its own "
+        "in its [[backends]] table, well below that"
+    )
 
 
 def _all_busy(statuses: set[int | None], story: str, context: dict[str, Any], retry_after: float | None) -> Problem:

@@ -41,7 +41,7 @@ ROOMS = {
     "outcome": "errors failures model",
     "echoes": "outcome",
     "pauses": "",
-    "patience": "errors",
+    "patience": "errors plain",
     "suspension": "",
     "health": "model",
     "crossing": "api model plain redaction",
@@ -57,16 +57,16 @@ ROOMS = {
     "sampling": "model names pairs",
     "verdict": "errors model routing sentences",
     # speaking to servers
-    "upstream": "descriptors errors outbox slices",
+    "upstream": "descriptors errors outbox plain slices",
     "largejson": "",
     "dialects": "api errors model",
-    "backends": "api descriptors dialects largejson outcome",
+    "backends": "api descriptors dialects largejson outcome plain",
     # from a request to an open reply
     "journey": "api model routing",
     "reading": "api aside dialects errors",
     "reply": "api aside dialects errors fleet model reading redaction",
     "judging": "api dialects echoes failures fleet journey model outcome pauses",
-    "attempt": "api aside dialects errors failures fleet journey judging model outcome patience reading redaction reply routing",
+    "attempt": "api aside dialects errors failures fleet journey judging model outcome patience plain reading redaction reply routing",
     "dispatch": "api attempt conditions dialects errors fleet journey model names nearest reply routing sampling verdict waiters waiting",
     # witnesses
     "observers": "api errors model plain sentences",

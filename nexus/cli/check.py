@@ -14,7 +14,7 @@ from nexus.cli.wrapping import width, wrapped
 
 if TYPE_CHECKING:
     from nexus.catalog import Catalog
-    from nexus.config import Config
+    from nexus.config import BackendConfig, Config
 
 
 @click.command("check")
@@ -54,10 +54,27 @@ def summary(config: Config, catalog: Catalog) -> dict[str, Any]:
         "aliases": {name: list(ids) for name, ids in config.routing.aliases.items()},
         "fallbacks": {name: list(names) for name, names in config.routing.fallbacks.items()},
         "policies": [{"models": list(p.models), "zone": p.zone and p.zone.value, "min_tier": p.min_tier} for p in config.policies],
-        "warnings": [f"{b.name} cannot be used: {b.without_key}" for b in config.backends if b.without_key],
+        "warnings": [said for b in config.backends if (said := "; ".join(warnings(b, config)))],
         "keys": [{"name": k.name, "admin": k.admin} for k in config.keys],
         "broken_plugins": {p.distribution or p.name: p.problem for p in catalog.broken},
     }
+
+
+def warnings(backend: BackendConfig, config: Config) -> Iterator[str]:
+    """What will not go well with it, though nothing is wrong in form."""
+    if backend.without_key:
+        yield f"{backend.name} cannot be used: {backend.without_key}"
+    others = len(config.backends) > 1
+    for setting in ("first_byte_timeout_seconds", "answer_timeout_seconds") if others else ():
+        total = getattr(config.upstream, setting)
+        models = [(getattr(model, setting), f" for {model.id}") for model in backend.overrides]
+        said = [(getattr(backend, setting), ""), *models]
+        longest, where = max(((seconds, where) for seconds, where in said if seconds is not None), default=(0.0, ""))
+        if longest >= total:
+            yield (
+                f"{backend.name} leaves no time to try another backend when it hangs: its {setting} = {longest:g}{where}, and [upstream] {setting} = "
+                f"{total:g} is for all attempts together. Write less at {backend.name}, or more there"
+            )
 
 
 def lines(said: dict[str, Any], columns: int | None = None) -> Iterator[str]:

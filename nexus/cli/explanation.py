@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from nexus.cli.wrapping import wrapped
-from nexus.plain import plain
+from nexus.plain import plain, rounded
 
 Json = Mapping[str, Any]
 REASONS = {
@@ -70,7 +70,7 @@ def _goes(answer: Json, columns: int | None) -> Iterator[str]:
 
 
 def _waits(answer: Json, columns: int | None) -> Iterator[str]:
-    seconds = f"{answer['wait_seconds']:g} s"
+    seconds = f"{rounded(answer['wait_seconds'])} s"
     if answer["choices"]:
         then = f"{_waiting()} up to {seconds} for home, then goes to {_pair(answer['choices'][0])}"
         yield wrapped("→ ", then, columns)
@@ -221,5 +221,6 @@ def _attempts(attempts: list[Json], columns: int | None) -> Iterator[str]:
         status = f" ({attempt['status']})" if attempt["status"] else ""
         said = f": {plain(attempt['message'] or attempt['code'])}" if attempt["message"] or attempt["code"] else ""
         where = f"{plain(attempt['backend'])} ({plain(attempt['model'])})"
-        ended = f"{attempt['outcome']}{status}{said}, after {attempt['seconds']:.3f} s"
+        often = f", {attempt['times']} times in" if attempt["times"] > 1 else ", after"
+        ended = f"{attempt['outcome']}{status}{said}{often} {attempt['seconds']:.3f} s"
         yield wrapped(f"  {f'attempt {number}':<9} ", f"{where}  {ended}", columns)

@@ -5,7 +5,7 @@ plugin without anybody being able to change it.  Only `Payload` and `Call` reach
 """
 
 from nexus.model.accepts import ANYTHING, Accepts, SchemaRules
-from nexus.model.attempt import UNANSWERED, Attempt, Call
+from nexus.model.attempt import OUT_OF_TIME, UNANSWERED, Attempt, Call
 from nexus.model.candidate import Candidate
 from nexus.model.events import Answered, Claimed, Event, Finished, Joined, Left, Listener, Probed, Queued
 from nexus.model.failure import WILDCARD, FailureRule, Fault
@@ -44,6 +44,7 @@ __all__ = [
     "MOST_MODELS",
     "NO_DEMAND",
     "NO_USAGE",
+    "OUT_OF_TIME",
     "THINKING",
     "TOOLS",
     "UNANSWERED",

@@ -36,13 +36,18 @@ class Call:
     method: str = "POST"
 
 
-UNANSWERED = "unanswered"  # the code of an attempt that was left because its client went before the answer began
+# codes of attempts that end by no fault of the backend's
+UNANSWERED = "unanswered"  # the client went before the answer began
+OUT_OF_TIME = "out_of_time"  # the time that all attempts of a request share was over before the backend had had its own
 
 
 @quick
 @attrs.frozen(kw_only=True, weakref_slot=False)
 class Attempt:
-    """One line of a request's story: which pair was tried, and how it ended.  `message` is what the backend said, for the client."""
+    """One line of a request's story: which pair was tried, and how it ended.  `message` is what the backend said, for the client.
+
+    `times` is how often it was busy in the same way: those are one attempt, whose `seconds` are of all of them, and `message` of the last.
+    """
 
     backend: str
     model: str
@@ -51,6 +56,19 @@ class Attempt:
     code: str = ""
     message: str = ""
     seconds: float = 0.0
+    times: int = 1
+
+
+def told_again(attempts: list[Attempt], attempt: Attempt) -> None:
+    """Put it to the others; a pair that is asked again and again while it is busy takes one line."""
+    if attempt.outcome == "rate":
+        about = (attempt.backend, attempt.model, attempt.outcome, attempt.status, attempt.code)
+        for known in attempts:
+            if about == (known.backend, known.model, known.outcome, known.status, known.code):
+                attempts.remove(known)
+                attempt = attrs.evolve(attempt, times=known.times + 1, seconds=known.seconds + attempt.seconds)
+                break
+    attempts.append(attempt)
 
 
 def tries(attempts: Sequence[Attempt]) -> int:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import ssl
 from typing import NamedTuple, Protocol, cast
 
 from nexus.errors import BackendError
 from nexus.outbox import Outbox
+from nexus.plain import rounded
 from nexus.upstream.answer import Answer, Limits, Malformed
 from nexus.upstream.request import Address
 
+NEVER = math.inf
+LOOK_SECONDS = 1.0  # between two looks at all connections, where nothing is due sooner
 _JOIN_BELOW = 65536
 _PIECE_BYTES = 256 * 1024
 _PIECES_IN_A_TURN = 8
@@ -28,12 +32,15 @@ class Deadlines(NamedTuple):
 
 
 class Keeper(Protocol):
-    """What a connection needs of its pool.  `scratch` is where all connections receive: it is parsed before the next one does."""
+    """What a connection needs of its pool.  `scratch` is where all connections receive: it is parsed before the next one does.  `due`
+    is when they are looked at next, which `hurry` makes sooner."""
 
     scratch: memoryview
     limits: Limits
     outbox: Outbox
+    due: float
 
+    def hurry(self, by: float) -> None: ...
     def clock(self) -> float: ...
     def opened(self, connection: Connection) -> None: ...
     def released(self, connection: Connection) -> None: ...
@@ -80,6 +87,11 @@ class Connection(asyncio.BufferedProtocol):
         answer.begin()
         self.answer = answer
         self.deadlines = deadlines
+        by = deadlines.first_byte_by if deadlines.first_byte_by is not None else deadlines.answer_by
+        if by is not None and by < self._keeper.due:
+            self._keeper.hurry(by)
+        if deadlines.idle_timeout is not None and deadlines.idle_timeout < LOOK_SECONDS:
+            self._keeper.hurry(self._keeper.clock() + deadlines.idle_timeout)
         if len(body) < _JOIN_BELOW:
             self._keeper.outbox.write(self._transport, head + body)
         else:
@@ -125,25 +137,29 @@ class Connection(asyncio.BufferedProtocol):
             answer.fail(BackendError(code, f"{self.address} {what}", reused=reused, sent=True))
         self.drop()
 
-    def check(self, now: float) -> None:
-        """Fail the current answer if it is overdue."""
+    def check(self, now: float) -> float:
+        """Fail the current answer if it is overdue.  Returns when it will be, as far as that is known now."""
         answer, deadlines = self.answer, self.deadlines
         if answer is None or deadlines is None:
-            return
-        if deadlines.answer_by is not None and now >= deadlines.answer_by:
+            return NEVER
+        due = NEVER if deadlines.answer_by is None else deadlines.answer_by
+        if now >= due:
             self.fail("answer_timeout", "did not finish its answer in time")
         elif not answer.received and deadlines.first_byte_by is not None:
-            if now >= deadlines.first_byte_by:
+            due = min(due, deadlines.first_byte_by)
+            if now >= due:
                 self.fail("first_byte_timeout", "did not begin to answer in time")
         elif answer.head_done and deadlines.idle_timeout is not None:
-            self._check_idle(answer, deadlines.idle_timeout, now)
+            due = min(due, self._check_idle(answer, deadlines.idle_timeout, now))
+        return due if self.answer is answer else NEVER
 
-    def _check_idle(self, answer: Answer, timeout: float, now: float) -> None:
+    def _check_idle(self, answer: Answer, timeout: float, now: float) -> float:
         """A slow reader is not an idle peer: time counts only while nothing lies unread."""
         if answer.buffered:
             self._last = now
         elif now - self._last >= timeout:
-            self.fail("idle_timeout", f"sent nothing for {timeout:g} s in the middle of its answer")
+            self.fail("idle_timeout", f"sent nothing for {rounded(now - self._last)} s in the middle of its answer")
+        return self._last + timeout
 
     # ---- what asyncio calls
 

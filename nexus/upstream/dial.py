@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 from nexus.descriptors import is_shortage
 from nexus.errors import BackendError, Shortage
+from nexus.plain import rounded
 from nexus.upstream.connection import Connection
 from nexus.upstream.request import Address
 
@@ -33,7 +34,7 @@ async def dial(
             judge(hosts)
             return await _first(make, address, hosts, context)
     except TimeoutError:
-        raise BackendError("connect_timeout", f"{address} took no connection within {timeout:.3g} s") from None
+        raise BackendError("connect_timeout", f"{address} took no connection within {rounded(timeout)} s") from None
     except ssl.SSLError as error:
         raise BackendError("tls_failed", f"{address}: {_reason(error)}") from None
     except ConnectionRefusedError:

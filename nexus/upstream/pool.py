@@ -15,7 +15,7 @@ from nexus.outbox import Outbox
 from nexus.slices import in_slices
 from nexus.upstream import request
 from nexus.upstream.answer import Answer, Limits
-from nexus.upstream.connection import Connection, Deadlines
+from nexus.upstream.connection import LOOK_SECONDS, NEVER, Connection, Deadlines
 from nexus.upstream.dial import dial
 from nexus.upstream.guards import Guard, Guarded, Guards
 
@@ -23,13 +23,15 @@ _SCRATCH_BYTES = 65536
 _MAX_TARGETS = 1024
 _MAX_OPENINGS, _LONGEST_OPENING = 256, 2048  # of heads that are kept, and characters of each
 _DISTRUST_SECONDS = 1.0
+_LEAST_LOOK_SECONDS = 0.05  # between two looks, for each is one at every connection
+_CLOCK_SECONDS = 0.001  # a timer may ring a little early by another clock, and nothing would be due
 
 
 class Pool:
     """Connections to every backend, kept alive between exchanges; `nexus.api.Upstream`.
 
-    It belongs to the event loop that first uses it.  `sweep` must be called about once a second, by `run` or by somebody
-    else: it alone enforces deadlines, so they are kept to that precision.  All durations are in seconds.
+    It belongs to the event loop that first uses it.  Deadlines are enforced by `run`, about 0.05 s late at most where the loop is not
+    held up, or by whoever calls `sweep` instead.  All durations are in seconds.
     """
 
     def __init__(
@@ -62,6 +64,10 @@ class Pool:
         self.loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
         self._closed = False
+        self.due = -NEVER  # when the connections are looked at next; nobody does before `run`
+        self._looked = 0.0
+        self._alarm: asyncio.TimerHandle | None = None
+        self._nap: asyncio.Future[None] | None = None
 
     @property
     def open_connections(self) -> int:
@@ -119,16 +125,50 @@ class Pool:
 
     def _check(self, now: float, connection: Connection) -> None:
         if connection.answer is not None:
-            connection.check(now)
+            self.hurry(connection.check(now))
         elif now - connection.idle_since >= self._idle_seconds:
             connection.drop()
             self._forget(connection)
 
     async def run(self) -> None:
-        """Sweep once a second, for ever, without holding up thousands of streams."""
-        while True:
-            await asyncio.sleep(1)
-            await in_slices(self._connections, partial(self._check, self.clock()))
+        """Sweep once a second and whenever a deadline is due, for ever, without holding up thousands of streams."""
+        self._looked = self.clock()
+        self.due = self._looked + LOOK_SECONDS
+        try:
+            while True:
+                await self._until_due()
+                self._looked = now = self.clock()
+                self.due = now + LOOK_SECONDS
+                await in_slices(self._connections, partial(self._check, now))
+        finally:
+            self.due = -NEVER
+
+    async def _until_due(self) -> None:
+        self._nap = asyncio.get_running_loop().create_future()
+        try:
+            self._set_alarm()
+            await self._nap
+        finally:
+            self._nap = None
+            if self._alarm is not None:
+                self._alarm.cancel()
+
+    def _set_alarm(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+        seconds = max(self.due, self._looked + _LEAST_LOOK_SECONDS) - self.clock()
+        self._alarm = asyncio.get_running_loop().call_later(max(seconds, 0.0) + _CLOCK_SECONDS, self._wake)
+
+    def _wake(self) -> None:
+        if self._nap is not None and not self._nap.done():
+            self._nap.set_result(None)
+
+    def hurry(self, by: float) -> None:
+        """Something is due at this moment, which may be before the next look."""
+        if by < self.due:
+            self.due = by
+            if self._nap is not None:
+                self._set_alarm()
 
     async def close(self) -> None:
         """Close every connection, fail every open exchange, and wait until the sockets are closed."""
