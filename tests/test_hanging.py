@@ -162,14 +162,15 @@ async def test_a_hung_home_is_asked_where_the_request_may_not_leave(nexus_gatewa
     assert len(chats(home)) == 4
 
 
-@pytest.mark.parametrize(("seconds", "said"), [(12.0, "tried again in 12 s"), (0.0, "the next request tries it again")])
-def test_when_who_is_suspended_is_tried_again_is_said_also_when_its_time_is_over(seconds, said):
-    backend = {
-        "name": "a", "url": "http://a", "zone": "open", "zone_evidence": "as written", "source": "config", "resting": [], "version": "",
-        "health": "healthy", "problem": "no money", "last_probe_seconds_ago": 1.0, "ejected_seconds": None, "ejected_reason": None,
-        "suspended_seconds": seconds, "suspended_reason": "no money",
-    }  # fmt: skip
-    assert " ".join(evidence([backend])).endswith(f"; {said}")
+@pytest.mark.parametrize(("passed", "said"), [(0.0, "; tried again in "), (90.0, "; the next request tries it again")])
+async def test_when_who_is_suspended_is_tried_again_is_said_also_when_its_time_is_over(nexus_gateway, passed, said):
+    async with openai_server() as poor, openai_server() as other:
+        gateway = await settled(await nexus_gateway(fleet(a_backend("poor", poor), a_backend("other", other))))
+        poor.next(Respond(402, json={"error": {"message": "pay"}}), path=CHAT)
+        await ask(gateway)
+        gateway.gateway.fleet.standings["poor"].suspension.until -= passed
+        (shown, _) = (await page(gateway, "/nexus/backends")).json["backends"]
+    assert said in " ".join(evidence([shown]))
 
 
 @pytest.mark.parametrize(
