@@ -50,7 +50,9 @@ class HostedVisit(Visit):
         if isinstance(error, OSError):  # the network's ways to lose a client are many
             return ConnectionResetError("the client has gone")
         self._http.content.feed_eof()  # what follows cannot be told from this body: aiohttp need not wait for the rest
-        return Problem(400, "invalid_request", f"the body could not be read: {type(error).__name__}")
+        return Problem(
+            400, "invalid_request", "the body could not be read: it ends too early, or is not encoded as its headers say"
+        )
 
     async def _go_on(self) -> None:
         """Some clients (curl with a large body) wait for a word before they send.  It is said only once the door has let them in."""

@@ -12,7 +12,7 @@ from nexus.model import Lane, Zone
 
 _HEADERS = frozenset({"x-nexus-strict", "x-nexus-flexible", "x-nexus-zone", "x-nexus-priority", "x-nexus-session"})
 _LANES = tuple(Lane)
-_YES = ("true", "1", "yes")
+_YES, _NO = ("true", "1", "yes", "on"), ("false", "0", "no", "off", "")
 
 
 @attrs.frozen(kw_only=True)
@@ -49,7 +49,12 @@ def lane_of(wishes: Wishes, highest: Lane | None) -> Lane:
 
 
 def _flag(headers: Mapping[str, str], name: str) -> bool:
-    return headers.get(name, "").strip().lower() in _YES
+    """Of several words for one header yes counts.  A word that is not understood is an error: it may have meant either."""
+    words = [word.strip() for word in headers.get(name, "").lower().split(",")]
+    if not {*_YES, *_NO}.issuperset(words):
+        shown = "-".join(map(str.capitalize, name.split("-")))
+        raise Problem(400, "invalid_request", f"{shown} must be 'true' or 'false'", param=shown)
+    return not set(words).isdisjoint(_YES)
 
 
 def _zone(headers: Mapping[str, str]) -> Zone:

@@ -11,7 +11,8 @@ from nexus.config.tables import FIXED
 from nexus.errors import ConfigError
 
 STAGES = {
-    name: StageKind(name=name, open=opens(lambda o, s: None)) for name in ("privacy", "budget", "tier", "capability", "balance")
+    name: StageKind(name=name, open=opens(lambda o, s: None), policy_words=("zone",) if name == "privacy" else ())
+    for name in ("privacy", "budget", "tier", "capability", "balance")
 }
 CATALOG = Catalog(stages=STAGES, sources={"loopback": SourceKind(name="loopback", open=opens(lambda o, s: None))})
 
@@ -121,3 +122,15 @@ def test_every_key_of_the_fixed_tables_but_the_tables_has_a_variable():
     assert {table for table, _, _ in names.values()} == set(FIXED)
     assert "NEXUS_ROUTING_FALLBACKS" not in names
     assert not set(names) & set(OTHER_VARIABLES)
+
+
+@pytest.mark.parametrize("stages", ["", "balance", ","])
+def test_what_a_list_in_a_variable_lacks_is_to_be_added_there(stages):
+    env = {"NEXUS_ROUTING_STAGES": stages, "NEXUS_DISCOVERY_SOURCES": ""}
+    text = '[[policies]]\nmodels = ["m"]\nzone = "restricted"\n[tier]\n[loopback]\n[routing]\nstages = ["privacy", "tier"]\n'
+    found = mistakes(env, text)
+    assert found["policies[0].zone"][0] == "no active stage enforces it: add 'privacy' to NEXUS_ROUTING_STAGES (line 3)"
+    assert found["tier"][0].endswith("add 'tier' to NEXUS_ROUTING_STAGES (line 4)")
+    assert found["loopback"][0].endswith("add 'loopback' to NEXUS_DISCOVERY_SOURCES (line 5)")
+    del env["NEXUS_ROUTING_STAGES"]
+    assert [*mistakes(env, text)] == ["loopback"]

@@ -90,6 +90,8 @@ def test_an_unknown_word_has_its_place_and_the_nearest_known_one(text, place, ne
         ("[routing.aliases]\n'a.b' = 3", 'routing.aliases."a.b"', "expected a list, got the number 3"),
         ("[routing]\nfallbacks = {m = ['x', 1]}", "routing.fallbacks.m[1]", "expected a string, got the number 1"),
         ("[server]\nport = 1979-05-27", "server.port", "expected a whole number, got a date"),
+        ("[server]\nport = 1979-05-27T07:32:00Z", "server.port", "expected a whole number, got a date with a time"),
+        ("[server]\nport = 07:32:00", "server.port", "expected a whole number, got a time of day"),
         ("budget = 2", "budget", "expected a table, got the number 2"),
     ],
 )

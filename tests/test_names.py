@@ -8,6 +8,7 @@ from nexus.model import NO_DEMAND, Demand, Zone
 from nexus.names import KEPT, Names, matcher
 from nexus.policies import Policy
 from nexus.testing import FakeModel, ollama_server, openai_server
+from nexus.wishes import wishes_of
 
 from .asking import a_backend, ask, chats, fleet, page, settled
 
@@ -203,3 +204,28 @@ def test_names_of_the_configuration_are_kept_however_many_and_others_are_bounded
     known.legs("alias-0", strict=True, flexible=False)
     known.legs(f"unknown-{3 * KEPT - 1}", strict=False, flexible=False)
     assert made == []
+
+
+# ---------------------------------------------------------------- strict and flexible, as headers say them
+
+
+@pytest.mark.parametrize(
+    ("value", "strict"),
+    [
+        *[(word, True) for word in ("true", " TRUE ", "1", "yes", "on", "true, false")],
+        *[(word, False) for word in ("false", "0", "no", "off", "", "false,false")],
+    ],
+)
+def test_words_for_yes_and_no(value, strict):
+    assert wishes_of({"x-nexus-strict": value}).strict is strict
+    assert wishes_of({"x-nexus-flexible": value}).flexible is strict
+
+
+@pytest.mark.parametrize("value", ["nope", "true;", "2", "true, nope", "strict"])
+@pytest.mark.parametrize("name", ["X-Nexus-Strict", "X-Nexus-Flexible"])
+async def test_a_word_that_is_neither_yes_nor_no_is_a_400_that_names_both(nexus_gateway, name, value):
+    async with openai_server() as up:
+        gateway = await settled(await nexus_gateway(fleet(a_backend("one", up))))
+        said = await ask(gateway, headers={name: value})
+        assert (said.status, said.error["param"], said.error["message"]) == (400, name, f"{name} must be 'true' or 'false'")
+        assert not chats(up)

@@ -100,6 +100,16 @@ async def test_what_is_no_json_object_is_a_400_and_the_connection_goes_on(tmp_pa
         assert {e.outcome for e in house.ledger.answered} == {"refused", "ok"}
 
 
+@pytest.mark.parametrize("path", [CHAT, COMPLETION, EMBEDDINGS, "/v1/messages"])
+async def test_an_empty_body_is_told_what_to_send(tmp_path, path):
+    async with tiny() as up, open_house(tmp_path, up) as house, house.line() as line:
+        for body in (b"", b" \n"):
+            await line.ask(body, path)
+            got = await line.hear()
+            assert got.status == 400
+            assert "the body is empty: send a JSON object, with the field 'model' (GET /v1/models " in got.json["error"]["message"]
+
+
 async def test_a_field_of_the_wrong_type_is_a_400_that_names_it(tmp_path):
     async with tiny() as up, open_house(tmp_path, up) as house, house.line() as line:
         for what, (body, field) in WRONG_TYPES.items():

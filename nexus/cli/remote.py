@@ -84,8 +84,8 @@ class Remote:
             raise Failure(
                 f"no gateway runs at {self.url}: start it with `nexus serve`, or say where it is with --url or NEXUS_URL"
             ) from None
-        except http.client.HTTPException as error:
-            raise Failure(f"what answers at {self.url} does not speak HTTP ({type(error).__name__})") from None
+        except http.client.HTTPException:
+            raise Failure(f"what answers at {self.url} does not speak HTTP") from None
         except OSError as error:
             raise Failure(f"the gateway at {self.url} cannot be reached: {error.strerror or error}") from None
         except ValueError:  # never its text: it would repeat the key

@@ -87,7 +87,7 @@ def policies(rules: Sequence[Any], stages: Sequence[str], catalog: Catalog, mist
 def _unenforced(place: str, word: str, catalog: Catalog, mistakes: Mistakes) -> None:
     able = sorted(name for name, kind in catalog.stages.items() if word in kind.policy_words)
     if able:
-        mistakes.add(place, f"no active stage enforces it: add {able[0]!r} to stages in [routing]")
+        mistakes.add(place, f"no active stage enforces it: add {able[0]!r} to {mistakes.home('routing', 'stages')}")
     elif not suspected(place, "no active stage enforces it", catalog, mistakes):
         mistakes.add(place, "no active stage enforces it, and no installed stage does")
 

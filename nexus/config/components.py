@@ -82,11 +82,11 @@ def _misplaced(
     """What is wrong with a table, or key, at the top of the file that is not the core's own."""
     if name in catalog.stages and name not in stages:
         if not _not_yet(name, catalog.stages[name].options, mistakes):
-            mistakes.add(name, f"configures a stage that is not active: add {name!r} to stages in [routing]")
+            mistakes.add(name, f"configures a stage that is not active: add {name!r} to {mistakes.home('routing', 'stages')}")
     elif name in active:
         return
     elif name in catalog.sources:
-        mistakes.add(name, f"configures a source that is not active: add {name!r} to sources in [discovery]")
+        mistakes.add(name, f"configures a source that is not active: add {name!r} to {mistakes.home('discovery', 'sources')}")
     elif name in catalog.backends:
         mistakes.add(name, f"{name} is a backend type: its keys are written in a [[backends]] table with type = {name!r}")
     elif name in PUBLISHED or catalog.package(name):

@@ -84,7 +84,7 @@ def read(source: Path | str | Mapping[str, Any] | None, *, env: Mapping[str, str
 
 def finish(draft: Draft, catalog: Catalog) -> Config:
     """Judge a draft by what is installed.  Raises ConfigError with every mistake."""
-    mistakes = Mistakes(draft.mistakes)
+    mistakes = Mistakes(draft.mistakes, draft.origins)
     config = _config(draft, catalog, mistakes)
     if mistakes.found:
         raise ConfigError(_located(draft, mistakes.found), draft.path)

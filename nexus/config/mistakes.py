@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import datetime
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from nexus.errors import Mistake
+from nexus.model import EMPTY
 from nexus.nearest import nearest as nearest_words
 
 BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
@@ -31,11 +33,18 @@ def wrong(message: str, nearest: str | None = None, *, place: str = "") -> Wrong
 
 
 class Mistakes:
-    """Collects mistakes, so that the reader hears of all at once."""
+    """Collects mistakes, so that the reader hears of all at once.  `origins` says which variable or flag gave a place its value."""
 
-    def __init__(self, found: Iterable[Mistake] = ()) -> None:
+    def __init__(self, found: Iterable[Mistake] = (), origins: Mapping[str, str] = EMPTY) -> None:
         self.found = list(found)
         self._causes: set[object] = set()
+        self._origins = origins
+
+    def home(self, table: str, key: str) -> str:
+        """Where the reader changes what this key holds: in the file, or in the variable that goes before it."""
+        place = f"{table}.{key}"
+        origin = self._origins.get(place, place)
+        return f"{key} in [{table}]" if origin == place else origin
 
     def add(self, place: str, message: str, nearest: str | None = None) -> None:
         self.found.append(Mistake(place=place, message=message, nearest=nearest))
@@ -103,5 +112,11 @@ def given(value: object) -> str:
             return "a table"
         case list() | tuple() | set() | frozenset():
             return "a list"
+        case datetime.datetime():
+            return "a date with a time"
+        case datetime.date():
+            return "a date"
+        case datetime.time():
+            return "a time of day"
         case _:
-            return f"a {type(value).__name__}"
+            return "something that is no text, number, list or table"

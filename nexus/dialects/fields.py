@@ -53,6 +53,11 @@ def fields_of(body: bytes, known: frozenset[str] = frozenset()) -> Fields:
     """
     if body.startswith(BOM):  # a server's answer may have one, but few servers read it
         raise bad("the body is not valid JSON: it begins with a byte order mark")
+    if not body or body.isspace():
+        raise bad(
+            "the body is empty: send a JSON object, with the field 'model' (GET /v1/models lists what is served) and what the model is to do",
+            see="GET /v1/models",
+        )
     try:
         check_text(body)  # what is skipped over below would reach the backend unseen
         fields = _members(body, known)
