@@ -13,13 +13,11 @@ import os
 import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from http import HTTPStatus
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from aiohttp import web
 
-from nexus.answer import request_id
 from nexus.catalog import Catalog
 from nexus.config import Config, load, read
 from nexus.descriptors import is_shortage, most_clients, raise_limit
@@ -28,20 +26,15 @@ from nexus.errors import StartupError
 from nexus.front import Front
 from nexus.gateway import Gateway, open_gateway
 from nexus.holder import holder_of
-from nexus.stall import Stall
 from nexus.state import default_dir, pid_at
 from nexus.tasks import Tasks
 from nexus.watch import LOOK_SECONDS, Watch
+from nexus.webserver import WebServer
 
 LOG = logging.getLogger("nexus")
 GATEWAY: web.AppKey[Gateway] = web.AppKey("nexus.gateway", Gateway)
-SILENCE_SECONDS = 30.0  # until the first request of a connection must be there
-SWEEP_SECONDS = 1.0
-KEEPALIVE_SECONDS = 75.0
 CUT_SECONDS = 0.2  # for handlers to end once they are cut; aiohttp takes 0 for "for ever"
-CLOSED_AT_ONCE = 16
 ACCEPT_TOLD_SECONDS = 60.0
-MAX_LINE_BYTES = 16 * 1024
 
 NAME_OF_FILE = re.compile(r"[^\n=\[\]]+\.toml")  # no TOML text looks so
 Source = Config | Path | str | Mapping[str, Any] | None
@@ -106,7 +99,7 @@ async def listen(config: Config, catalog: Catalog) -> AsyncIterator[tuple[Gatewa
     await _check_port(config, state_dir)
     front = Front()
     async with _open(front, config, catalog, state_dir) as gateway, Tasks(LOG, gateway.problems) as tasks:
-        aiohttp = _Server(front.handle, config.server.send_timeout_seconds)
+        aiohttp = WebServer(front.handle, config.server.send_timeout_seconds)
         listener = Listener(
             front.admit,
             aiohttp,
@@ -118,13 +111,14 @@ async def listen(config: Config, catalog: Catalog) -> AsyncIterator[tuple[Gatewa
         )
         loop = asyncio.get_running_loop()
         complaints = loop.get_exception_handler()
-        loop.set_exception_handler(_Complaints(complaints))
+        loop.set_exception_handler(_Complaints(complaints, listener.make_room))
         tasks.spawn(aiohttp.sweep, "close silent connections of aiohttp")
         tasks.spawn(listener.sweep, "close silent connections")
         try:
             url = await _bind(listener, config)
             gateway.store.announce(url)
             yield gateway, url
+            listener.drain()
             await _drain(front, config.server.shutdown_grace_seconds)
         finally:
             front.close()
@@ -181,16 +175,22 @@ def _unbound(config: Config, why: str) -> StartupError:
 
 
 class _Complaints:
-    """What the loop has to complain of.  That a connection could not be accepted it says for each try: once a minute is enough."""
+    """What the loop has to complain of.  That a connection could not be accepted it says for each try: once a minute is enough, and
+    `make_room` is called for the next one."""
 
-    def __init__(self, others: Callable[[asyncio.AbstractEventLoop, dict[str, Any]], object] | None) -> None:
+    def __init__(
+        self, others: Callable[[asyncio.AbstractEventLoop, dict[str, Any]], object] | None, make_room: Callable[[], object]
+    ) -> None:
         self._others = others
+        self._make_room = make_room
         self._told = -ACCEPT_TOLD_SECONDS
 
     def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         if "accept" not in context.get("message", "") or not is_shortage(context.get("exception")):
             self._others(loop, context) if self._others else loop.default_exception_handler(context)
-        elif loop.time() - self._told >= ACCEPT_TOLD_SECONDS:
+            return
+        self._make_room()
+        if loop.time() - self._told >= ACCEPT_TOLD_SECONDS:
             self._told = loop.time()
             LOG.error("no connection can be accepted (%s): raise the limit of open files (ulimit -n)", context["exception"])
 
@@ -223,101 +223,3 @@ def _loaded(config: Source, plugins: Sequence[object], *, discover: bool = True)
     source: Path | str | Mapping[str, Any] = {} if config is None else config
     told = discover or "sources" in (read(source, env=os.environ).raw.get("discovery") or {})
     return load(source, env=os.environ, flags={} if told else {"discovery.sources": []}, extra=plugins)
-
-
-class _Connection(web.RequestHandler):
-    """One client connection.  What is not HTTP gets a JSON error, and a client that says nothing is not waited for."""
-
-    __slots__ = ("_since", "_stall", "_wire")
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        self._since = asyncio.get_running_loop().time()
-        self._wire = cast(asyncio.Transport, transport)  # aiohttp forgets it as soon as it means to close it
-        self._stall: Stall | None = None
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        if self.transport is not None:
-            self._stall = Stall(self.transport, asyncio.get_running_loop().time())
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        self._stall = None
-
-    @property
-    def idle(self) -> bool:
-        """Whether it waits for a request."""
-        return self._current_request is None
-
-    def cut_if_stalled(self, now: float, patience: float) -> None:
-        """Cut a client off that takes nothing of a page, or of the rest of one behind which the connection is to close; who takes nothing
-        of an answer is the watch's."""
-        wire = self._wire
-        if self._stall is None:
-            if wire.is_closing() and wire.get_write_buffer_size():
-                self._stall = Stall(wire, now)
-        elif self._stall.lasts(wire, now) >= patience:
-            wire.abort()
-
-    def close_if_silent(self, now: float) -> None:
-        """Close a connection on which no request has come in time."""
-        if self._request_count == 0 and now - self._since >= SILENCE_SECONDS:
-            self.force_close()
-
-    def handle_error(
-        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
-    ) -> web.StreamResponse:
-        if status >= 500:
-            LOG.error("%s %.200r failed inside Nexus", request.method, request.path, exc_info=exc)
-        said = (
-            "Nexus itself failed; its log says more"
-            if status >= 500
-            else f"this is not a valid HTTP request: {HTTPStatus(status).phrase}"
-        )
-        kind = "server_error" if status >= 500 else "invalid_request_error"
-        error = {"message": said, "type": kind, "param": None, "code": "internal_error" if status >= 500 else "malformed_http"}
-        headers = {"X-Nexus-Request-Id": request_id({})}
-        response = web.json_response({"error": error}, status=status, headers=headers)
-        response.force_close()
-        return response
-
-
-class _Server(web.Server):
-    """Makes our connections.  No access log: the request log says more."""
-
-    def __init__(self, handler: Any, send_timeout: float) -> None:
-        super().__init__(handler, handler_cancellation=True)
-        self._send_timeout = send_timeout
-
-    def __len__(self) -> int:
-        return len(self.connections)
-
-    def close_idle(self) -> bool:
-        """Close those that wait for a request, in the order in which they came: at most a few."""
-        idle = [connection for connection in self.connections if isinstance(connection, _Connection) and connection.idle]
-        for connection in idle[:CLOSED_AT_ONCE]:
-            connection.force_close()
-        return bool(idle)
-
-    async def sweep(self) -> None:
-        """Look for silent clients until cancelled: one look over all, not a timer for each."""
-        while True:
-            await asyncio.sleep(SWEEP_SECONDS)
-            now = asyncio.get_running_loop().time()
-            for connection in self.connections:
-                if isinstance(connection, _Connection):
-                    connection.close_if_silent(now)
-                    connection.cut_if_stalled(now, self._send_timeout)
-
-    def __call__(self) -> web.RequestHandler:
-        return _Connection(
-            self,
-            loop=asyncio.get_running_loop(),
-            access_log=None,  # type: ignore[arg-type]  # None turns it off
-            keepalive_timeout=KEEPALIVE_SECONDS,
-            max_line_size=MAX_LINE_BYTES,
-            max_field_size=MAX_LINE_BYTES,
-            lingering_time=1.0,
-            logger=LOG,
-        )

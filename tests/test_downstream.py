@@ -148,13 +148,13 @@ def test_a_status_that_has_no_name_is_sent_all_the_same():
 def handed(monkeypatch):
     """The connections that aiohttp was given."""
     given = []
-    make = nexus.server._Server.__call__
+    make = nexus.server.WebServer.__call__
 
     def counted(self):
         given.append(make(self))
         return given[-1]
 
-    monkeypatch.setattr(nexus.server._Server, "__call__", counted)
+    monkeypatch.setattr(nexus.server.WebServer, "__call__", counted)
     return given
 
 

@@ -10,7 +10,7 @@ import pytest
 
 import nexus.downstream.connection
 import nexus.downstream.listener
-import nexus.server
+import nexus.webserver
 
 from .wire import open_house, tiny
 from .wire_client import CHAT, GOOD, post
@@ -120,9 +120,9 @@ async def test_garbage_behind_a_request_ends_the_connection_after_the_answer(sha
 
 
 async def test_half_a_head_and_silence_is_not_waited_for(tmp_path, monkeypatch):
-    for room in (nexus.server, nexus.downstream.connection):
+    for room in (nexus.webserver, nexus.downstream.connection):
         monkeypatch.setattr(room, "SILENCE_SECONDS", 0.7)
-    for room in (nexus.server, nexus.downstream.listener):
+    for room in (nexus.webserver, nexus.downstream.listener):
         monkeypatch.setattr(room, "SWEEP_SECONDS", 0.05)
     async with tiny() as up, open_house(tmp_path, up) as house:
         async with house.line() as mute, house.line() as half, house.line() as dribbling, house.line() as fine:

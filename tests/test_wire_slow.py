@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-import nexus.server
+import nexus.webserver
 from nexus.model import Health, Probed
 from nexus.testing import Hang, Respond, Slow, Stream, openai_server, sse, until
 from nexus.testing.acts import Act
@@ -285,16 +285,16 @@ async def test_the_live_feed_is_for_many_readers_and_waits_for_none(tmp_path, wa
 
 async def test_the_rest_of_a_page_that_nobody_takes_holds_no_connection(tmp_path, monkeypatch):
     """It is too short to make its writer wait, and the connection closes behind it."""
-    monkeypatch.setattr("nexus.server.SWEEP_SECONDS", 0.1)
+    monkeypatch.setattr("nexus.webserver.SWEEP_SECONDS", 0.1)
     wires = []
 
-    class Small(nexus.server._Connection):
+    class Small(nexus.webserver.WebConnection):
         def connection_made(self, transport):
             transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
             super().connection_made(transport)
             wires.append(transport)
 
-    monkeypatch.setattr(nexus.server, "_Connection", Small)
+    monkeypatch.setattr(nexus.webserver, "WebConnection", Small)
     async with openai_server([f"a-model-with-quite-a-long-name-{n:04}" for n in range(400)]) as up:
         async with open_house(tmp_path, up, server={"send_timeout_seconds": 0.5}) as house:
             async with deaf(house, b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"):

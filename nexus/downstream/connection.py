@@ -8,7 +8,9 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol, cast
 
 from nexus.downstream.head import Head, Heads
+from nexus.downstream.text import error_of
 from nexus.downstream.visit import DirectVisit
+from nexus.errors import Problem
 from nexus.outbox import Outbox
 
 POST = b"POST "
@@ -31,8 +33,7 @@ class Host(Protocol):
     outbox: Outbox
 
     def now(self) -> float: ...
-    @property
-    def full(self) -> bool: ...
+    def has_place_for(self, connection: Connection) -> bool: ...
     def admit(self, head: Head) -> Answer | None: ...
     def refuse(self, head: Head) -> Answer | None: ...
     def ordinary(self) -> asyncio.Protocol: ...
@@ -52,6 +53,7 @@ class Connection(asyncio.BufferedProtocol):
 
     __slots__ = (
         "_answer",
+        "_dismissed",
         "_drained",
         "_held",
         "_host",
@@ -76,6 +78,7 @@ class Connection(asyncio.BufferedProtocol):
         self._answer: Answer | None = None
         self._next: asyncio.Future[None] | None = None  # the task waits for a request
         self._drained: asyncio.Future[None] | None = None
+        self._dismissed = False  # it closes as soon as it is answered
         self._last = False  # whatever comes now is no request
         self._served = False
         self._since = 0.0
@@ -117,12 +120,24 @@ class Connection(asyncio.BufferedProtocol):
     # ---- what the listener calls
 
     @property
-    def idle_since(self) -> float | None:
-        """Since when it waits for a request, or for the rest of its head; None while one is answered."""
-        return self._since if self._visit is None else None
+    def silent_since(self) -> float | None:
+        """Since when it waits for a request, or for the rest of one; None while one is answered."""
+        return self._since if self._visit is None or self._visit.waits else None
 
-    def dismiss(self) -> None:
-        """Close it: it is idle, and others need its place."""
+    @property
+    def in_body(self) -> bool:
+        """Whether it waits for the rest of a body."""
+        return self._visit is not None and self._visit.waits
+
+    def dismiss(self, problem: Problem) -> None:
+        """Close it, for it is silent: where a request has begun, that is answered with `problem`."""
+        if self._visit is not None:
+            self._dismissed = True
+            self._visit.dismiss(problem)
+            return
+        if self._held and not self.transport.is_closing():
+            self._host.outbox.flush()
+            self.transport.write(error_of(problem))
         if self.transport.get_write_buffer_size():
             self.transport.abort()
         else:
@@ -170,8 +185,11 @@ class Connection(asyncio.BufferedProtocol):
         visit = self._visit
         if visit is None:
             self._begin(data)
-        elif data := visit.received(data):
-            self._ahead(data)
+        else:
+            if visit.waits:
+                self._since = self._host.now()
+            if data := visit.received(data):
+                self._ahead(data)
 
     def eof_received(self) -> None:
         """Who has no more to say has gone; what it did not take yet may keep the connection for a while."""
@@ -211,7 +229,9 @@ class Connection(asyncio.BufferedProtocol):
         """The head is complete: begin to answer, with as much of the body as has come."""
         held = self._held
         head = self._host.heads.read(held[:end]) if end <= MAX_HEAD_BYTES and held.startswith(POST) else None
-        admit = self._host.refuse if self.surplus and self._host.full else self._host.admit
+        if self.surplus:
+            self.surplus = not self._host.has_place_for(self)
+        admit = self._host.refuse if self.surplus else self._host.admit
         answer = admit(head) if head is not None else None
         if head is None or answer is None:
             self._hand_over()
@@ -221,6 +241,8 @@ class Connection(asyncio.BufferedProtocol):
         self._visit = DirectVisit(self, head, self._peer, held[end:after], self._host.now)
         if len(held) > after:
             self._ahead(held[after:])
+        elif len(held) < after:
+            self._since = self._host.now()
         self._answer = answer
         if self._next is not None:
             self._next.set_result(None)
@@ -269,6 +291,10 @@ class Connection(asyncio.BufferedProtocol):
             return
         if not visit.complete:
             self.transport.abort()
+            return
+        if self._dismissed:
+            self._host.outbox.flush()
+            self.transport.close()
             return
         self.transport.resume_reading()
         held, self._held = self._held, b""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import chain
 from operator import itemgetter
 from typing import Protocol
 
 from nexus.downstream.connection import Answer, Connection
 from nexus.downstream.head import Head, Heads
+from nexus.errors import Problem
 from nexus.outbox import Outbox
 from nexus.slices import in_slices
 from nexus.stall import Stall
@@ -21,28 +23,50 @@ SWEEP_SECONDS = 1.0
 BACKLOG = 2048  # connections that wait to be taken
 # in one turn of the loop, which a rush of clients must not take for itself, nor fill the memory with beginnings
 TAKEN_AT_ONCE = 128
-
-
 SURPLUS = 16  # connections beyond the bound, whose clients are told to try again
-AT_ONCE = 16  # the share of the idle ones that makes room: a sixteenth
+AT_ONCE = 16  # the share of the silent ones that makes room: a sixteenth
 TELL_SECONDS = 60.0
+DRAINING_SILENCE_SECONDS = 1.0  # for the rest of a body, once the gateway stops
+
+
+class Silent(Protocol):
+    """A connection that may be waiting for its client."""
+
+    @property
+    def silent_since(self) -> float | None:
+        """Since when it waits for a request, or for the rest of one; None while one is answered."""
+
+    @property
+    def in_body(self) -> bool:
+        """Whether it waits for the rest of a body."""
+
+    def dismiss(self, problem: Problem) -> None:
+        """Close it, for it is silent: where a request has begun, that is answered with `problem`."""
 
 
 class Elsewhere(Protocol):
-    """Connections that were handed over."""
+    """Connections that were handed over, but for those that have been dismissed."""
 
     def __len__(self) -> int: ...
-    def close_idle(self) -> bool:
-        """Close some that are idle, the oldest first; False where none is."""
+    def __iter__(self) -> Iterator[Silent]: ...
+
+
+def busy() -> Problem:
+    said = "all connections are busy ([server] max_connections), and no more of this request came; try again"
+    return Problem(503, "overloaded", said, retry_after=1)
+
+
+def stopping() -> Problem:
+    return Problem(503, "stopping", "Nexus is stopping, and no more of this request came; ask another", retry_after=1)
 
 
 class Listener:
     """Takes connections while it is bound.  `admit` gives who answers a request, or None for one that is aiohttp's, `ordinary` makes
-    the protocol that such a connection is handed to, which `elsewhere` counts and closes where it is idle.  A client that takes nothing of
+    the protocol that such a connection is handed to; `elsewhere` has those.  A client that takes nothing of
     its answer for `send_timeout` seconds is cut off.
 
-    Beyond `most` connections those go that have been idle for the longest time.  Where all are busy, a few more are taken to be told so,
-    by `refuse`.
+    Beyond `most` connections those go whose clients have been silent for the longest time, before a request or in the middle of one.
+    Where all are being answered, a few more are taken to be told so, by `refuse`.
     """
 
     def __init__(
@@ -69,8 +93,10 @@ class Listener:
         self.heads = Heads()
         self.outbox = Outbox()
         self._connections: set[Connection] = set()
+        self._leaving: set[Connection] = set()  # dismissed, and gone in a moment
+        self._surplus: set[Connection] = set()
         self.loop = asyncio.get_running_loop()
-        self._closing = False
+        self._closing = self._draining = False
         self._none = asyncio.Event()
         self._none.set()
         self._server: asyncio.Server | None = None
@@ -100,10 +126,18 @@ class Listener:
         self, now: float
     ) -> None:  # by itself, for a name in `sweep` would keep the last connection until the next look
         await in_slices(self._connections, lambda connection: connection.check(now))
-        for connection, stall in tuple(self._stalled.items()):
-            if stall.lasts(connection.transport, now) >= self._send_timeout:
+        if self._draining:
+            for since, connection in self._silent():
+                if connection.in_body and now - since >= DRAINING_SILENCE_SECONDS:
+                    self._dismiss(connection, stopping())
+        for slow, stall in tuple(self._stalled.items()):
+            if stall.lasts(slow.transport, now) >= self._send_timeout:
                 LOG.info("a client took nothing of its answer for %g s and is cut off", self._send_timeout)
-                connection.transport.abort()
+                slow.transport.abort()
+
+    def drain(self) -> None:
+        """The gateway stops: from now on nobody waits long for the rest of a body."""
+        self._draining = True
 
     async def close(self, seconds: float) -> None:
         """Take no more connections, and end those that are open; what is complete has `seconds` to leave."""
@@ -130,31 +164,61 @@ class Listener:
         self._none.clear()
         if self._closing:
             connection.transport.abort()
-        elif self.full:
-            self._make_room(connection)
+        elif self._places < 0:
+            self._make_room_for(connection)
 
     @property
-    def full(self) -> bool:
-        """Whether there are more connections than there may be."""
-        return len(self._connections) + (len(self._elsewhere) if self._elsewhere is not None else 0) > self._most
+    def _places(self) -> int:
+        """How many more connections there may be; below 0 where there are too many."""
+        taken = len(self._connections) - len(self._leaving) - len(self._surplus)
+        return self._most - taken - (len(self._elsewhere) if self._elsewhere is not None else 0)
 
-    def _make_room(self, newcomer: Connection) -> None:
-        """A few at a time, so that not everybody who comes has all looked at."""
-        waiting = [(c.idle_since, c) for c in self._connections if c is not newcomer and c.idle_since is not None]
-        waiting.sort(key=itemgetter(0))
-        for _, connection in waiting[: max(1, len(waiting) // AT_ONCE)]:
-            connection.dismiss()
-        if waiting or (self._elsewhere is not None and self._elsewhere.close_idle()):
+    def has_place_for(self, connection: Connection) -> bool:
+        """Whether one that was surplus is so no more."""
+        if self._places <= 0:
+            return False
+        self._surplus.discard(connection)
+        return True
+
+    def make_room(self) -> bool:
+        """Dismiss some of those that have been silent for the longest time; False where all are being answered.  A few at a time, so that
+        not everybody who comes has all looked at."""
+        silent = [(since, each) for since, each in self._silent() if each not in self._surplus]
+        silent.sort(key=itemgetter(0))
+        for _, connection in silent[: max(1, len(silent) // AT_ONCE)]:
+            self._dismiss(connection, busy())
+        return bool(silent)
+
+    def _make_room_for(self, newcomer: Connection) -> None:
+        self._surplus.add(newcomer)  # until there is a place, and so not the one that makes room
+        if self.make_room():
+            self._surplus.discard(newcomer)
             return
         newcomer.surplus = True
-        if len(self._connections) > self._most + SURPLUS:
-            newcomer.transport.abort()
+        if len(self._surplus) > SURPLUS:
+            told = [(c.silent_since, c) for c in self._surplus if c is not newcomer and c.silent_since is not None]
+            if told:
+                self._dismiss(min(told, key=itemgetter(0))[1], busy())
+            else:
+                newcomer.transport.abort()
         if self.now() - self._told_full >= TELL_SECONDS:
             self._told_full = self.now()
             LOG.warning("all %d connections are busy: newcomers are told to try again ([server] max_connections)", self._most)
 
+    def _silent(self) -> list[tuple[float, Silent]]:
+        """Those whose clients are waited for, and since when."""
+        everybody = chain(self._connections - self._leaving, self._elsewhere or ())
+        return [(since, each) for each in everybody if (since := each.silent_since) is not None]
+
+    def _dismiss(self, connection: Silent, problem: Problem) -> None:
+        if isinstance(connection, Connection):
+            self._surplus.discard(connection)
+            self._leaving.add(connection)
+        connection.dismiss(problem)
+
     def closed(self, connection: Connection) -> None:
-        self._connections.discard(connection)
+        for each in (self._connections, self._leaving, self._surplus):
+            each.discard(connection)
         self._stalled.pop(connection, None)
         if not self._connections:
             self._none.set()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from nexus.downstream.head import Head
 from nexus.downstream.text import head_of
+from nexus.errors import Problem
 from nexus.visit import Visit
 
 if TYPE_CHECKING:
@@ -47,6 +48,16 @@ class DirectVisit(Visit):
             await self._waiter
         body, self._body = self._body, b""
         return body
+
+    @property
+    def waits(self) -> bool:
+        """Whether somebody waits for more of the body."""
+        return self._waiter is not None and not self._waiter.done()
+
+    def dismiss(self, problem: Problem) -> None:
+        """Let who waits for more of the body have this instead."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_exception(problem)
 
     def received(self, data: bytes) -> bytes:
         """Take what belongs to the body; the rest comes back.  Nobody reads it behind a complete answer."""
