@@ -84,7 +84,7 @@ def sent() -> dict[str, set[object]]:
     found: dict[str, set[object]] = {}
     for path, tree in trees():
         calls = (pair for node in ast.walk(tree) if isinstance(node, ast.Call) for pair in said(node))
-        named = assigned(tree) if path.name in ("verdict.py", "server.py", "control.py", "rejections.py") else ()
+        named = assigned(tree) if path.name in ("verdict.py", "webserver.py", "control.py", "rejections.py") else ()
         for status, code in (*calls, *named):
             found.setdefault(code, set())
             if status is not None:
