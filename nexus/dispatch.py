@@ -20,7 +20,8 @@ from nexus.model import EMPTY, Candidate, Choice, Health, Leg, Plan
 from nexus.model.attempt import tries
 from nexus.model.quick import maker
 from nexus.names import Names
-from nexus.nearest import Vocabulary, nearest
+from nexus.nearest import Vocabulary, is_slip, nearest
+from nexus.pairs import Standing
 from nexus.reply import OpenReply
 from nexus.routing import Circumstances, Pipeline, reason, route, waitable
 from nexus.sampling import any_pairs
@@ -261,13 +262,19 @@ class Dispatcher:
             return verdict.gone(asked, gone)
         if not self.fleet.standings:
             return verdict.no_backends()
-        if silent := self._silent():
-            return verdict.not_ready(asked, journey.legs[0].ids, silent, self._near(asked, journey.allowed))
-        return verdict.unknown_model(asked, self._near(asked, journey.allowed))
+        ids, anything = journey.legs[0].ids, any(leg.any_model for leg in journey.legs)
+        silent = self.fleet.may_serve(None if anything else [id for leg in journey.legs for id in leg.ids])
+        near = self._near(asked, journey.allowed)
+        named = [standing.member.name for standing in silent]
+        if any(map(self.fleet.is_expected, silent)) and not self._is_mistyped(asked, ids, near, silent):
+            return verdict.not_ready(asked, ids, named, near)
+        return verdict.unknown_model(asked, near, named)
 
-    def _silent(self) -> list[str]:
-        """The backends that have not said what they serve."""
-        return [name for name, s in self.fleet.standings.items() if not s.pairs and not (s.report and s.report.ok)]
+    def _is_mistyped(self, asked: str, ids: Iterable[str], near: Iterable[str], silent: Iterable[Standing]) -> bool:
+        """Whether a name that nobody serves who has said so is likelier a slip than a model of those who have been asked in vain.  What
+        is written in the configuration is none."""
+        own = set(ids) == {asked} and asked not in self.names.own
+        return own and all(s.last_probe is not None for s in silent) and any(is_slip(asked, name) for name in near)
 
     def _near(self, asked: str, allowed: Callable[[str], bool] | None) -> list[str]:
         """The names that are nearest to one that nobody serves, of those that somebody does."""
@@ -302,7 +309,7 @@ class Dispatcher:
             return self._all_failed(journey, plan)
         if not (plan.objections or plan.choices):
             return self._unknown(journey)
-        return verdict.no_choice(plan, self.clock.now(), len(self.waiting), code, self._silent())
+        return verdict.no_choice(plan, self.clock.now(), len(self.waiting), code, self.fleet.silent())
 
     async def _wait(self, journey: Journey) -> Turn:
         plan = journey.plan

@@ -11,7 +11,7 @@ import attrs
 
 from nexus.crossing import models_of, report_of
 from nexus.health import Limits, Record, is_of_the_server
-from nexus.index import Index
+from nexus.index import MISSED_SECONDS, Index
 from nexus.listing import Entry, Override, is_pattern
 from nexus.model import (
     MOST_MODELS,
@@ -207,11 +207,26 @@ class Fleet:
         """Whether every backend has been probed at least once."""
         return all(standing.last_probe is not None for standing in self._standings.values())
 
+    def silent(self) -> list[str]:
+        """The backends that have not said what they serve."""
+        return [name for name, standing in self._standings.items() if standing.silent]
+
+    def may_serve(self, names: Sequence[str] | None) -> list[Standing]:
+        """Those of the silent ones that the operator lets serve one of these names (None: any)."""
+        silent = [standing for standing in self._standings.values() if standing.silent]
+        return silent if names is None else [s for s in silent if any(map(s.listing.may_have, names))]
+
+    def is_expected(self, standing: Standing) -> bool:
+        """Whether a silent backend may still be about to say what it serves: it has not been asked, or is as new as somebody who has
+        left is missed."""
+        return standing.last_probe is None or self.now() - standing.joined < MISSED_SECONDS
+
     # ------------------------------------------------------------ writing: who is there
 
     def join(self, member: Member, models: Iterable[Model] = ()) -> None:
         """A backend comes in; `models` are those it was last known to serve."""
         standing = Standing(member, self._limits, self._departed.pop(member.name, None))
+        standing.joined = self.now()
         standing.slots.capacity = _capacity(member)
         self._standings[member.name] = standing
         self._enrol(standing)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from fnmatch import translate
 
 from nexus.model import Demand, Leg
@@ -34,6 +34,11 @@ class Names:
     @property
     def aliases(self) -> Mapping[str, tuple[str, ...]]:
         return self._aliases
+
+    @property
+    def own(self) -> Container[str]:
+        """The names that the configuration gives a meaning: aliases, and what has fallbacks."""
+        return self._own
 
     def legs(self, asked: str, *, strict: bool, flexible: bool) -> Legs:
         """Leg 0 is the asked name after aliases; then its fallbacks, unless `strict`; then any model, where `flexible`.

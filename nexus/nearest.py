@@ -11,6 +11,7 @@ FEW = 64  # words that are all compared
 SORTED_AT_ONCE = 4096
 BESIDE = 6  # words on either side of the place where a mistyped one would stand
 COMPARED = 8  # of all that may be meant, letter by letter
+LONG = 8  # letters of a word in which two may be wrong
 LONGEST = 256  # letters of a word that may be a mistyped one
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789-_.:/"
 
@@ -24,6 +25,26 @@ def nearest(word: str, known: Iterable[str], *, n: int = 1, alike: float = 0.6) 
         spelt.setdefault(one.casefold(), []).append(one)
     near = difflib.get_close_matches(word.casefold(), spelt, n=n, cutoff=alike)
     return [one for folded in near for one in sorted(spelt[folded], key=lambda one: -_common(word, one))][:n]
+
+
+def is_slip(word: str, known: str) -> bool:
+    """Whether a word is likely a known one, mistyped: its letters in another order, or one of them wrong (of long words two).  Other
+    figures make another word: they tell the sizes and versions of models apart."""
+    a, b = word.casefold(), known.casefold()
+    if [c for c in a if c.isdigit()] != [c for c in b if c.isdigit()]:
+        return False
+    most = 2 if min(len(a), len(b)) >= LONG else 1
+    return sorted(a) == sorted(b) or (abs(len(a) - len(b)) <= most and _steps(a, b) <= most)
+
+
+def _steps(a: str, b: str) -> int:
+    """How many letters must be put in, left out or changed to make one word of the other."""
+    row = list(range(len(b) + 1))
+    for i, one in enumerate(a, 1):
+        before, row[0] = row[0], i
+        for j, other in enumerate(b, 1):
+            before, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, before + (one != other))
+    return row[-1]
 
 
 class Vocabulary:

@@ -141,7 +141,7 @@ class Standing:
     when the failures of its pairs were last made to weigh less.  `suspension` holds for all its models.  `served` are the (dialect, task)
     that it has answered, `lacks` those whose path it has said not to have, and `missing` those of them that are not tried again yet.
     `omitted` is how many models of its list are not used, since no request can ask for their ids, or since they are too many.
-    `doubts` are the faults that one bare status has told of, with the model where it is the model's, until an exchange is good.
+    `joined` is when it came in.  `doubts` are the faults that one bare status has told of, with the model where it is the model's, until an exchange is good.
     """
 
     __slots__ = (
@@ -151,6 +151,7 @@ class Standing:
         "departed",
         "domains",
         "doubts",
+        "joined",
         "lacks",
         "last_probe",
         "listing",
@@ -202,6 +203,12 @@ class Standing:
         self.omitted = 0
         self.resident: frozenset[str] = frozenset()
         self.last_probe: float | None = None
+        self.joined = 0.0
+
+    @property
+    def silent(self) -> bool:
+        """Whether nothing is known of what it serves: it has not said so since it came in, nor before."""
+        return not self.pairs and not (self.report and self.report.ok)
 
     @property
     def in_flight(self) -> int:

@@ -41,17 +41,17 @@ def no_choice(plan: Plan, now: float, waiting: int = 0, code: str | None = None,
     return _unavailable(plan, pairs, silent)
 
 
-def unknown_model(name: str, near: Sequence[str]) -> Problem:
-    """No backend serves the name, and all have been asked.  `near` are names that may have been meant, the likeliest first."""
+def unknown_model(name: str, near: Sequence[str], silent: Sequence[str] = ()) -> Problem:
+    """No backend serves the name, and all have been asked.  `near` are names that may have been meant, the likeliest first, `silent`
+    those that could not be asked, and hardly mean it."""
     offer = f"; did you mean {' or '.join(map(repr, near))}?" if near else "; GET /v1/models lists what is served"
-    return Problem(
-        404,
-        "model_not_found",
-        f"no backend serves the model {name!r}{offer}",
-        param="model",
-        context={"nearest": list(near)},
-        see="" if near else "GET /v1/models",
-    )
+    page = "" if near else "GET /v1/models"
+    message, context = f"no backend serves the model {name!r}{offer}", {"nearest": list(near)}
+    if silent:
+        unheard = f"these cannot be asked, and have not said what they serve: {_few(silent)}"
+        message = f"no backend that answers serves the model {name!r} ({unheard}){offer}"
+        context["silent_backends"] = list(silent)
+    return Problem(404, "model_not_found", message, param="model", context=context, see=page)
 
 
 def not_ready(name: str, meant: Sequence[str], silent: Sequence[str], near: Sequence[str] = ()) -> Problem:

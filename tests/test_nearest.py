@@ -5,7 +5,7 @@ from difflib import SequenceMatcher
 
 import pytest
 
-from nexus.nearest import LETTERS, SORTED_AT_ONCE, Vocabulary, nearest
+from nexus.nearest import LETTERS, SORTED_AT_ONCE, Vocabulary, is_slip, nearest
 
 
 def words(count: int) -> dict[str, int]:
@@ -93,3 +93,27 @@ def test_a_word_of_any_length_costs_little():
     known = Counted(words(1000))
     assert Vocabulary().near("x" * 1_000_000, known, 1, n=3, alike=0.4) == []
     assert known.looks == 0
+
+
+@pytest.mark.parametrize(
+    ("typed", "known", "slip"),
+    [
+        ("tinny", "tiny", True),
+        ("tyni", "tiny", True),
+        ("TINY", "tiny", True),
+        ("tin", "tiny", True),
+        ("tinnyy", "tiny", False),
+        ("lama3:70b", "llama3:70b", True),
+        ("lama-3:70b", "llama3:70b", True),
+        ("qwen-codr-intsruct", "qwen-coder-instruct", False),
+        ("qwen-codr-instrct", "qwen-coder-instruct", True),
+        ("llama3:8b", "llama3:70b", False),
+        ("llama3:7b", "llama3:70b", False),
+        ("llama3.2", "llama3.1", False),
+        ("phi-medium", "phi-mini", False),
+        ("big", "tiny", False),
+        ("", "tiny", False),
+    ],
+)
+def test_a_slip_is_a_letter_or_two_and_never_a_figure(typed, known, slip):
+    assert is_slip(typed, known) is is_slip(known, typed) is slip

@@ -67,7 +67,7 @@ ROOMS = {
     "reply": "api aside dialects errors fleet model reading redaction",
     "judging": "api dialects echoes failures fleet journey model outcome pauses",
     "attempt": "api aside dialects errors failures fleet journey judging model outcome patience plain reading redaction reply routing",
-    "dispatch": "api attempt conditions dialects errors fleet journey model names nearest reply routing sampling verdict waiters waiting",
+    "dispatch": "api attempt conditions dialects errors fleet journey model names nearest pairs reply routing sampling verdict waiters waiting",
     # witnesses
     "observers": "api errors model plain sentences",
     # finding servers

@@ -324,14 +324,46 @@ async def test_explain_says_the_same_as_the_request_would_hear(nexus_gateway):
         assert (await page(gateway, "/nexus/requests/none")).status == 404
 
 
-async def test_a_silent_backend_does_not_take_the_nearest_names_from_a_typo(nexus_gateway):
-    async with openai_server() as a, openai_server() as dead:
+async def test_a_typo_is_a_404_though_a_backend_is_silent_and_what_may_be_its_model_is_none(nexus_gateway):
+    """Nobody knows what it serves.  A name that is another's but for a letter is likelier a slip; other figures make another model."""
+    async with openai_server(["llama3:70b"]) as a, openai_server() as dead:
         dead.on("/v1/models", Respond(500))
-        gateway = await settled(await nexus_gateway(fleet(a_backend("a", a), a_backend("dead", dead))))
-        said = await ask(gateway, "tyni")
-        assert (said.status, said.error["code"]) == (503, "backends_unavailable")
-        assert "did you mean 'tiny'?" in said.error["message"]
-        assert said.error["context"]["nearest"] == ["tiny"]
+        tables = {"routing": {"aliases": {"lama3:70b-chat": ["llama:70b"], "chat": ["llama3:70b"]}}}
+        gateway = await settled(await nexus_gateway(fleet(a_backend("a", a), a_backend("dead", dead), **tables)))
+        slip = await ask(gateway, "lama3:70b")
+        assert (slip.status, slip.error["code"]) == (404, "model_not_found")
+        assert "did you mean 'llama3:70b'" in slip.error["message"]
+        assert "have not said what they serve: dead)" in slip.error["message"]
+        assert (slip.error["context"]["silent_backends"], slip.error["context"]["nearest"][0]) == (["dead"], "llama3:70b")
+        smaller, alias = await ask(gateway, "llama3:7b"), await ask(gateway, "lama3:70b-chat")
+        for other in smaller, alias:
+            assert (other.status, other.error["code"]) == (503, "backends_unavailable")
+        assert smaller.error["context"]["nearest"][0] == "llama3:70b"
+
+
+async def test_who_has_been_silent_for_long_holds_up_no_404(nexus_gateway, monkeypatch):
+    """As long as a name is missed that a server has taken with it.  What it is declared to serve stays a 503."""
+    async with openai_server() as well, openai_server() as dead, openai_server() as written:
+        dead.stop_listening()
+        written.stop_listening()
+        backends = a_backend("well", well), a_backend("dead", dead), a_backend("written", written, models=["big"])
+        gateway = await settled(await nexus_gateway(fleet(*backends)))
+        held = gateway.gateway.fleet
+        now, said = held.now, []
+        for later in (0, 500, 601):
+            monkeypatch.setattr(held, "now", lambda later=later: now() + later)
+            said.append(await ask(gateway, "huge"))
+            assert (await ask(gateway, "big")).status == 503
+        assert [(one.status, one.error["code"]) for one in said] == [(503, "backends_unavailable")] * 2 + [(404, "model_not_found")]
+        assert all(one.error["context"]["silent_backends"] == ["dead"] for one in said)
+
+
+async def test_who_may_not_serve_a_name_is_not_waited_for(nexus_gateway):
+    """A backend whose `models` do not have it."""
+    async with openai_server() as well, openai_server() as dead:
+        dead.stop_listening()
+        gateway = await settled(await nexus_gateway(fleet(a_backend("well", well), a_backend("dead", dead, models=["qwen*"]))))
+        assert [(await ask(gateway, name)).status for name in ("huge", "qwen3")] == [404, 503]
 
 
 async def test_an_answer_without_words_is_told_by_its_status_alone(nexus_gateway):
