@@ -21,6 +21,7 @@ import pluggy
 from nexus import hookspecs
 from nexus.api import EMPTY, BackendKind, DialectKind, NoOptions, ObserverKind, RoutesKind, SourceKind, StageKind
 from nexus.nearest import nearest
+from nexus.overriding import misspelt
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -61,7 +62,8 @@ RESERVED = frozenset(
 
 @attrs.frozen(kw_only=True)
 class Package:
-    """One plugin, loaded or not.  `provides` are lines such as "backend ollama"; `problem` says what is wrong with it."""
+    """One plugin, loaded or not.  `provides` are lines such as "backend ollama"; `problem` says what is wrong with it, `warnings`
+    what is allowed but cannot be meant."""
 
     name: str
     origin: str
@@ -69,6 +71,7 @@ class Package:
     version: str | None = None
     provides: tuple[str, ...] = ()
     problem: str | None = None
+    warnings: tuple[str, ...] = ()
     disabled: bool = False
 
     def called(self, name: str) -> bool:
@@ -150,8 +153,10 @@ class _Loader:
         if self._manager.is_registered(plugin):
             return
         provides: list[str] = []
-        problems = list(self._register(plugin, package, provides))
-        self.packages.append(attrs.evolve(package, provides=tuple(provides), problem="; ".join(problems) or None))
+        self._warnings: list[str] = []
+        problems = "; ".join(self._register(plugin, package, provides)) or None
+        warnings = tuple(dict.fromkeys(self._warnings))
+        self.packages.append(attrs.evolve(package, provides=tuple(provides), problem=problems, warnings=warnings))
 
     def kinds(self) -> dict[str, Any]:
         """The arguments of `Catalog`: `nexus_backends` is what `backends` holds."""
@@ -198,6 +203,7 @@ class _Loader:
         if hook != "nexus_backends" and (clash := self._other_options(name, descriptor.options, package)):
             return clash
         self._found[hook][name] = descriptor
+        self._warnings += misspelt(getattr(descriptor.open, "makes", None))
         return None
 
     def _other_options(self, name: str, options: type, package: Package) -> str | None:

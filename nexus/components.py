@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import logging
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Hashable, Mapping, MutableMapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,6 +14,7 @@ import attrs
 
 from nexus.api import Backend, BackendKind, Clock, Fingerprint, Open, Scope, Server, Upstream
 from nexus.errors import StartupError
+from nexus.overriding import misspelt
 from nexus.tasks import Tasks, Work
 from nexus.upstream.guards import Guard, Guarded
 
@@ -104,7 +106,8 @@ class Components:
             scope = self._ground.scope(kind.name, tasks.spawn)
             component = kind.open(kind.options() if options is None else options, scope)
             try:
-                self._opened[kind.open] = await self._stack.enter_async_context(component)
+                opened = self._opened[kind.open] = await self._stack.enter_async_context(component)
+                _warn(opened.__class__)
             except StartupError:
                 raise
             except Exception as error:
@@ -112,12 +115,21 @@ class Components:
         return self._opened[kind.open]
 
 
+@functools.cache
+def _warn(cls: Hashable) -> None:
+    """Once for each class, of which many backends may be."""
+    for sentence in misspelt(cls):
+        LOG.warning("%s", sentence)
+
+
 async def open_backend(ground: Ground, kind: BackendKind, server: Server, options: object, stack: AsyncExitStack) -> Backend:
     """The component of one server, closed with `stack`.  Raises StartupError where it cannot be opened."""
     tasks = await stack.enter_async_context(ground.tasks(server.name))
     scope = ground.scope(server.name, tasks.spawn)
     try:
-        return await stack.enter_async_context(kind.open(server, kind.options() if options is None else options, scope))
+        backend = await stack.enter_async_context(kind.open(server, kind.options() if options is None else options, scope))
+        _warn(backend.__class__)
+        return backend
     except StartupError:
         raise
     except Exception as error:

@@ -187,7 +187,7 @@ async def test_a_backend_without_its_key_is_a_warning_of_check(tmp_path):
     ended = await nexus("check", cwd=tmp_path)
     assert ended.code == 0
     assert ended.out.splitlines()[:2] == [
-        "configuration is fine, but for 1 of its backends",
+        "configuration is fine, with 1 warning",
         "  gpu cannot be used: the variable GPU_KEY is not set",
     ]
 

@@ -427,3 +427,45 @@ def test_a_key_outside_of_its_table_is_told_which():
     )
     assert "written as `type`" in only("[[backends]]\nname='a'\nkind = 'vllm'\nurl='http://h'")[1]
     assert only("prot = 7401")[1] == "there is no such key (it holds the number 7401) (line 1)"
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "part"),
+    [
+        ("aliases = {'x*' = 'm'}", 'aliases."x*"', "'x*' is no name: globs are not known here"),
+        ("aliases = {m = 'x*'}", "aliases.m", "'x*' is no name"),
+        ("aliases = {m = ['a', 'llama?']}", "aliases.m", "'llama?' is no name"),
+        ("fallbacks = {'gpt-*' = ['a']}", 'fallbacks."gpt-*"', "'gpt-*' is no name"),
+        ("fallbacks = {m = ['a', 'b*']}", "fallbacks.m", "'b*' is no name"),
+    ],
+)
+def test_a_glob_is_no_name(text, place, part):
+    found = only(f"[routing]\n{text}")
+    assert found[0] == f"routing.{place}"
+    assert part in found[1]
+
+
+def test_a_key_that_may_use_nothing_is_of_use_to_the_admin_alone():
+    key = f"[[keys]]\nname = 'k'\nhash = 'sha256:{'0' * 64}'\nmodels = []\n"
+    place, message, _ = only(key)
+    assert place == "keys[0].models"
+    assert "lets the key use no model: leave it out for all" in message
+    assert load(key + "admin = true", env={}, catalog=CATALOG)[0].keys[0].models == ()
+
+
+@pytest.mark.parametrize(
+    ("url", "extra", "warned"),
+    [
+        ("http://h:1", "", True),
+        ("HTTP://H:1/", "", True),
+        ("http://h:1/v1/", "", True),
+        ("http://h:1/v1", "api_key_env = 'OTHER'", False),
+        ("http://h:2", "", False),
+        ("http://h:1/other", "", False),
+    ],
+)
+def test_a_server_in_two_tables_is_a_warning(url, extra, warned):
+    text = f"[[backends]]\nname = 'a'\nurl = 'http://h:1'\n[[backends]]\nname = 'b'\nurl = '{url}'\n{extra}"
+    config, _ = load(text, env={}, catalog=CATALOG)
+    said = "backends[1].url: is also that of backends[0]: one server needs one table (line 6)"
+    assert config.warnings == ((said,) if warned else ())

@@ -78,10 +78,11 @@ ROOMS = {
     "probing": "api crossing errors fleet model state",
     # wiring
     "builtin": "api dialects loopback observers",
-    "catalog": "api hookspecs nearest",
+    "overriding": "nearest",
+    "catalog": "api hookspecs nearest overriding",
     "config": "api catalog errors model nearest",
     "keys": "config",
-    "components": "api errors tasks upstream",
+    "components": "api errors overriding tasks upstream",
     "unrecognised": "api backends",
     "advice": "api discovery",
     "finding": "advice api catalog components config crossing discovery errors fleet listing patience probing state tasks trust unrecognised upstream",

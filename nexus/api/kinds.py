@@ -36,6 +36,7 @@ def opens(factory: Callable[[Any, Scope], T]) -> Open[T]:
     async def open_(options: Any, scope: Scope) -> AsyncIterator[T]:
         yield factory(options, scope)
 
+    open_.makes = factory  # type: ignore[attr-defined]  # what is opened can be looked at without opening it
     return open_
 
 

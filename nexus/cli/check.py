@@ -54,13 +54,20 @@ def summary(config: Config, catalog: Catalog) -> dict[str, Any]:
         "aliases": {name: list(ids) for name, ids in config.routing.aliases.items()},
         "fallbacks": {name: list(names) for name, names in config.routing.fallbacks.items()},
         "policies": [{"models": list(p.models), "zone": p.zone and p.zone.value, "min_tier": p.min_tier} for p in config.policies],
-        "warnings": [said for b in config.backends if (said := "; ".join(warnings(b, config)))],
+        "warnings": warnings(config, catalog),
         "keys": [{"name": k.name, "admin": k.admin} for k in config.keys],
         "broken_plugins": {p.distribution or p.name: p.problem for p in catalog.broken},
     }
 
 
-def warnings(backend: BackendConfig, config: Config) -> Iterator[str]:
+def warnings(config: Config, catalog: Catalog) -> list[str]:
+    """What is allowed, and hardly meant; one for each backend."""
+    backends = [said for b in config.backends if (said := "; ".join(_of_backend(b, config)))]
+    plugins = [f"the plugin {p.distribution or p.name}: {warning}" for p in catalog.packages for warning in p.warnings]
+    return [*backends, *config.warnings, *plugins]
+
+
+def _of_backend(backend: BackendConfig, config: Config) -> Iterator[str]:
     """What will not go well with it, though nothing is wrong in form."""
     if backend.without_key:
         yield f"{backend.name} cannot be used: {backend.without_key}"
@@ -79,7 +86,8 @@ def warnings(backend: BackendConfig, config: Config) -> Iterator[str]:
 
 def lines(said: dict[str, Any], columns: int | None = None) -> Iterator[str]:
     """The summary for people, wrapped where `columns` says how wide the terminal is."""
-    warned = f", but for {len(said['warnings'])} of its backends" if said["warnings"] else ""
+    count = len(said["warnings"])
+    warned = f", with {count} warning{'s' * (count != 1)}" if count else ""
     yield click.style(f"configuration is fine{warned}", fg="yellow" if warned else "green")
     for warning in said["warnings"]:
         yield click.style(wrapped("  ", warning, columns), fg="yellow")

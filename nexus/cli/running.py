@@ -28,6 +28,8 @@ async def run(config: Config, catalog: Catalog, *, greeted: bool) -> None:
     """Serve until SIGTERM or SIGINT.  Raises StartupError; CancelledError where a second signal ended it at once."""
     for package in catalog.broken:
         LOG.warning("the plugin %s is broken: %s", package.distribution or package.name, package.problem)
+    for warning in config.warnings:
+        LOG.warning("%s", warning)
     warn_insecure(config)
     linecache.clearcache()  # the sources of generated methods, kept for debuggers: most of a megabyte
     gc.collect()

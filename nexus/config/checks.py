@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from nexus.config.tables import ServerConfig
 from nexus.config.written import Names
 
 MAX_ALIAS_STEPS = 3
+WILD = re.compile(r"[*?]")
 POLICY_WORDS = ("zone", "min_tier")
 
 
@@ -23,6 +25,16 @@ def unique(place: str, key: str, values: Names, mistakes: Mistakes) -> None:
         if value is not None and seen.setdefault(value, index) != index:
             what = f"{shown(value)} is" if key == "name" else "is"
             mistakes.add(f"{place}[{index}].{key}", f"{what} already that of {place}[{seen[value]}]")
+
+
+def servers(backends: Sequence[Any], mistakes: Mistakes) -> None:
+    """One server in two tables counts its slots twice, unless each has another key."""
+    seen: dict[tuple[str, Any], int] = {}
+    for index, item in enumerate(backends):
+        if isinstance(item, Mapping) and isinstance(url := item.get("url"), str):
+            server = (re.sub(r"(?i)(?<=\w)(/v\d+\w*)?/*$", "", url).lower(), str(item.get("api_key_env")))
+            if seen.setdefault(server, index) != index:
+                mistakes.warn(f"backends[{index}].url", f"is also that of backends[{seen[server]}]: one server needs one table")
 
 
 def names(aliases: Mapping[str, Names], fallbacks: Mapping[str, Names], mistakes: Mistakes) -> None:
@@ -43,6 +55,8 @@ def names(aliases: Mapping[str, Names], fallbacks: Mapping[str, Names], mistakes
 
 def _listed(place: str, name: str, others: Names, mistakes: Mistakes) -> None:
     texts = [other for other in others if other is not None]
+    for odd in (text for text in (name, *texts) if WILD.search(text)):
+        mistakes.add(place, f"{shown(odd)} is no name: globs are not known here, so no request would mean it")
     if not name.strip() or not others or not all(other.strip() for other in texts):
         mistakes.add(place, "needs names that are not empty")
     elif len(set(texts)) < len(texts):

@@ -88,7 +88,7 @@ def finish(draft: Draft, catalog: Catalog) -> Config:
     config = _config(draft, catalog, mistakes)
     if mistakes.found:
         raise ConfigError(_located(draft, mistakes.found), draft.path)
-    return config
+    return attrs.evolve(config, warnings=tuple(str(warning) for warning in _located(draft, mistakes.warnings)))
 
 
 def _config(draft: Draft, catalog: Catalog, mistakes: Mistakes) -> Config:
@@ -137,6 +137,7 @@ def _between_tables(
         checks.unique(place, key, written.texts(arrays[place], key), mistakes)
     aliases, fallbacks = (written.named_lists(raw, "routing", key) for key in ("aliases", "fallbacks"))
     checks.names(aliases, fallbacks, mistakes)
+    checks.servers(arrays["backends"], mistakes)
     checks.policies(arrays["policies"], stages, catalog, mistakes)
     checks.way_in(server, bool(raw.get("keys")), mistakes)
 

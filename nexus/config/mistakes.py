@@ -37,6 +37,7 @@ class Mistakes:
 
     def __init__(self, found: Iterable[Mistake] = (), origins: Mapping[str, str] = EMPTY) -> None:
         self.found = list(found)
+        self.warnings: list[Mistake] = []
         self._causes: set[object] = set()
         self._origins = origins
 
@@ -48,6 +49,10 @@ class Mistakes:
 
     def add(self, place: str, message: str, nearest: str | None = None) -> None:
         self.found.append(Mistake(place=place, message=message, nearest=nearest))
+
+    def warn(self, place: str, message: str) -> None:
+        """What is allowed, and probably not meant."""
+        self.warnings.append(Mistake(place=place, message=message))
 
     def once(self, causes: Iterable[object]) -> list[object]:
         """Those of the causes that have not been told yet; from now on they have."""

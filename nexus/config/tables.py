@@ -240,10 +240,18 @@ class KeyConfig:
     priority: Lane = setting(Lane.NORMAL, "the highest it may ask for: `high`, `normal` or `low`")
     admin: bool = setting(False, "whether it opens `/nexus/*`")
 
+    def __attrs_post_init__(self) -> None:
+        if not self.models and not self.admin:
+            raise wrong(
+                "an empty list lets the key use no model: leave it out for all (only a key with admin = true is of use without)",
+                place="models",
+            )
+
 
 @attrs.frozen(kw_only=True)
 class Config:
-    """All of `nexus.toml`.  `options` holds the options of every active component by its name; `path` is the file."""
+    """All of `nexus.toml`.  `options` holds the options of every active component by its name; `path` is the file;
+    `warnings` are sentences about what is allowed and probably not meant."""
 
     plugins: tuple[str, ...] = setting((), "local modules to load, found beside the file", each(filled), distinct)
     disabled: tuple[str, ...] = setting((), "installed plugin packages not to use", each(filled), distinct)
@@ -259,6 +267,7 @@ class Config:
     keys: tuple[KeyConfig, ...] = ()
     options: Mapping[str, object] = setting(EMPTY, "the options of active components", toml=False, freeze=True)
     path: Path | None = setting(None, "the file", toml=False)
+    warnings: tuple[str, ...] = setting((), "what is allowed and probably not meant", toml=False)
 
 
 # What a file may hold beside components' tables, by how it is written.
