@@ -16,7 +16,7 @@ from nexus.errors import Problem, StageError
 from nexus.gateway import Gateway
 from nexus.journey import Journey
 from nexus.model import Payload
-from nexus.observers.render import plan_json
+from nexus.observers.render import leg_json, plan_json
 from nexus.plain import whole
 
 Json = dict[str, Any]
@@ -49,7 +49,7 @@ async def _foreseen(gateway: Gateway, journey: Journey) -> Json:
     whole = dispatcher.plan(journey, whole=True)
     return {
         "request": {"model": request.model, "task": request.task, "stream": request.stream},
-        "legs": [{"index": leg.index, "name": leg.name, "trail": list(leg.trail)} for leg in whole.legs],
+        "legs": [leg_json(leg) for leg in whole.legs],
         **_problems(gateway, plan_json(whole)),
         **(_estimated() if _answers_itself(gateway, journey, outlook) else _told(dispatcher, journey, outlook)),
     }

@@ -152,12 +152,25 @@ def route(
             demand = demand & base & leg.demand
         if leg.index == 0:
             base = demand
+        if leg.index:
+            known = _not_judged(leg, known, choices, objections)
         choices.extend(_leg(pipeline, _ask(request=request, leg=leg, demand=demand), known, at, objections))
         if choices and not whole and not _last_resort(choices[0], at.now):
             break
     if len(legs) > 1:
         choices = _fallbacks_first(choices, at.now, objections)
     return _plan(demand=base, choices=tuple(choices), objections=tuple(objections), legs=legs)
+
+
+def _not_judged(
+    leg: Leg, known: tuple[Candidate, ...], choices: Iterable[Choice], objections: Iterable[Objection]
+) -> tuple[Candidate, ...]:
+    """The pairs of a later leg without those of which nothing new would be said: what is chosen already is chosen once, and what the
+    first leg refuses is refused for any model, too, of which no less is asked."""
+    judged = {(choice.candidate.backend, choice.candidate.model) for choice in choices}
+    if leg.any_model:
+        judged |= {(o.candidate.backend, o.candidate.model) for o in objections if o.leg == 0}
+    return known if not judged else tuple([c for c in known if (c.backend, c.model) not in judged])
 
 
 def tried() -> Refusals:
@@ -251,7 +264,7 @@ def _leg(
 ) -> list[Choice]:
     choices: list[Choice] = []
     resting: list[Judged] = []
-    before = len(objections)
+    before = 0 if ask.leg.any_model else len(objections)  # who is known by name is one of all
     for candidate in known:
         own = _own(ask, candidate, at.policy) if ask.leg.any_model and at.policy is not None else ask
         refusals = _refusals(pipeline, own, candidate, at)

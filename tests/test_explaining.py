@@ -210,6 +210,24 @@ async def test_how_long_a_pause_lasts_is_said_where_it_is_longer_than_a_retry_af
         assert " asked again in 9" in message or " asked again in 89" in message
 
 
+async def test_a_flexible_request_lists_each_pair_once(nexus_gateway, tmp_path):
+    """In explain, on the command line, and in the error of the request itself."""
+    async with openai_server(["tiny", "spare"]) as home, openai_server(["tiny", "other"]) as far:
+        backends = a_backend("home", home, zone="restricted"), a_backend("far", far)
+        gateway = await settled(await nexus_gateway(fleet(*backends)))
+        headers = {"X-Nexus-Flexible": "true", "X-Nexus-Zone": "restricted"}
+        foreseen = await explain(gateway, headers=headers)
+        shown = await nexus("explain", "tiny", "--flexible", "--url", gateway.url, cwd=tmp_path)
+        gateway.gateway.fleet.leave("home")
+        real = await ask(gateway, headers=headers)
+    pairs = [(choice["backend"], choice["model"]) for choice in foreseen["choices"]]
+    assert pairs == [("home", "tiny"), ("home", "spare")]
+    assert [(r["backend"], r["model"]) for r in foreseen["refusals"]] == [("far", "tiny"), ("far", "other")]
+    assert [(r["backend"], r["model"]) for r in real.error["context"]["refusals"]] == [("far", "tiny"), ("far", "other")]
+    assert "fallback  any model" in shown.out
+    assert shown.out.count("home (tiny)") == 1
+
+
 # ---------------------------------------------------------------- what turns out on the way
 
 SEARCH = {"model": "tiny", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}

@@ -112,7 +112,7 @@ def test_an_answer_is_told_whole():
     assert told["request"]["needs"] == ["tools"]
     assert (told["status"], told["outcome"], told["reason"], told["code"]) == (200, "ok", "privacy-requirement", None)
     assert told["answered_by"]["backend"] == "gpu"
-    assert told["leg"] == {"index": 0, "name": "llama3", "trail": ["gpt-4o", "llama3"]}
+    assert told["leg"] == {"index": 0, "name": "llama3", "trail": ["gpt-4o", "llama3"], "any_model": False}
     (attempt,) = told["attempts"]
     assert (attempt["backend"], attempt["outcome"], attempt["status"], attempt["seconds"]) == ("gpu", "ok", 200, 1.5)
     assert told["demand"] == {"zone": "open", "min_tier": 0, "needs": [], "context": 0}

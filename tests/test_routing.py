@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import attrs
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -104,3 +105,36 @@ def test_privacy_is_the_reason_exactly_where_the_request_would_have_gone_elsewhe
         said = reason(pipeline, plan, plan.choices[0], at.candidates, again=again, failed_before=False)
         moved = free.choices[0].candidate is not plan.choices[0].candidate
         assert said == ("privacy-requirement" if moved else "capability-match")
+
+
+def judged(plan) -> list[tuple[int, str]]:
+    return [(o.leg, f"{o.candidate.backend}/{o.candidate.model}") for o in plan.objections]
+
+
+def any_leg(index: int) -> Leg:
+    return a_leg("tiny", index=index, ids=(), any_model=True)
+
+
+def test_any_model_lists_no_pair_again_that_was_chosen_or_refused_by_its_name():
+    fleet = a_fleet(one="tiny spare", two="tiny", three="other", gone="tiny")
+    for _ in range(3):
+        fleet.report("gone", Report(ok=False, code="refused", problem="it is down"), 0.001)
+    legs = (a_leg("tiny"), a_leg("spare", index=1), any_leg(2))
+    plan = decided(fleet, *legs, whole=True)
+    assert chosen(plan) == ["one/tiny", "two/tiny", "one/spare", "three/other"]
+    assert judged(plan) == [(0, "gone/tiny")]
+
+
+def test_who_keeps_failing_stays_spared_while_a_pair_of_the_asked_name_is_only_busy():
+    """The busy one is looked at once, by its name, and is still one of all models."""
+    fleet = a_fleet(busy="tiny", ill="other")
+    at = Circumstances(
+        candidates=lambda leg: tuple(
+            attrs.evolve(c, ejected_until=60.0) if c.backend == "ill" else attrs.evolve(c, capacity=1, backend_in_flight=1)
+            for c in fleet.candidates(leg)
+        ),
+        now=0.0,
+    )
+    plan = route(Pipeline(()), a_request(), Payload(b""), (a_leg("tiny"), any_leg(1)), at)
+    assert (chosen(plan), judged(plan)) == ([], [(0, "busy/tiny"), (1, "ill/other")])
+    assert [o.refusal.code for o in plan.objections] == ["busy", "ejected"]

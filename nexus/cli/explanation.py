@@ -124,7 +124,7 @@ def _named(legs: Iterable[Json], columns: int | None) -> Iterator[str]:
         if leg["index"] == 0 and len(leg["trail"]) > 1:
             yield wrapped("  means     ", plain(_meaning(leg)), columns)
         elif leg["index"]:
-            yield wrapped("  fallback  ", plain(leg["name"]), columns)
+            yield wrapped("  fallback  ", "any model" if leg["any_model"] else plain(leg["name"]), columns)
 
 
 def _meaning(leg: Json) -> str:

@@ -24,6 +24,7 @@ from nexus.model import (
     Finished,
     Joined,
     Left,
+    Leg,
     Objection,
     Plan,
     Probed,
@@ -72,7 +73,7 @@ def answered_json(event: Answered, clock: Clock | None = None) -> Json:
         "message": event.message or None,
         "reason": event.reason or None,
         "answered_by": _pair(event.candidate) if event.candidate else None,
-        "leg": {"index": event.leg.index, "name": event.leg.name, "trail": list(event.leg.trail)} if event.leg else None,
+        "leg": leg_json(event.leg) if event.leg else None,
         "attempts": [attrs.asdict(attempt) for attempt in event.attempts],
         **(plan_json(event.plan) if event.plan else {"demand": None, "choices": [], "refusals": []}),
         "timings": timings_json(event),
@@ -126,6 +127,10 @@ def plan_json(plan: Plan) -> Json:
         "choices": [choice_json(choice) for choice in plan.choices],
         "refusals": [objection_json(objection) for objection in plan.objections],
     }
+
+
+def leg_json(leg: Leg) -> Json:
+    return {"index": leg.index, "name": leg.name, "trail": list(leg.trail), "any_model": leg.any_model}
 
 
 def demand_json(demand: Demand) -> Json:
