@@ -24,11 +24,13 @@ KEPT = 8  # lists that were written out; keys may have thousands of different on
 class _Gathered:
     """What is known of one name by now."""
 
-    __slots__ = ("backends", "capabilities", "context")
+    __slots__ = ("backends", "capabilities", "cloud", "context", "denied")
 
     def __init__(self) -> None:
         self.context: int | None = None
         self.capabilities: set[str] = set()
+        self.denied: set[str] = set()
+        self.cloud = True
         self.backends: dict[str, None] = {}
 
     def add(self, pair: Pair, standing: Standing) -> None:
@@ -36,8 +38,8 @@ class _Gathered:
         if model.context is not None and (self.context is None or model.context > self.context):
             self.context = model.context
         for need, offered in model.offers.items():
-            if offered:
-                self.capabilities.add(need)
+            (self.capabilities if offered else self.denied).add(need)
+        self.cloud = self.cloud and (standing.member.cloud or model.remote)
         self.backends[standing.member.name] = None
 
 
@@ -117,6 +119,8 @@ class Served:
             capabilities=tuple(sorted(known.capabilities)),
             backends=tuple(known.backends),
             created=self._created,
+            lacks=tuple(sorted(known.denied - known.capabilities)),
+            cloud=known.cloud,
         )
 
 

@@ -66,13 +66,18 @@ class Splice:
 
 @attrs.frozen(kw_only=True)
 class ModelEntry:
-    """One name a client may ask for, for the model list.  `context` is in tokens and served now."""
+    """One name a client may ask for, for the model list.  `context` is in tokens and served now.
+
+    `lacks` is what one of its backends is known not to offer, and none to offer.  `cloud` says that no backend at home serves it.
+    """
 
     name: str
     context: int | None = None
     capabilities: tuple[str, ...] = ()
     backends: tuple[str, ...] = ()
     created: int = 0
+    lacks: tuple[str, ...] = ()
+    cloud: bool = False
 
 
 class Dialect(abc.ABC):

@@ -24,7 +24,7 @@ HARMLESS = re.compile(r"[\w.:/@+-]+", re.ASCII)
 
 @click.command("clients")
 @click.argument("name", required=False)
-@click.option("--model", help="The model to write down.  [default: one that chats and takes tools]")
+@click.option("--model", help="The model to write down.  [default: one that chats and takes tools, at home if there is one]")
 @click.option("--aliases", is_flag=True, help="For claude-code: names for every model that its /model picker shows.")
 @asks_gateway
 def command(remote: Remote, name: str | None, model: str | None, aliases: bool, as_json: bool) -> None:
@@ -98,11 +98,17 @@ def settle(remote: Remote, model: str | None) -> Setting:
 
 
 def _best(served: Iterable[Mapping[str, Any]]) -> str | None:
-    """The first that chats, as far as is known; one that takes tools before others, a name that Claude Code asks for last."""
+    """The first that chats, as far as is known: one that may take tools before others, at home before elsewhere, then one that is known to;
+    a name that Claude Code asks for last."""
     able = [entry for entry in served if not entry["capabilities"] or CHAT in entry["capabilities"]]
     able = [entry for entry in able if HARMLESS.fullmatch(entry["id"])]
-    able.sort(key=lambda entry: (entry["id"].startswith("claude-"), TOOLS not in entry["capabilities"]))
+    able.sort(key=_doubt)
     return able[0]["id"] if able else None
+
+
+def _doubt(entry: Mapping[str, Any]) -> tuple[bool, bool, bool, bool]:
+    tools = TOOLS in entry["capabilities"]
+    return entry["id"].startswith("claude-"), TOOLS in entry["lacks"], entry["location"] == "cloud", not tools
 
 
 def described(client: Client, setting: Setting) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import click
 
 from nexus import __version__
 from nexus.cli.address import DEFAULT_URL, lan_url, reachable
+from nexus.cli.calling import calling
 from nexus.cli.wrapping import beside, width, wrapped
 from nexus.config import Config
 from nexus.config.checks import loopback
@@ -30,7 +31,6 @@ PATIENCE_SECONDS = 1.5
 LOOK_SECONDS = 0.05
 SHOWN_MODELS = 4
 MOST_COLUMNS = 50  # for ports, before what is usually on them
-KEYED = "a key that `nexus keys new NAME` has printed"
 NO_PLUGIN = "  No plugin for a server is installed: `pip install 'nexus-proxy[standard]'` brings those for the usual ones."
 
 
@@ -62,13 +62,17 @@ def lines(gateway: Gateway, url: str, columns: int | None = None) -> Iterator[st
     yield f"  In any OpenAI client, set  base_url = {here}/v1"
     if "anthropic" in gateway.catalog.dialects:
         yield f"  In any Anthropic client,   base_url = {here}  (without /v1)"
-    yield f"                             api_key  = {KEYED if gateway.config.keys else 'anything'}"
+    yield f"                             api_key  = {_keyed() if gateway.config.keys else 'anything'}"
     if other := lan_url(url):
         yield f"  On other machines, {other} in place of {here}"
     model = _example(standings)
     if model:
         yield from _try(here, model, keyed=bool(gateway.config.keys))
     yield ""
+
+
+def _keyed() -> str:
+    return f"a key that `{calling()} keys new NAME` has printed"
 
 
 def _finds(standings: list[Standing], columns: int | None) -> Iterator[str]:
@@ -94,7 +98,7 @@ def _found(standing: Standing, name_width: int, url_width: int, columns: int | N
 
 def _nothing(gateway: Gateway) -> Iterator[str]:
     if not gateway.config.discovery.sources:
-        yield "  No server is configured, and discovery is off: add [[backends]] to nexus.toml (`nexus config init` writes one)."
+        yield f"  No server is configured, and discovery is off: add [[backends]] to nexus.toml (`{calling()} config init` writes one)."
         return
     ports = _ports(gateway)
     if not ports:
@@ -106,8 +110,8 @@ def _nothing(gateway: Gateway) -> Iterator[str]:
     yield "  Start one, and it is found within 3 seconds, without a restart:"
     yield "    ollama serve                    Ollama"
     yield "    llama-server -m model.gguf      llama.cpp"
-    yield "  A server elsewhere goes into nexus.toml (`nexus config init` writes one)."
-    yield "  To see what Nexus does without any server:  nexus demo"
+    yield f"  A server elsewhere goes into nexus.toml (`{calling()} config init` writes one)."
+    yield f"  To see what Nexus does without any server:  {calling()} demo"
 
 
 def _ports(gateway: Gateway) -> dict[str, list[str]]:
@@ -150,7 +154,7 @@ def _try(url: str, model: str, *, keyed: bool) -> Iterator[str]:
     yield "  Try it:"
     yield f"    curl {url}/v1/chat/completions{key} -H 'Content-Type: application/json' \\"
     yield f"      -d {shlex.quote(body)}; echo"
-    yield f"  See where it would go, and why:  nexus explain {shlex.quote(model)}{where}"
+    yield f"  See where it would go, and why:  {calling()} explain {shlex.quote(model)}{where}"
 
 
 def _reachable(url: str) -> str:
@@ -165,7 +169,8 @@ def warn_insecure(config: Config) -> None:
     if server.insecure and not config.keys and not loopback(server.host):
         LOG.warning(
             "INSECURE: listening on %s without keys.  Everybody who can reach port %s may use every backend, spend money on cloud "
-            "backends, and read under /nexus/ who asks for what.  `nexus keys new NAME` makes a key; without --insecure, keys are needed.",
+            "backends, and read under /nexus/ who asks for what.  `%s keys new NAME` makes a key; without --insecure, keys are needed.",
             server.host,
             server.port,
+            calling(),
         )

@@ -8,6 +8,7 @@ from collections.abc import Collection
 from typing import Any
 from urllib.parse import urlsplit
 
+from nexus.cli.calling import calling
 from nexus.cli.failure import Failure
 
 TIMEOUT_SECONDS = 10.0
@@ -82,7 +83,7 @@ class Remote:
             raise Failure(f"the gateway at {self.url} did not answer within {TIMEOUT_SECONDS:g} s") from None
         except ConnectionRefusedError:
             raise Failure(
-                f"no gateway runs at {self.url}: start it with `nexus serve`, or say where it is with --url or NEXUS_URL"
+                f"no gateway runs at {self.url}: start it with `{calling()} serve`, or say where it is with --url or NEXUS_URL"
             ) from None
         except http.client.HTTPException:
             raise Failure(f"what answers at {self.url} does not speak HTTP") from None

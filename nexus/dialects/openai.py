@@ -281,5 +281,7 @@ def _entry(entry: ModelEntry) -> dict[str, Any]:
         "owned_by": "nexus",
         "context_length": entry.context,
         "capabilities": list(entry.capabilities),
+        "lacks": list(entry.lacks),
+        "location": "cloud" if entry.cloud else "local",
         "backends": list(entry.backends),
     }

@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from nexus.cli.address import DEFAULT_URL
+from nexus.cli.calling import calling
 from nexus.cli.demo.asking import Client
 from nexus.cli.demo.fleet import MODEL, Servers, open_servers, tables
 from nexus.cli.demo.story import Story
@@ -102,10 +103,10 @@ def _your_turn(url: str) -> list[str]:
         "Everything keeps running until Ctrl-C.  In another terminal:",
         "",
         f"curl -i {url}/v1/chat/completions -H 'Content-Type: application/json' -d {shlex.quote(body)}; echo",
-        f"nexus backends{where}",
-        f"nexus models{where}",
-        f"nexus explain {MODEL} --image{where}",
+        f"{calling()} backends{where}",
+        f"{calling()} models{where}",
+        f"{calling()} explain {MODEL} --image{where}",
         "",
         f"Any OpenAI client works: base_url = {url}/v1, api_key = anything, model = {MODEL}.",
-        "With a real server on this machine, such as Ollama or llama.cpp, `nexus` alone is all you need.",
+        f"With a real server on this machine, such as Ollama or llama.cpp, `{calling()}` alone is all you need.",
     ]

@@ -9,6 +9,7 @@ from typing import Any
 
 import attrs
 
+from nexus.cli.calling import calling
 from nexus.cli.demo.asking import PICTURE, Client, Said
 from nexus.cli.demo.fleet import HOME_SLOTS, MODEL, PICTURES, Servers
 from nexus.cli.demo.telling import Teller
@@ -84,7 +85,7 @@ class Story:
         """What Nexus says about itself."""
         self._begin(
             "Why there, and why not elsewhere?",
-            f"Nexus explains any request without sending it: nexus explain {MODEL} --zone restricted",
+            f"Nexus explains any request without sending it: {calling()} explain {MODEL} --zone restricted",
         )
         body = {"model": MODEL, "messages": [{"role": "user", "content": "Hello"}]}
         answer = await self.client.ask("POST", "/nexus/explain", {"request": body, "headers": PRIVATE})
