@@ -39,6 +39,7 @@ MAX_EXPLAIN_BYTES = 8 * 1024 * 1024
 PING_SECONDS = 15
 BREATH_SECONDS = 0.05  # what happens meanwhile is told together: many readers must not cost what many requests do
 ROW_ITEMS = 20  # of a row in a page about many, about
+STORY_ITEMS = 80  # of the story of one request, its refusals not counted, about
 MANY_ITEMS = 65_536  # which are better written aside
 LIMIT = re.compile(r"[0-9]{1,4}")
 
@@ -222,13 +223,17 @@ class Control:
         """What would happen to a request now, without sending it: `{"request": {…}, "headers": {…}, "path": "/v1/…", "key": "name"}`."""
         visit = HostedVisit(http, self._gateway.clock.now)
         raw = await Bodies(MAX_EXPLAIN_BYTES, MAX_EXPLAIN_BYTES).read(visit)
-        return _json(await explained(self._gateway, self._dialects, raw))
+        told = await explained(self._gateway, self._dialects, raw)
+        return await _page(told, (len(told["choices"]) + len(told["refusals"])) * ROW_ITEMS)
 
     async def requests(self, http: web.BaseRequest) -> web.Response:
         limit = http.query.get("limit", "50")
         if not LIMIT.fullmatch(limit) or not 1 <= int(limit) <= 1000:
             raise Problem(400, "invalid_request", "limit must be a number from 1 to 1000", param="limit")
-        return _json({"requests": self._history().recent(int(limit))})
+        history = self._history()
+        entries = history.latest(int(limit))
+        items = sum(entry.objections * ROW_ITEMS + STORY_ITEMS for entry in entries)
+        return await _long_json("requests", entries, history.told, items=items)
 
     async def request(self, http: web.BaseRequest) -> web.Response:
         story = self._history().get(http.path.partition("/nexus/requests/")[2])
@@ -354,7 +359,11 @@ async def _long_json(
     """`more`, and what is told of each of the things, however many they are; `items` is about how many fields that makes."""
     rows: list[dict[str, Any]] = []
     await in_slices(things, lambda thing: rows.append(told(thing)))
-    page = {**more, name: rows}
+    return await _page({**more, name: rows}, items)
+
+
+async def _page(page: dict[str, Any], items: int) -> web.Response:
+    """`items` is about how many fields it has."""
     return _raw(dumps(page) if items < MANY_ITEMS else await aside(dumps, page))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,9 +16,10 @@ from nexus.dispatch import Dispatcher, Outlook
 from nexus.errors import Problem, StageError
 from nexus.gateway import Gateway
 from nexus.journey import Journey
-from nexus.model import Payload
-from nexus.observers.render import leg_json, plan_json
+from nexus.model import Choice, Payload
+from nexus.observers.render import choice_json, demand_json, leg_json, objection_json
 from nexus.plain import whole
+from nexus.slices import in_slices
 
 Json = dict[str, Any]
 
@@ -44,28 +46,35 @@ async def explained(gateway: Gateway, dialects: tuple[Dialect, ...], raw: bytes)
 
 
 async def _foreseen(gateway: Gateway, journey: Journey) -> Json:
+    """A plan over a large fleet is long: it is told a few pairs in a turn of the loop."""
     dispatcher, request = gateway.runtime.dispatcher, journey.request
     outlook = await dispatcher.outlook(journey)
+    await asyncio.sleep(0)
     whole = dispatcher.plan(journey, whole=True)
+    choices: list[Json] = []
+    refusals: list[Json] = []
+    await in_slices(whole.choices, lambda choice: choices.append(_choice(gateway, choice)))
+    await in_slices(whole.objections, lambda objection: refusals.append(objection_json(objection)))
     return {
         "request": {"model": request.model, "task": request.task, "stream": request.stream},
         "legs": [leg_json(leg) for leg in whole.legs],
-        **_problems(gateway, plan_json(whole)),
+        "demand": demand_json(whole.demand),
+        "choices": choices,
+        "refusals": refusals,
         **(_estimated() if _answers_itself(gateway, journey, outlook) else _told(dispatcher, journey, outlook)),
     }
 
 
-def _problems(gateway: Gateway, plan: Json) -> Json:
-    """Beside each choice that something speaks against, what its server or its probes have said."""
-    for choice in plan["choices"]:
-        standing = gateway.fleet.standings.get(choice["backend"]) if choice["in_spite_of"] else None
-        records = (
-            [] if standing is None else [standing.record, *(p.record for p in standing.pairs.values() if p.name == choice["model"])]
-        )
-        left_out = [record.reason for record in records if record is not None and record.ejected_until]
-        problem = standing.problem if standing is not None else ""
-        choice["problem"] = "; ".join(filter(None, (problem, *left_out))) or None
-    return plan
+def _choice(gateway: Gateway, choice: Choice) -> Json:
+    """Beside one that something speaks against, what its server or its probes have said."""
+    told = choice_json(choice)
+    standing = gateway.fleet.standings.get(choice.candidate.backend) if told["in_spite_of"] else None
+    pair = None if standing is None else standing.pairs.get(choice.candidate.model)
+    records = [whose.record for whose in (standing, pair) if whose is not None]
+    left_out = [record.reason for record in records if record is not None and record.ejected_until]
+    problem = standing.problem if standing is not None else ""
+    told["problem"] = "; ".join(filter(None, (problem, *left_out))) or None
+    return told
 
 
 def _answers_itself(gateway: Gateway, journey: Journey, outlook: Outlook) -> bool:

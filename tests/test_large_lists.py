@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from nexus import largejson
 from nexus.backends import metric_sum
 from nexus.dialects.openai import OpenAI
+from nexus.explaining import explained
 from nexus.fleet import STEP, Fleet, Limits, Member
-from nexus.model import MOST_MODELS, Leg, Model, Report, State
+from nexus.model import MOST_MODELS, Answered, Leg, Model, Report, State
 from nexus.names import Names
 from nexus.served import Served
 from nexus.slices import SLICE
@@ -309,3 +310,41 @@ def test_whatever_was_listed_before_what_is_listed_now_is_known(lists):
         assert known[0] == known[1]
     assert list(one.standings["b"].pairs) == list(fresh.standings["b"].pairs)
     assert one.served == fresh.served
+
+
+# ---------------------------------------------------------------- pages about many
+
+
+async def test_what_would_happen_among_a_thousand_backends_is_told_in_slices(nexus_gateway):
+    async with openai_server() as server:
+        gateway = (await settled(await nexus_gateway(fleet(a_backend("one", server))))).gateway
+    for n in range(1000):
+        gateway.fleet.join(Member(name=f"b{n}", kind="x", url=f"http://b{n}", backend=None))
+        gateway.fleet.report(f"b{n}", a_report(["many"] if n % 2 else ["many", "other"]), 0.01)
+    raw = json.dumps({"request": {"model": "many", "messages": []}, "headers": {"X-Nexus-Zone": "restricted"}}).encode()
+    for body in raw, raw.replace(b"restricted", b"open"):
+        telling = asyncio.get_running_loop().create_task(explained(gateway, tuple(gateway.runtime.dialects.values()), body))
+        assert await turns_of(telling) > 1000 // SLICE
+        told = await telling
+        assert len(told["choices"]) + len(told["refusals"]) == 1000
+
+
+async def test_the_stories_of_a_thousand_requests_are_told_in_slices(nexus_gateway):
+    async with openai_server() as server:
+        gateway = await settled(await nexus_gateway(fleet(a_backend("one", server), history={"size": 1000})))
+        history = gateway.gateway.components["history"]
+        for n in range(1000):
+            history.see(Answered(at=0.0, request=a_request(id=f"r{n}"), status=200, outcome="ok"))
+        turns, at, seen = 0, [], history.told
+        history.told = lambda entry: at.append(turns) or seen(entry)
+
+        async def asked():
+            async with gateway.client.get("/nexus/requests?limit=1000") as answer:
+                return (await answer.json())["requests"]
+
+        asking = asyncio.get_running_loop().create_task(asked())
+        while not asking.done():
+            await asyncio.sleep(0)
+            turns += 1
+    assert [said["request"]["id"] for said in await asking] == [f"r{n}" for n in reversed(range(1000))]
+    assert at[-1] - at[0] >= 1000 // SLICE

@@ -100,7 +100,7 @@ ROOMS = {
     "door": "config errors hosts keys",
     "relay": "api dialects errors journey model outcome plain redaction reply verdict visit",
     "answer": "api aside body config dialects errors gateway journey keys model names relay visit watch wishes",
-    "explaining": "answer api aside config dialects dispatch errors gateway journey model observers plain",
+    "explaining": "answer api aside config dialects dispatch errors gateway journey model observers plain slices",
     "served": "api aside fleet model names pairs policies slices",
     "control": "api aside body config dialects errors explaining gateway health hosted model observers pairs served slices suspension unrecognised waiters",
     "front": "answer api body config control door errors gateway hosted nearest relay visit watch",

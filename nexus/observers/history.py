@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import zlib
+from itertools import islice
 
 import attrs
 
@@ -18,7 +19,7 @@ SIZE = 250
 OBJECTIONS_PER_ENTRY = 20
 
 
-class _Entry:
+class Entry:
     """One request: the event as it came, or, since a quiet moment, what is said of it, packed."""
 
     __slots__ = ("objections", "told")
@@ -42,7 +43,7 @@ class History(Observer):
         self._clock = clock
         self._size = size
         self._most_objections = size * OBJECTIONS_PER_ENTRY
-        self._entries: dict[str, _Entry] = {}
+        self._entries: dict[str, Entry] = {}
         self._objections = 0
 
     def see(self, event: Event) -> None:
@@ -50,7 +51,7 @@ class History(Observer):
             return
         self._forget(event.request.id)
         objections = len(event.plan.objections) if event.plan is not None else 0
-        self._entries[event.request.id] = _Entry(event, objections)
+        self._entries[event.request.id] = Entry(event, objections)
         self._objections += objections
         while len(self._entries) > self._size or (self._objections > self._most_objections and len(self._entries) > 1):
             self._forget(next(iter(self._entries)))
@@ -58,10 +59,10 @@ class History(Observer):
     def rest(self) -> None:
         self._entries = dict(self._rested(id, entry) for id, entry in self._entries.items())
 
-    def _rested(self, id: str, entry: _Entry) -> tuple[str, _Entry]:
+    def _rested(self, id: str, entry: Entry) -> tuple[str, Entry]:
         if isinstance(entry.told, bytes):
             return id, entry
-        return id.encode().decode(), _Entry(zlib.compress(self._text(entry.told).encode()), entry.objections)  # another string
+        return id.encode().decode(), Entry(zlib.compress(self._text(entry.told).encode()), entry.objections)  # another string
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -69,13 +70,18 @@ class History(Observer):
     def get(self, id: str) -> Json | None:
         """One request in full (`render.answered_json`), or None where it is not, or no longer, known."""
         entry = self._entries.get(id)
-        return None if entry is None else self._said(entry)
+        return None if entry is None else self.told(entry)
 
     def recent(self, limit: int = 50) -> list[Json]:
         """The last requests in full, newest first."""
-        return [self._said(entry) for entry, _ in zip(reversed(self._entries.values()), range(limit), strict=False)]
+        return [self.told(entry) for entry in self.latest(limit)]
 
-    def _said(self, entry: _Entry) -> Json:
+    def latest(self, limit: int) -> list[Entry]:
+        """The last requests, newest first, to be `told` one after the other: each takes up to milliseconds."""
+        return list(islice(reversed(self._entries.values()), limit))
+
+    def told(self, entry: Entry) -> Json:
+        """One request in full (`render.answered_json`)."""
         text = zlib.decompress(entry.told) if isinstance(entry.told, bytes) else self._text(entry.told)
         said: Json = json.loads(text)
         return said
