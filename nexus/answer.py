@@ -120,19 +120,22 @@ class Answerer:
             return
         told.opened = opened
         self._bodies.release(journey.payload)  # a committed answer is never asked for again
-        failure = ""
         try:
-            await relay(visit, opened, journey, told, dispatcher.tell(opened.choice))
+            sending = relay(visit, opened, journey, told, dispatcher.tell(opened.choice))
+            if opened.whole:  # the backend has said all: how slowly the client takes it is no matter of its slot
+                opened.finish(told.attempt_outcome, told.code)
+            await sending
+            opened.finish(told.attempt_outcome, told.code)
         except BaseException as error:
             left = isinstance(error, asyncio.CancelledError | ConnectionError)
-            told.attempt_outcome, failure = "left" if left else "refused", type(error).__name__
+            opened.finish("left" if left else "refused", type(error).__name__)
             raise
         finally:
-            opened.finish(told.attempt_outcome, failure or told.code)
+            if (finished := opened.finished) is not None:
+                told.attempt_outcome, told.attempt_seconds = finished.outcome, finished.seconds
             told.usage = opened.usage
             told.cost = opened.cost
             told.first_byte = opened.claim.since + opened.first_byte
-            told.attempt_seconds = self.now() - opened.claim.since
 
     def _answered(self, told: Told, journey: Journey | None, dialect: Dialect, endpoint: Endpoint, accepted: float) -> None:
         now = self.now()

@@ -100,11 +100,9 @@ class HostedVisit(Visit):
 
     async def _finish(self, response: web.StreamResponse) -> None:
         self.complete = True  # whoever is cancelled within waits for a slow client only
-        try:
-            await response.write_eof()
-        except ConnectionError:
-            self.complete = False
-            raise
+        await response.write_eof()
+        if self.gone:  # who waits for a slow client is not told by aiohttp that the connection was lost
+            raise ConnectionResetError("the client is gone")
 
     # ---- how it ends otherwise
 

@@ -15,7 +15,7 @@ from nexus.aside import aside
 from nexus.dialects.weight import ESCAPED_BYTES
 from nexus.errors import BackendError
 from nexus.fleet import Claim
-from nexus.model import NO_USAGE, Candidate, Choice, Price, Usage
+from nexus.model import NO_USAGE, Candidate, Choice, Finished, Price, Usage
 from nexus.reading import AT_ONCE_BYTES, fed
 from nexus.redaction import redacted, redacted_text
 
@@ -31,7 +31,8 @@ LAST_EVENT_SECONDS = 5.0  # between the finish reason and the last event, which 
 
 class OpenReply:
     """A committed reply.  `head` is what may go to the client at once; `whole` says that nothing follows it.
-    `code` says why a rejection was one, `told` what a break is told as.
+    `code` says why a rejection was one, `told` what a break is told as; `finished` is how the claim ended, which it does with the last
+    event of a stream: how slowly a client takes what has come is no matter of the server's.
 
     `close` gives the exchange and the claim back, however far it came.
     """
@@ -48,6 +49,7 @@ class OpenReply:
         "claim",
         "code",
         "cost",
+        "finished",
         "first_byte",
         "head",
         "headers",
@@ -86,6 +88,7 @@ class OpenReply:
         self.told: Callable[[BackendError], str] = str
         self.usage = NO_USAGE
         self.cost: float | None = None
+        self.finished: Finished | None = None
         self._exchange = exchange
         self._ends_by: float | None = None
         self._lingers = False  # the last event came, the end of the body perhaps not
@@ -123,7 +126,10 @@ class OpenReply:
         assert self.reader is not None
         self._over = self._lingers = True
         try:
-            return ready + self.reader.finish()
+            ready += self.reader.finish()
+            if self._reported is None:  # what counts by itself has counted once its body has ended
+                self.finish("ok")
+            return ready
         except BackendError as error:
             if len(ready) > MAX_LAST_BYTES:
                 raise BackendError(
@@ -172,12 +178,14 @@ class OpenReply:
 
     def finish(self, outcome: str, code: str = "") -> None:
         """Give the claim back and settle usage; once."""
+        if self.finished is not None:
+            return
         if self._reported is not None:
             self.usage = self._reported()
         elif self.reader is not None:
             self.usage = self.reader.usage()
         self.cost = cost_of(self.usage, self.claim.candidate)
-        self.claim.finish(
+        self.finished = self.claim.finish(
             outcome,
             sent=True,
             status=self.status,

@@ -229,9 +229,55 @@ async def test_a_client_that_takes_nothing_gives_its_slot_back(tmp_path, way, ac
             await until(lambda: house.in_flight == 0, timeout=20)
             await until(lambda: len(house.ledger.answered) == 1)
             told = house.ledger.outcomes[0], house.ledger.answered[0].outcome
-            held = act is WHOLE and way == "embedded"  # by aiohttp, which takes a whole answer at once
-            assert told == (("ok", "ok") if held else ("left", "client_left"))
+            assert told == ("ok" if act is WHOLE else "left", "client_left")
         assert (await house.post()).status == 200
+
+
+HUGE = {"choices": [{"index": 0, "delta": {"content": "x" * 12_000_000}, "finish_reason": "stop"}]}
+AT_ONCE = Respond(
+    body=sse(HUGE) + sse("[DONE]"), headers={"Content-Type": "text/event-stream"}
+)  # its end comes with its only event
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    ("act", "body", "path"),
+    [(WHOLE, GOOD, CHAT), (WHOLE, GOOD, MESSAGES), (AT_ONCE, STREAMED, CHAT)],
+    ids=["whole", "translated whole", "stream"],
+)
+async def test_a_client_that_takes_nothing_keeps_no_slot_of_a_server_that_has_said_all(tmp_path, way, act, body, path):
+    """And it gets its answer all the same, whenever it wants it."""
+    async with tiny() as up, open_house(tmp_path, up, way=way, a={"max_concurrent": 1}, quick=True) as house:
+        up.next(act, path=CHAT)
+        async with house.line() as line:
+            line.writer.transport.pause_reading()
+            await line.ask(body[:-1] + b',"max_tokens":9}', path)
+            await up.until(lambda: up.calls(CHAT))
+            assert (await house.post()).status == 200
+            assert [answered.outcome for answered in house.ledger.answered] == ["ok"]  # the first has not ended yet
+            line.writer.transport.resume_reading()
+            got = await line.hear(20)
+            assert (got.status, got.whole, len(got.body) > 12_000_000) == (200, True, True)
+        await until(lambda: len(house.ledger.answered) == 2)
+        assert house.ledger.outcomes == ["ok", "ok"]
+        assert [answered.outcome for answered in house.ledger.answered] == ["ok", "ok"]
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("body", [GOOD, STREAMED], ids=["whole", "stream"])
+async def test_who_leaves_what_had_all_been_said_has_left(tmp_path, way, body):
+    async with tiny() as up, open_house(tmp_path, up, way=way, quick=True) as house:
+        act = WHOLE if body is GOOD else Stream([sse({"choices": [{"index": 0, "delta": {"content": "x" * 12_000_000}}]})])
+        up.next(act, path=CHAT)
+        async with deaf(house, post(body, urlsplit(house.url).path + CHAT)):
+            await until(lambda: house.ledger.finished or act is not WHOLE)
+            await up.until(lambda: not up.in_flight)
+            assert not house.ledger.answered
+        await until(lambda: house.ledger.answered)
+        assert house.ledger.answered[0].outcome == "client_left"
+        assert house.ledger.answered[0].attempts[-1].outcome == house.ledger.outcomes[0]
+        if act is WHOLE:
+            assert house.ledger.outcomes == ["ok"]
 
 
 @pytest.mark.parametrize("way", WAYS)
