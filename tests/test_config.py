@@ -95,7 +95,7 @@ def test_the_defaults_are_those_of_the_contract():
     c = Config()
     assert attrs.astuple(c.server) == ("127.0.0.1", 6398, 67108864, 536870912, 30, 10, None, 60, (), (), False, None)
     assert attrs.astuple(c.upstream) == (5, 300, 1800, 300)
-    assert attrs.astuple(c.health) == (30, 5, 3, 2, 10, 0.5, 30, 15)
+    assert attrs.astuple(c.health) == (30, 5, 3, 2, 3, 10, 0.5, 30, 15)
     assert attrs.astuple(c.queue) == (100, 268435456, 30, 0)
     assert c.routing.max_attempts == 3
     assert (BackendConfig(name="x").priority, BackendConfig(name="x").type, BackendConfig(name="x").tier) == (50, "auto", None)

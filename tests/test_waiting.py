@@ -220,6 +220,32 @@ async def test_a_newcomer_lets_those_go_first_whose_moment_has_come():
     assert await task == "a"
 
 
+async def test_a_newcomer_lets_all_go_first_whose_moment_has_come(monkeypatch):
+    """Waiters each with a moment of its own, and groups that wait for different things: one look at the clock is for all of them."""
+    monkeypatch.setattr("nexus.waiting.SLICE_SECONDS", 60.0)  # a machine that is busy elsewhere ends no turn
+    slots = Slots()
+    at = slots.now() + 0.05
+    x, y = frozenset("x"), frozenset("y")
+    due = [
+        ("low", Lane.LOW, Condition(own_at=at, backends=x)),
+        ("a", Lane.NORMAL, Condition(own_at=at - 0.001, backends=x)),
+        ("b", Lane.NORMAL, Condition(retry_at=at, backends=x, names=x)),
+        ("c", Lane.NORMAL, Condition(retry_at=at - 0.002, backends=y, names=y)),
+        ("high", Lane.HIGH, Condition(own_at=at, backends=y)),
+    ]
+    later = Condition(own_at=at + 60, backends=x, names=y)
+    tasks = [start(slots.turn(slots.waiter(name, lane, condition=condition))) for name, lane, condition in due]
+    tasks.append(start(slots.turn(slots.waiter("later", condition=later))))
+    await until(lambda: len(slots.waiting) == 6)
+    slots.free = 6
+    while slots.now() < at:
+        """The loop gets no chance to say so."""
+    slots.waiting.pump_due()
+    assert slots.order == ["high", "a", "b", "c", "low"]
+    assert slots.waiting.waiters()[0].request.id == "later"
+    await drained(tasks)
+
+
 # ---------------------------------------------------------------- what changes in the fleet
 
 
