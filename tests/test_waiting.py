@@ -223,8 +223,9 @@ async def test_a_newcomer_lets_those_go_first_whose_moment_has_come():
 async def test_a_newcomer_lets_all_go_first_whose_moment_has_come(monkeypatch):
     """Waiters each with a moment of its own, and groups that wait for different things: one look at the clock is for all of them."""
     monkeypatch.setattr("nexus.waiting.SLICE_SECONDS", 60.0)  # a machine that is busy elsewhere ends no turn
-    slots = Slots()
-    at = slots.now() + 0.05
+    slots, ahead = Slots(), 0.0
+    slots.waiting = Waiting(Bounds(), lambda: slots.now() + ahead, slots.events.append, slots)
+    at = slots.now() + 60
     x, y = frozenset("x"), frozenset("y")
     due = [
         ("low", Lane.LOW, Condition(own_at=at, backends=x)),
@@ -238,8 +239,7 @@ async def test_a_newcomer_lets_all_go_first_whose_moment_has_come(monkeypatch):
     tasks.append(start(slots.turn(slots.waiter("later", condition=later))))
     await until(lambda: len(slots.waiting) == 6)
     slots.free = 6
-    while slots.now() < at:
-        """The loop gets no chance to say so."""
+    ahead = 61.0  # of what the loop has seen
     slots.waiting.pump_due()
     assert slots.order == ["high", "a", "b", "c", "low"]
     assert slots.waiting.waiters()[0].request.id == "later"
