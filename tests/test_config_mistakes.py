@@ -469,3 +469,49 @@ def test_a_server_in_two_tables_is_a_warning(url, extra, warned):
     config, _ = load(text, env={}, catalog=CATALOG)
     said = "backends[1].url: is also that of backends[0]: one server needs one table (line 6)"
     assert config.warnings == ((said,) if warned else ())
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "said"),
+    [
+        ("[queue]\nmax_wait_seconds = '10s'", "queue.max_wait_seconds", "write the number alone, without its unit"),
+        ("[server]\nmax_body_bytes = '64 MiB'", "server.max_body_bytes", "write the number alone, without its unit"),
+        ("[server]\nport = '6398'", "server.port", "write it without quotes"),
+        ("[server]\ninsecure = 'true'", "server.insecure", "write it without quotes"),
+        ("[routing]\nstages = 'privacy'", "routing.stages", "write it in brackets, as ['privacy']"),
+        ("[routing]\nfallbacks = {a = 'b'}", "routing.fallbacks.a", "write it in brackets, as ['b']"),
+        ("[[server]]\nport = 1", "server", "expected one table, written [server], got a list of tables"),
+        ("[server]\nusd = 1", "server.usd", "there is no such key here, but below [budget]"),
+        ("[routing]\napi_key_env = 'A'", "routing.api_key_env", "there is no such key here, but below [[backends]]"),
+        ("[[models]]\nid = 'a'", "models", "write it below [[backends]], as [[backends.models]]"),
+        ("plugins = ['./mine.py']", "plugins[0]", "must be the name of a module"),
+        ("plugins = ['mine.py']", "plugins[0]", "no path and no .py"),
+    ],
+)
+def test_a_usual_mistake_is_told_with_what_to_write(text, place, said):
+    found = only(text)
+    assert found[0] == place
+    assert said in found[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "said", "near"),
+    [
+        ("url = 'http//h'", "url", "must begin with http", "http://h"),
+        ("url = 'https:h'", "url", "is not a URL", "https://h"),
+        ("url = ' http://h'", "url", "there is a space in it", None),
+        ("url = 'http://h/v1/chat/completions'", "url", "must end before /v1/chat/completions", None),
+        ("url = 'http://h:11434/api/chat/'", "url", "must end before /api/chat", None),
+        ("base_url = 'http://h/v1'", "base_url", "is written as `url`", None),
+        ("host = 'h'", "host", "is written as `url`", None),
+        ("url = 'http://h'\napi_key_env = '${GPU_KEY}'", "api_key_env", "without $ and braces", "GPU_KEY"),
+        ("url = 'http://h'\napi_key_env = '$GPU_KEY'", "api_key_env", "without $ and braces", "GPU_KEY"),
+        ("url = 'http://h'\n[backends.models]\nid = 'm'", "models", "each written [[backends.models]], got a table", None),
+    ],
+)
+def test_a_usual_mistake_in_a_backend_is_told_with_what_to_write(text, place, said, near):
+    found = only(BACKEND + text)
+    assert found[0] == f"backends[0].{place}"
+    assert said in found[1]
+    if near:
+        assert found[2] == near

@@ -17,6 +17,10 @@ from nexus.config.tables import BackendConfig, ModelConfig
 from nexus.config.written import texts
 
 AUTO = "auto"
+WHERE = "where a server is, is written as `url`, with its scheme and port"
+MEANT = {"kind": "the kind of a server is written as `type`"} | dict.fromkeys(
+    ("base_url", "api_base", "base", "host", "hostname", "address", "endpoint", "port", "uri"), WHERE
+)
 LITERAL_KEYS = ("api_key", "apikey", "key", "token", "api_token")
 
 
@@ -33,7 +37,8 @@ def backend(raw: Any, place: str, env: Mapping[str, str], catalog: Catalog, mist
         options = build(kind.options, rest, place, mistakes)
     made = build(BackendConfig, own, place, mistakes)
     usual = kind.default_url if kind else None
-    if usual is None and "url" not in raw and (kind or raw.get("type", AUTO) == AUTO):
+    located = "url" in raw or any(MEANT.get(key) == WHERE for key in raw)
+    if usual is None and not located and (kind or raw.get("type", AUTO) == AUTO):
         mistakes.add(join(place, "url"), f"is missing, and the type {kind.name} has no usual one" if kind else "is missing")
     key, without = _key(raw.get("api_key_env"), join(place, "api_key_env"), env, mistakes)
     if made is None:
@@ -75,8 +80,8 @@ def _split(
                     join(place, key),
                     "there is no such key here: it belongs in a [[backends.models]] table, below the id of its model",
                 )
-            elif key == "kind":
-                mistakes.add(join(place, key), "there is no such key: the kind of a server is written as `type`")
+            elif key in MEANT:
+                mistakes.add(join(place, key), f"there is no such key: {MEANT[key]}")
             else:
                 mistakes.unknown(place, str(key), (*known, *theirs))
     rest = {key: raw[key] for key in theirs if key in raw}
@@ -94,6 +99,9 @@ def _option_keys(kind: BackendKind | None) -> tuple[str, ...]:
 def _models(own: dict[str, Any], place: str, mistakes: Mistakes) -> tuple[ModelConfig, ...]:
     """Takes the tables out of `models`, so that what is left is the allow-list.  TOML has one key for both."""
     models = own.get("models")
+    if isinstance(models, Mapping):
+        mistakes.add(join(place, "models"), "expected a list of tables, each written [[backends.models]], got a table")
+        del own["models"]
     if not isinstance(models, (list, tuple)):
         return ()
     where = join(place, "models")

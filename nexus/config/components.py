@@ -23,14 +23,14 @@ def active_stages(written: Sequence[str] | None, catalog: Catalog) -> tuple[str,
 
 def default_options(catalog: Catalog) -> dict[str, type]:
     """The options class of every component that is active where the configuration says nothing, by the name of its table."""
-    return _active(active_stages(None, catalog), tuple(catalog.sources), catalog)
+    return active(active_stages(None, catalog), tuple(catalog.sources), catalog)
 
 
 def options(
     raw: Mapping[str, Any], stages: Sequence[str], sources: Sequence[str], catalog: Catalog, mistakes: Mistakes
 ) -> dict[str, object]:
     """The options of every active component; a table that serves no active component is a mistake."""
-    classes = _active(stages, sources, catalog)
+    classes = active(stages, sources, catalog)
     tables = {name: value for name, value in raw.items() if name not in OWN}
     made = {}
     for name, cls in classes.items():
@@ -40,7 +40,7 @@ def options(
     return {name: value for name, value in made.items() if value is not None}
 
 
-def _active(stages: Sequence[str], sources: Sequence[str], catalog: Catalog) -> dict[str, type]:
+def active(stages: Sequence[str], sources: Sequence[str], catalog: Catalog) -> dict[str, type]:
     """The options class of every active component.  Those of one name share it; the catalog saw to that."""
     kinds: Iterator[Any] = chain(
         (catalog.stages[n] for n in stages if n in catalog.stages),
@@ -96,15 +96,15 @@ def _misplaced(
             isinstance(value, list) and bool(value) and all(isinstance(v, Mapping) for v in value)
         )
         what = "table" if tables else f"key (it holds {given(value)})"
-        homes = _homes(name, active)
-        near = None if homes else nearest(name, (*OWN, *active))
-        if tables and not near and suspected(quoted(name), "there is no such table", catalog, mistakes):
+        belongs = ["[[backends]], as [[backends.models]]"] if tables and name == "models" else homes(name, active)
+        near = None if belongs else nearest(name, (*OWN, *active))
+        if tables and not near and not belongs and suspected(quoted(name), "there is no such table", catalog, mistakes):
             return
-        where = f" at the top of the file: write it below {' or '.join(homes)}" if homes else ""
+        where = f" at the top of the file: write it below {' or '.join(belongs)}" if belongs else ""
         mistakes.add(quoted(name), f"there is no such {what}{where}", near)
 
 
-def _homes(key: str, active: Mapping[str, type]) -> list[str]:
+def homes(key: str, active: Mapping[str, type]) -> list[str]:
     """The tables that know this key, which stands at the top of the file, as each is begun."""
     single = {f"[{name}]": cls for name, cls in {**FIXED, **active}.items()}
     many = {f"[[{name}]]": cls for name, cls in ARRAYS.items()} | {"[[backends.models]]": ModelConfig}

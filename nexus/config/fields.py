@@ -136,7 +136,10 @@ def host_or_network(value: str) -> None:
 def origin(value: str) -> None:
     """What a browser sends as Origin: scheme, host and port, nothing else."""
     if not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^\s/?#@*]+", value):
-        raise wrong(f"must be a whole origin such as https://chat.example.org, not {shown(value)}")
+        raise wrong(
+            f"must be a whole origin such as https://chat.example.org, not {shown(value)}",
+            value.rstrip("/") if re.fullmatch(r"https?://[\w.:-]+/+", value) and not secretive(value) else None,
+        )
 
 
 def _parses(parse: Callable[[str], object], value: str) -> bool:
@@ -149,6 +152,8 @@ def _parses(parse: Callable[[str], object], value: str) -> bool:
 
 def web_address(value: str) -> None:
     """An http(s) URL of a server: a host, perhaps a port and a path, no credentials, query or fragment."""
+    if re.search(r"\s", value):
+        raise wrong("is not a URL: there is a space in it")
     try:
         parts = urlsplit(value)
         port_ok = parts.port is None or parts.port > 0
@@ -159,14 +164,22 @@ def web_address(value: str) -> None:
     if parts.scheme not in ("http", "https"):
         raise wrong("must begin with http:// or https://", _with_scheme(value))
     if not parts.hostname or not port_ok or re.search(r"[\s\x00-\x1f\x7f\\]", value):
-        raise wrong("is not a URL: look at the host and the port")
+        raise wrong("is not a URL: look at the host and the port", _with_scheme(value))
     if parts.query or parts.fragment:
         raise wrong("must end with the path: no ?query and no #fragment")
+    if found := ENDPOINT.search(parts.path):
+        raise wrong(f"must end before {found[0]}: Nexus adds the path of each request")
+
+
+ENDPOINT = re.compile(
+    r"/(v\d+\w*/(completions|embeddings|messages|models|responses)|(v\d+\w*/)?chat/completions|api/(chat|generate|tags|embed))/?$"
+)
 
 
 def _with_scheme(value: str) -> str | None:
-    guess = f"http://{value}"
-    return guess if "://" not in value and not secretive(value) and re.fullmatch(r"http://[\w.-]+(:\d+)?(/\S*)?", guess) else None
+    guess = re.sub(r"^https?(:/|//|/|:)(?!/)", lambda m: f"{m[0].rstrip(':/')}://", value)
+    guess = guess if "://" in guess else f"http://{value}"
+    return guess if "://" not in value and not secretive(value) and re.fullmatch(r"https?://[\w.-]+(:\d+)?(/\S*)?", guess) else None
 
 
 # Upper case, as is usual for variables: a key pasted here by accident is told from a name by its lower-case letters.
@@ -177,7 +190,20 @@ WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 def variable_name(value: str) -> None:
     """The name of an environment variable; the value is never repeated, since it may be the key itself."""
     if not WORD.fullmatch(value):
-        raise wrong("must be the name of an environment variable, not the key itself")
+        named = re.fullmatch(r"\$\{?([A-Z_][A-Z0-9_]{0,63})\}?", value)
+        what = "without $ and braces" if named else "not the key itself"
+        raise wrong(f"must be the name of an environment variable, {what}", named[1] if named and not secretive(named[1]) else None)
+
+
+MODULE = re.compile(r"(?!.*\.py$)[^\W\d]\w*(\.[^\W\d]\w*)*")
+
+
+def module_name(value: str) -> None:
+    """A module as `import` takes it."""
+    if not MODULE.fullmatch(value):
+        stem = value.removeprefix("./").removesuffix(".py")
+        near = stem if MODULE.fullmatch(stem) and not secretive(stem) else None
+        raise wrong("must be the name of a module, as `import` takes it: no path and no .py", near)
 
 
 def key_hash(value: str) -> None:

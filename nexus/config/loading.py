@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,7 +16,8 @@ from nexus.api import EMPTY
 from nexus.catalog import Catalog
 from nexus.config import checks, installed, written
 from nexus.config.backends import backend
-from nexus.config.components import active_stages, options
+from nexus.config.components import active, active_stages, homes, options
+from nexus.config.fields import MODULE
 from nexus.config.lines import Lines
 from nexus.config.mistakes import Mistakes, given
 from nexus.config.overlay import from_environment, from_flags
@@ -94,12 +96,13 @@ def finish(draft: Draft, catalog: Catalog) -> Config:
 def _config(draft: Draft, catalog: Catalog, mistakes: Mistakes) -> Config:
     raw = draft.raw
     installed.check_packages(draft.plugins, draft.disabled, catalog, mistakes)
+    sources = _asked(raw, "discovery", "sources", catalog.sources, catalog, mistakes)
+    stages = _asked(raw, "routing", "stages", active_stages(None, catalog), catalog, mistakes)
+    mistakes.homes = functools.partial(homes, active=active(stages, sources, catalog))
     tables: dict[str, Any] = {name: build(cls, _table(raw, name), name, mistakes) or cls() for name, cls in FIXED.items()}
     discovery: DiscoveryConfig = tables["discovery"]
     routing: RoutingConfig = tables["routing"]
     server: ServerConfig = tables["server"]
-    sources = _asked(raw, "discovery", "sources", catalog.sources, catalog, mistakes)
-    stages = _asked(raw, "routing", "stages", active_stages(None, catalog), catalog, mistakes)
     arrays = {name: _array(raw, name, mistakes) for name in ARRAYS}
     policies = [build(PolicyConfig, item, place, mistakes) for place, item in arrays["policies"].items()]
     keys = [build(KeyConfig, item, place, mistakes) for place, item in arrays["keys"].items()]
@@ -179,7 +182,8 @@ def _words(raw: Mapping[str, Any], name: str, mistakes: Mistakes) -> tuple[str, 
     build(Config, {name: raw[name]} if name in raw else {}, "", mistakes)
     value = raw.get(name)
     names = written.names(value) if isinstance(value, list) else None
-    return tuple(dict.fromkeys(word for word in names or () if word and word.strip()))
+    good = MODULE.fullmatch if name == "plugins" else str.strip
+    return tuple(dict.fromkeys(word for word in names or () if word and good(word)))
 
 
 def _key_variables(raw: Mapping[str, Any]) -> set[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from nexus.errors import Mistake
 from nexus.model import EMPTY
@@ -37,6 +37,7 @@ class Mistakes:
 
     def __init__(self, found: Iterable[Mistake] = (), origins: Mapping[str, str] = EMPTY) -> None:
         self.found = list(found)
+        self.homes: Callable[[str], Sequence[str]] = lambda key: ()  # the tables that know a key
         self.warnings: list[Mistake] = []
         self._causes: set[object] = set()
         self._origins = origins
@@ -68,7 +69,12 @@ class Mistakes:
     def unknown(self, place: str, key: str, known: Iterable[str]) -> str | None:
         """A key that is none of the known ones.  Returns the one that was probably meant."""
         near = nearest(key, known)
-        self.add(join(place, quoted(key)), "there is no such key", near)
+        homes = "" if near or not place else " or ".join(self.homes(key))
+        self.add(
+            join(place, quoted(key)),
+            f"there is no such key here, but below {homes}" if homes else "there is no such key",
+            near,
+        )
         return near
 
 

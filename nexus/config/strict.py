@@ -9,6 +9,7 @@ import enum
 import functools
 import math
 import os
+import re
 import types
 from collections.abc import Callable, Collection, Mapping, MutableMapping, MutableSequence, Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 LISTS = (tuple, list, set, frozenset, Sequence, MutableSequence)
 TABLES = (dict, Mapping, MutableMapping)
+NUMBER = re.compile(r"[+-]?[\d_]*\.?\d+\s*([A-Za-zµ%]*)")
 WORDS: Mapping[Any, str] = {
     bool: "true or false",
     int: "a whole number",
@@ -53,7 +55,11 @@ def build(cls: type[T], raw: Any, place: str, mistakes: Mistakes) -> T | None:
     """An instance from a table, or None where that is impossible.  A wrong value is reported, and replaced by its default so
     that the rest can still be looked at; whoever goes on must ask `mistakes` first."""
     if not isinstance(raw, Mapping):
-        mistakes.add(place, f"expected a table, got {given(raw)}")
+        several = isinstance(raw, list) and raw and all(isinstance(item, Mapping) for item in raw)
+        mistakes.add(
+            place,
+            f"expected one table, written [{place}], got a list of tables" if several else f"expected a table, got {given(raw)}",
+        )
         return None
     try:
         fields = keys(cls)
@@ -189,13 +195,23 @@ def _plain(value: Any, wanted: type) -> Any:
     if issubclass(wanted, enum.Enum):  # class Word(str, Enum)
         return _word(value, wanted)
     if type(value) is not wanted:
-        raise wrong(f"expected {WORDS[wanted]}, got {given(value)}")
+        raise wrong(f"expected {WORDS[wanted]}, got {given(value)}{_slip(value, wanted)}")
     return value
+
+
+def _slip(value: Any, wanted: Any) -> str:
+    """What to do where the value is a text that holds what was wanted."""
+    if wanted is str or not isinstance(value, str):
+        return ""
+    if wanted is bool:
+        return ": write it without quotes" if value in ("true", "false") else ""
+    number = NUMBER.fullmatch(value.strip())
+    return "" if not number else ": write the number alone, without its unit" if number[1] else ": write it without quotes"
 
 
 def _number(value: Any, wanted: Any) -> float:
     if type(value) not in (int, float) or not math.isfinite(value):
-        raise wrong(f"expected a number, got {given(value)}")
+        raise wrong(f"expected a number, got {given(value)}{_slip(value, float)}")
     return float(value)
 
 
@@ -230,7 +246,8 @@ def _none_of(value: Any, words: Collection[Any]) -> Wrong:
 
 def _list(value: Any, wanted: Any) -> Any:
     if not isinstance(value, (list, tuple, set, frozenset)):
-        raise wrong(f"expected a list, got {given(value)}")
+        alone = f": write it in brackets, as [{shown(value)}]" if isinstance(value, str) and shown(value) == f"'{value}'" else ""
+        raise wrong(f"expected a list, got {given(value)}{alone}")
     origin, arguments = _origin(wanted), [a for a in get_args(wanted) if a is not Ellipsis]
     if origin is tuple and Ellipsis not in get_args(wanted):
         if len(arguments) != len(value):

@@ -23,6 +23,7 @@ from nexus.config.fields import (
     host_name,
     host_or_network,
     key_hash,
+    module_name,
     one_of,
     origin,
     plain_name,
@@ -253,7 +254,7 @@ class Config:
     """All of `nexus.toml`.  `options` holds the options of every active component by its name; `path` is the file;
     `warnings` are sentences about what is allowed and probably not meant."""
 
-    plugins: tuple[str, ...] = setting((), "local modules to load, found beside the file", each(filled), distinct)
+    plugins: tuple[str, ...] = setting((), "local modules to load, found beside the file", each(module_name), distinct)
     disabled: tuple[str, ...] = setting((), "installed plugin packages not to use", each(filled), distinct)
     server: ServerConfig = ServerConfig()
     upstream: UpstreamConfig = UpstreamConfig()
