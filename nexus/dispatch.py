@@ -24,7 +24,7 @@ from nexus.nearest import Vocabulary, is_slip, nearest
 from nexus.pairs import Standing
 from nexus.reply import OpenReply
 from nexus.routing import Circumstances, Pipeline, reason, route, waitable
-from nexus.sampling import any_pairs
+from nexus.sampling import Openings, any_pairs
 from nexus.waiters import Condition, Waiter
 from nexus.waiting import QueueFull, WaitedTooLong, Waiting
 
@@ -91,6 +91,7 @@ class Dispatcher:
         self.limits = limits
         self.learn: Learn = _nothing_new
         self._policy = names.demand if names.policies else None
+        self._openings = Openings(fleet.standings, lambda: fleet.revision)
         self._aliases, self._served = Vocabulary(), Vocabulary()
 
     def plan(self, journey: Journey, *, whole: bool = False) -> Plan:
@@ -120,10 +121,13 @@ class Dispatcher:
     def _flexible(self, leg: Leg, journey: Journey) -> tuple[Candidate, ...]:
         if not leg.any_model:
             return self.fleet.candidates(leg)
-        return any_pairs(self.fleet.standings.values(), journey.request, journey.allowed, self.fleet.find)
+        standings = self.fleet.standings.values()
+        return any_pairs(standings, journey.request, journey.allowed, self.fleet.find, journey.opened)
 
     async def outlook(self, journey: Journey) -> Outlook:
         """What `open` would do with the request now, up to the first byte to a server.  Claims nothing.  Raises StageError."""
+        if journey.request.flexible:
+            journey.opened = await self._openings.names(journey.allowed)
         while True:
             outlook = self._outlook(journey)
             if outlook.choice is None:
@@ -172,6 +176,8 @@ class Dispatcher:
 
     async def open(self, journey: Journey) -> OpenReply:
         """The reply of the best pair that answers.  Raises Problem where none does, StageError where a stage crashes."""
+        if journey.request.flexible:
+            journey.opened = await self._openings.names(journey.allowed)
         if len(self.waiting):
             self.waiting.pump_due()
         while True:

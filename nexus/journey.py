@@ -12,7 +12,8 @@ from nexus.routing import NOTHING_TRIED, Refusals, Tried
 class Journey:
     """What has been tried, how long it took, what the last plan was.
 
-    `allowed` is the key's list of models, None where any may be used.  `tried` are the pairs that are left out from now on.  `demand` is what all plans so
+    `allowed` is the key's list of models, None where any may be used.  `opened` are the names that it
+    opens by wildcards, where that has been looked for.  `tried` are the pairs that are left out from now on.  `demand` is what all plans so
     far have asked of a pair.
     `query` is what of the client's query a server of the same dialect is sent, with its question mark.
     """
@@ -27,6 +28,7 @@ class Journey:
         "facts",
         "first_byte_by",
         "legs",
+        "opened",
         "payload",
         "plan",
         "query",
@@ -57,6 +59,7 @@ class Journey:
         self.legs = legs
         self.allowed = allowed
         self.query = query
+        self.opened: tuple[str, ...] | None = None
         self.tried: Tried = NOTHING_TRIED
         self.demand = NO_DEMAND
         self.attempts: list[Attempt] = []

@@ -54,7 +54,7 @@ ROOMS = {
     "waiters": "model",
     "waiting": "errors model waiters",
     "conditions": "model routing waiters",
-    "sampling": "model names pairs",
+    "sampling": "model names pairs policies slices",
     "verdict": "errors model routing sentences",
     # speaking to servers
     "upstream": "descriptors errors outbox plain slices",

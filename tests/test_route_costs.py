@@ -12,8 +12,9 @@ import pytest
 
 from nexus.api import Refusal, RefusalKind, Stage, State
 from nexus.errors import Problem
-from nexus.names import matcher
+from nexus.names import Opened, matcher
 from nexus.sampling import MOST
+from nexus.slices import SLICE
 
 from .bench.crowd import Crowd, a_model, standard_stages
 
@@ -286,3 +287,34 @@ async def test_what_a_key_opens_by_name_is_not_looked_for_among_all_others():
     plan = crowd.dispatcher.plan(journey)
     assert not plan.choices
     assert {objection.refusal.code for objection in plan.objections} == {"key"}
+
+
+async def test_what_a_key_opens_by_wildcards_is_looked_for_in_slices_and_once(monkeypatch):
+    """All names of the fleet are compared, none of them while a decision is made."""
+    crowd = Crowd()
+    crowd.join("many", *[f"m{n}" for n in range(9000)], "team-b")
+    crowd.join("more", *[f"n{n}" for n in range(9000)])
+    crowd.join("own", "team-a", "team-b")
+    compared, turns = [], 0
+    inner = Opened.__call__
+    monkeypatch.setattr(Opened, "__call__", lambda self, name: compared.append(turns) or inner(self, name))
+    asked = []
+    for _ in range(2):
+        journey = crowd.journey("unknown", flexible=True)
+        journey.allowed = matcher(["unknown", "*eam-?"])
+        foreseeing = asyncio.get_running_loop().create_task(crowd.dispatcher.outlook(journey))
+        while not foreseeing.done():
+            await asyncio.sleep(0)
+            turns += 1
+        assert {(c.candidate.backend, c.candidate.model) for c in (await foreseeing).plan.choices} == {
+            ("many", "team-b"),
+            ("own", "team-a"),
+            ("own", "team-b"),
+        }
+        asked.append(len(compared))
+    assert max(map(compared.count, set(compared))) <= SLICE + 10
+    assert asked[0] > 18_000 > asked[1] - asked[0]
+    crowd.join("new", "team-c")
+    later = crowd.journey("unknown", flexible=True)
+    later.allowed = matcher(["unknown", "*eam-?"])
+    assert "team-c" in chosen((await crowd.dispatcher.outlook(later)).plan), "the fleet is another one"

@@ -16,7 +16,7 @@ from nexus.dialects.ways import Ways
 from nexus.dispatch import Dispatcher, Limits
 from nexus.fleet import Claim, Fleet, Member
 from nexus.journey import Journey
-from nexus.model import CHAT, Event
+from nexus.model import CHAT, Choice, Event
 from nexus.names import Names
 from nexus.patience import USUAL, Patience
 from nexus.policies import Policy
@@ -53,6 +53,9 @@ class Handed:
 
     def patience_for(self, claim: Claim) -> Patience:
         return USUAL
+
+    async def has_way(self, journey: Journey, choice: Choice) -> bool:
+        return True
 
     async def make(self, journey: Journey, turn: Turn) -> Turn:
         return turn
