@@ -3,9 +3,11 @@
 import re
 
 import pytest
-from hypothesis import given
+from click.testing import CliRunner
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from nexus.cli.group import cli
 from nexus.config import load
 from nexus.config.slips import told
 from nexus.errors import ConfigError
@@ -147,3 +149,36 @@ def mistakes_of(text):
     except ConfigError as error:
         return error.mistakes
     return ()
+
+
+LITERALS = st.one_of(
+    st.integers(-(2**40), 2**40).map(str),
+    st.sampled_from(("true", "nan", "-inf", "1.5", "1e400", "1979-05-27", "07:32:00", "[]", "{}", "[[]]", "[{}]", '""', '"*"', '"10s"')),
+    st.sampled_from(('["x", 1, "x"]', '{x = "x"}', '{"" = [1]}', "[nan]", '"http://[::1"', '"a\\u0000b"', '"$X"', '"sk-proj-4f9aK2"')),
+    st.text(st.characters(codec="ascii", exclude_categories=("C",), exclude_characters="'"), max_size=20).map(lambda t: f"'{t}'"),
+)  # fmt: skip
+PAIRS = [at for at, line in enumerate(VALID) if "=" in line]
+KEYS = ("models", "url", "port", "id", "aliases", "fallbacks", "stages", "zone", "hash", "enabled", '"x y"')
+
+
+@given(st.lists(st.tuples(st.sampled_from(PAIRS), LITERALS, st.none() | st.sampled_from(KEYS)), min_size=1, max_size=4))
+def test_whatever_value_a_key_has_is_told_with_its_place(changes):
+    lines = list(VALID)
+    for at, literal, key in changes:
+        lines[at] = f"{key or lines[at].partition(' = ')[0]} = {literal}"
+    for mistake in mistakes_of("\n".join(lines)):
+        found = re.fullmatch(r"line (\d+)", mistake.place) or re.search(r"\(line (\d+)\)$", mistake.message)
+        assert found, mistake
+        assert "4f9aK2" not in str(mistake)
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.tuples(st.integers(0, len(VALID)), JUNK), st.booleans())
+def test_check_shows_no_traceback_whatever_is_in_the_file(tmp_path, change, as_json):
+    at, junk = change
+    path = tmp_path / "nexus.toml"
+    path.write_text("\n".join([*VALID[:at], junk, *VALID[at:]]), encoding="utf-8")
+    ended = CliRunner().invoke(cli, ["check", "-c", str(path), *(["--json"] if as_json else [])])
+    assert ended.exit_code in (0, 1)
+    assert ended.exception is None or isinstance(ended.exception, SystemExit)
+    assert "Traceback" not in ended.output
