@@ -25,7 +25,7 @@ from nexus.testing import Act, FakeModel, Hang, Respond, Slow, openai_server
 from .asking import CHAT, a_backend, ask, chats, fleet, page, settled
 
 LIMITS = Limits(timeout_threshold=3, eject_seconds=15)
-QUICK = {"first_byte_timeout_seconds": 0.1, "answer_timeout_seconds": 0.1}
+QUICK = {"first_byte_timeout_seconds": 0.4, "answer_timeout_seconds": 0.4}
 
 
 # ---------------------------------------------------------------- the record
