@@ -201,9 +201,9 @@ def test_a_done_without_a_reason_ends_the_stream():
     assert decoded(frames(delta(content="x"))) == [Begin(model="m"), TextDelta(text="x")]
 
 
-def test_only_the_first_answer_of_several_is_read():
+def test_only_the_answer_that_began_first_is_read():
     other = {"id": "c1", "model": "m", "choices": [{"index": 1, "delta": {"content": "no"}, "finish_reason": "stop"}]}
-    assert decoded(frames(other, delta(content="yes"), delta("stop")))[1:] == [TextDelta(text="yes"), STOPPED]
+    assert decoded(frames(delta(content="yes"), other, delta("stop")))[1:] == [TextDelta(text="yes"), STOPPED]
 
 
 @pytest.mark.parametrize(

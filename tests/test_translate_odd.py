@@ -133,7 +133,7 @@ def test_the_input_of_a_call_is_an_object_or_its_text_and_its_id_may_be_a_number
     assert json.loads(call["function"]["arguments"]) in (given, given or {})
     assert call["id"] == (str(id) if id is not None and id != "" else call["id"]) != ""
     streamed = answered(OPENAI, CLAUDE, anthropics(block, "tool_use", stream=True), stream=True)
-    events = [json.loads(line[6:]) for line in streamed.splitlines() if line.startswith("data: {")]
+    events = [json.loads(line[6:]) for line in streamed.split("\n") if line.startswith("data: {")]
     pieces = [call for event in events for choice in event["choices"] for call in choice["delta"].get("tool_calls", ())]
     assert json.loads("".join(piece["function"]["arguments"] for piece in pieces)) in (given, given or {})
 

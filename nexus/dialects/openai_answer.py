@@ -20,6 +20,7 @@ from nexus.dialects.canonical import (
 from nexus.dialects.jsontext import dumps, loads
 from nexus.dialects.openai_content import arguments_text
 from nexus.dialects.openai_reader import error_in
+from nexus.dialects.openai_said import said_in
 from nexus.dialects.openai_turns import in_order
 from nexus.dialects.openai_usage import usage_object, usage_of
 from nexus.errors import BackendError
@@ -43,7 +44,6 @@ NO_ARGUMENTS = "{}"
 # vLLM and SGLang say "abort", some gateways "error", Zhipu "network_error", DeepSeek "insufficient_system_resource": the answer is not
 # complete, whatever else is there
 _BROKEN_OFF = frozenset({"abort", "aborted", "error", "network_error", "insufficient_system_resource"})
-_TEXTS = frozenset({"text", "output_text", None})
 _SAID = {
     FinishReason.STOP: "stop",
     FinishReason.STOP_SEQUENCE: "stop",
@@ -62,12 +62,11 @@ def read_answer(body: bytes) -> tuple[Answer, Losses]:
     if (said := error_in(body)) is not None:
         raise BackendError("error_event", said)
     value = _dict(value)
-    choices = value.get("choices")
-    choice = _dict(choices[0] if isinstance(choices, list) and choices else None)
-    message = choice.get("message")
-    if not isinstance(message, dict):
-        raise BackendError("malformed", "the answer holds no message")
-    parts, lost = tuple(_parts(message)), _unread(choice, message)
+    lost = Lost()
+    choice = _first(value.get("choices"), lost)
+    message = choice["message"]
+    _name_unread(choice, message, lost)
+    parts = tuple(_parts(message, lost))
     reason = choice.get("finish_reason")
     if is_broken_off(reason):
         raise BackendError("cut", f"the backend gave its answer up ({reason})")
@@ -80,17 +79,33 @@ def read_answer(body: bytes) -> tuple[Answer, Losses]:
         stop_sequence=stop,
         usage=usage_of(value.get("usage")) or NO_USAGE,
     )
-    return answer, lost
+    return answer, lost.all
 
 
-def _unread(choice: Mapping[str, Any], message: Mapping[str, Any]) -> Losses:
-    lost = Lost()
+def _first(choices: Any, lost: Lost) -> dict[str, Any]:
+    """The choice with a message that has the lowest index, which is not 0 with every server."""
+    found = choices if isinstance(choices, list) else []
+    answers = [choice for choice in found if isinstance(choice, dict) and isinstance(choice.get("message"), dict)]
+    if not answers:
+        raise BackendError("malformed", "the answer holds no message")
+    if len(answers) > 1:
+        lost.add("choices")
+    return min(answers, key=_index)
+
+
+def _index(choice: Mapping[str, Any]) -> int:
+    index = choice.get("index")
+    if isinstance(index, str) and index.isdecimal() and len(index) < 10:
+        return int(index)
+    return index if type(index) is int else 0
+
+
+def _name_unread(choice: Mapping[str, Any], message: Mapping[str, Any], lost: Lost) -> None:
     if choice.get("logprobs"):
         lost.add("logprobs")
     for name, value in message.items():
         if value and name not in _CARRIED:
             lost.field(name)
-    return lost.all
 
 
 def is_broken_off(reason: Any) -> bool:
@@ -120,12 +135,9 @@ def finish_word(reason: FinishReason | None) -> str:
     return _SAID[reason or FinishReason.STOP]
 
 
-def _parts(message: Mapping[str, Any]) -> Iterator[Part]:
-    content = message.get("content")
-    if thought := thought_in(content) or text_of(message.get("reasoning_content")) or text_of(message.get("reasoning")):
-        yield Reasoning(text=thought)
-    if text := text_of(content) or text_of(message.get("refusal")):
-        yield Text(text=text)
+def _parts(message: Mapping[str, Any], lost: Lost) -> Iterator[Part]:
+    thoughts = message.get("reasoning_content"), message.get("reasoning")
+    yield from said_in(message.get("content"), message.get("refusal"), thoughts, lost)
     calls = message.get("tool_calls")
     if calls is not None and not isinstance(calls, list):
         raise BackendError("malformed", "the answer holds tool calls that are no list")
@@ -146,32 +158,15 @@ def _read_call(call: Mapping[str, Any]) -> ToolCall:
     return ToolCall(id=id or made_call_id(), name=name, arguments=arguments_text(function.get("arguments")))
 
 
-def text_of(content: Any) -> str:
-    """The words of a text or of a list of parts; "" for null and for what is neither."""
-    if isinstance(content, str):
-        return content
-    if not isinstance(content, list):
-        return ""
-    return "".join(
-        part["text"]
-        for part in content
-        if isinstance(part, dict) and part.get("type") in _TEXTS and isinstance(part.get("text"), str)
-    )
-
-
-def thought_in(content: Any) -> str:
-    """The thinking in a list of parts, as Mistral's models say it; "" for any other content."""
-    if not isinstance(content, list):
-        return ""
-    return "".join(text_of(part.get("thinking")) for part in content if isinstance(part, dict) and part.get("type") == "thinking")
-
-
 def write_answer(answer: Answer, context: ReplyContext) -> tuple[bytes, Losses]:
     """A `chat.completion`, and what it cannot say."""
-    text = "".join(part.text for part in answer.parts if isinstance(part, Text))
+    words = [part for part in answer.parts if isinstance(part, Text)]
+    text, refusal = ("".join(part.text for part in words if part.refusal is refused) for refused in (False, True))
     none = "" if answer.finish is FinishReason.LENGTH else NO_ARGUMENTS  # as in a stream
     calls = [_call(part, none) for part in answer.parts if isinstance(part, ToolCall)]
-    message: dict[str, Any] = {"role": "assistant", "content": text or (None if calls else "")}
+    message: dict[str, Any] = {"role": "assistant", "content": text or (None if calls or refusal else "")}
+    if refusal:
+        message["refusal"] = refusal
     if thought := "".join(part.text for part in answer.parts if isinstance(part, Reasoning)):
         message["reasoning_content"] = thought
     if calls:

@@ -159,16 +159,19 @@ class Messages:
         return Document(name=name, data=data, media_type=media_type or "application/pdf", cache=cache)
 
 
-def words_in(value: Any) -> Iterator[str]:
-    """The words of thinking, in the shapes that servers give it: a text, or parts with `thinking`, `text` or a `summary`."""
+def words_in(value: Any, levels: int = 8) -> Iterator[str]:
+    """The words of thinking, in the shapes that servers give it: a text, or parts with `thinking`, `text` or a `summary`.  What is
+    nested deeper than any server does says nothing."""
     if isinstance(value, str):
         yield value
+    elif not levels:
+        return
     elif isinstance(value, list):
         for inner in value:
-            yield from words_in(inner)
+            yield from words_in(inner, levels - 1)
     elif isinstance(value, dict):
         said = next((value[name] for name in ("thinking", "text", "summary", "reasoning", "content") if value.get(name)), None)
-        yield from words_in(said)
+        yield from words_in(said, levels - 1)
 
 
 def _marked(parts: tuple[Part, ...], cache: str | None) -> tuple[Part, ...]:

@@ -14,7 +14,10 @@ from nexus.dialects.canonical import (
     FailureKind,
     Finish,
     FinishReason,
+    Lost,
+    Reasoning,
     ReasoningDelta,
+    RefusalDelta,
     ReplyContext,
     StreamEncoder,
     StreamEvent,
@@ -25,10 +28,11 @@ from nexus.dialects.canonical import (
 )
 from nexus.dialects.decoding import EventDecoder
 from nexus.dialects.jsontext import loads
-from nexus.dialects.openai_answer import NO_ARGUMENTS, finish_of, finish_word, is_broken_off, text_of, thought_in
+from nexus.dialects.openai_answer import NO_ARGUMENTS, finish_of, finish_word, is_broken_off
 from nexus.dialects.openai_calls import Function, Piece, ToolCalls
 from nexus.dialects.openai_patience import patient
 from nexus.dialects.openai_reader import DONE, Chunks, is_error
+from nexus.dialects.openai_said import said_in, thought_in
 from nexus.dialects.openai_usage import usage_object, usage_of
 from nexus.dialects.sse import data_of
 from nexus.errors import BackendError
@@ -91,7 +95,7 @@ _encode = msgspec.json.Encoder().encode
 class Decoder(EventDecoder):
     """One stream of chunks.  What follows `[DONE]` or a failure is not looked at."""
 
-    __slots__ = ("_by_message", "_calls", "_fickle", "_last", "_said")
+    __slots__ = ("_by_message", "_calls", "_fickle", "_index", "_last", "_said")
 
     framing = Chunks
     kinds = KINDS
@@ -101,6 +105,7 @@ class Decoder(EventDecoder):
         self._by_message = False
         self._calls = ToolCalls()
         self._fickle = False  # content came after a finish reason: those of this server mean nothing
+        self._index = 0  # of the choice that is read
         self._last: _Choice | None = None  # with a finish reason
         self._said = False
 
@@ -146,8 +151,9 @@ class Decoder(EventDecoder):
         if chunk.choices:
             if not self.begun:
                 self.begin(_word(chunk.model))
+                self._index = min(choice.index or 0 for choice in chunk.choices)
             for choice in chunk.choices:
-                if not choice.index:
+                if (choice.index or 0) == self._index:
                     self._choice(choice)
                     if self.over:
                         return
@@ -186,24 +192,30 @@ class Decoder(EventDecoder):
 
     def _delta(self, delta: _Delta) -> None:
         content = delta.content
-        if content and not isinstance(content, str):
-            thought = thought_in(content)
-        elif delta.reasoning_content or delta.reasoning:
-            thought = text_of(delta.reasoning_content) or text_of(delta.reasoning)
+        if delta.refusal or (content and not isinstance(content, str)):
+            self._parts(delta)
         else:
-            thought = ""
-        if thought:
-            self._said = True
-            self.out.append(ReasoningDelta(text=thought))
-        if (content or delta.refusal) and (text := text_of(content) or text_of(delta.refusal)):
-            self._said = True
-            self.out.append(TextDelta(text=text))
+            if (delta.reasoning_content or delta.reasoning) and (thought := thought_in(delta.reasoning_content, delta.reasoning)):
+                self._said = True
+                self.out.append(ReasoningDelta(text=thought))
+            if content:
+                self._said = True
+                self.out.append(TextDelta(text=content))
         if delta.tool_calls or delta.function_call:
             self._said = True
             try:
                 self._calls.read(delta.tool_calls or [Piece(function=delta.function_call)], self.out)
             except BackendError as error:
                 self.fail(error.hint, error.code)
+
+    def _parts(self, delta: _Delta) -> None:
+        """A content in parts, or a refusal.  What has no place is passed over: a stream's head, which would name it, has gone."""
+        for part in said_in(delta.content, delta.refusal, (delta.reasoning_content, delta.reasoning), Lost()):
+            self._said = True
+            if isinstance(part, Reasoning):
+                self.out.append(ReasoningDelta(text=part.text))
+            else:
+                self.out.append(RefusalDelta(text=part.text) if part.refusal else TextDelta(text=part.text))
 
 
 class Encoder(StreamEncoder):
@@ -230,7 +242,7 @@ class Encoder(StreamEncoder):
         self._open = self._head + b'{"index":0,"delta":{'
 
     def encode(self, event: StreamEvent) -> bytes:
-        if isinstance(event, TextDelta):
+        if type(event) is TextDelta:
             return self._chunk(b'"content":%b' % _encode(event.text))
         if isinstance(event, ToolCallDelta):
             if self._bare and event.arguments.strip():
@@ -247,6 +259,8 @@ class Encoder(StreamEncoder):
             return self._chunk(b'"role":"assistant","content":""')
         if isinstance(event, Finish):
             return self._finish(event.reason)
+        if isinstance(event, RefusalDelta):
+            return self._chunk(b'"refusal":%b' % _encode(event.text))
         if isinstance(event, UsageSeen):
             self._usage = event.usage
         return b""  # signatures and redacted thinking: OpenAI's clients have no place for them

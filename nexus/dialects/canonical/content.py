@@ -9,10 +9,13 @@ import attrs
 
 @attrs.frozen(kw_only=True)
 class Text:
-    """Words; readers make none that are empty.  `cache` marks the end of a prefix worth keeping, by how long ("5m", "1h"); None is no mark."""
+    """Words; readers make none that are empty.  `cache` marks the end of a prefix worth keeping, by how long ("5m", "1h"); None is no mark.
+    `refusal`: a model says that it will not answer, apart from what it answers; a dialect without a place for that writes words.
+    """
 
     text: str
     cache: str | None = None
+    refusal: bool = False
 
 
 @attrs.frozen(kw_only=True)

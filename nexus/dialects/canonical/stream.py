@@ -26,6 +26,11 @@ class TextDelta:
 
 
 @attrs.frozen(kw_only=True)
+class RefusalDelta(TextDelta):
+    """A piece of what the model says where it will not answer: to a dialect without a place for that, a piece of the answer."""
+
+
+@attrs.frozen(kw_only=True)
 class ReasoningDelta:
     """A piece of thinking; never empty."""
 

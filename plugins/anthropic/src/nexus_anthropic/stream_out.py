@@ -17,6 +17,7 @@ from nexus.dialects.canonical import (
     ReasoningDelta,
     ReasoningSignature,
     RedactedReasoning,
+    RefusalDelta,
     ReplyContext,
     StreamEncoder,
     StreamEvent,
@@ -39,7 +40,7 @@ _DELTA = b'event: content_block_delta\ndata: {"type":"content_block_delta","inde
 _TEXT = b'{"type":"text","text":""}'
 _THINKING = b'{"type":"thinking","thinking":"","signature":""}'
 _LAST = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
-TEXT, THINKING = "text", "thinking"
+TEXT, THINKING, REFUSAL = "text", "thinking", "refusal"
 
 
 class Encoder(StreamEncoder):
@@ -65,7 +66,7 @@ class Encoder(StreamEncoder):
     def encode(self, event: StreamEvent) -> bytes:
         if self._waiting and not isinstance(event, Begin | Finish | UsageSeen):
             return self._late(event)
-        if isinstance(event, TextDelta):
+        if type(event) is TextDelta:
             if self._open != TEXT:
                 return self._change(event, TEXT, _TEXT, event.text, b'text_delta","text":')
             self._deltas += 1
@@ -106,6 +107,11 @@ class Encoder(StreamEncoder):
             self._finish = event
         elif isinstance(event, UsageSeen):
             self._usage = event.usage
+        elif isinstance(event, RefusalDelta) and self._open == REFUSAL:
+            self._deltas += 1
+            return b'%btext_delta","text":%b}}\n\n' % (self._head, dumps(event.text))
+        elif isinstance(event, RefusalDelta):  # words in a block of their own
+            return self._change(event, REFUSAL, _TEXT, event.text, b'text_delta","text":')
         elif self._must_wait():
             self._waiting.put(event)
         elif isinstance(event, ReasoningSignature):
