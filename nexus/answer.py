@@ -19,14 +19,12 @@ from nexus.gateway import Gateway
 from nexus.journey import Journey
 from nexus.keys import CREDENTIAL_HEADERS
 from nexus.model import Answered, Payload, Request, Zone
-from nexus.model.quick import maker
 from nexus.names import matcher
 from nexus.relay import Told, relay, send_estimate, send_problem
 from nexus.visit import Visit
 from nexus.watch import Watch
 from nexus.wishes import lane_of, wishes_of
 
-_answered, _request = maker(Answered), maker(Request)
 LOG = logging.getLogger("nexus")
 NOT_FOR_THIS_CLIENT = (403, 404)  # a model that is not there, or that the key may not use
 REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
@@ -146,7 +144,7 @@ class Answerer:
         )
         choice = told.choice
         self._gateway.tell(
-            _answered(
+            Answered(
                 at=now,
                 request=request,
                 status=told.status,
@@ -189,7 +187,7 @@ def journey_of(
         raise Problem(
             400, "zone_not_enforced", "X-Nexus-Zone cannot be kept here: no active stage enforces zones", param="X-Nexus-Zone"
         )
-    request = _request(
+    request = Request(
         id=request_id,
         dialect=dialect.name,
         task=endpoint.task,

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import sys
 from collections.abc import Mapping
-from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING
 
 import attrs
+import msgspec
 
 from nexus.api import Clock, Reader, Reply
 from nexus.aside import aside
@@ -23,9 +22,8 @@ from nexus.failures import LOADING
 from nexus.fleet import Claim, Fleet
 from nexus.journey import Journey
 from nexus.judging import Judge, code_of
-from nexus.model import OUT_OF_TIME, UNANSWERED, Attempt, Call, Choice, Fault, Refusal
+from nexus.model import OUT_OF_TIME, UNANSWERED, Attempt, Call, Choice, Fault, Refusal, replace
 from nexus.model.attempt import told_again
-from nexus.model.quick import maker, quick
 from nexus.outcome import BY_STATUS, REJECTED_BY_STATUS, FailureTable, Judged, Verdict, of_error
 from nexus.patience import Patience
 from nexus.plain import rounded
@@ -38,7 +36,6 @@ if TYPE_CHECKING:
     from nexus.dialects.ways import Way
 
 FORWARDED = frozenset({"accept", "traceparent"})
-_call = maker(Call)
 _JSON = ("content-type", "application/json")
 MAX_REJECTION_BYTES = (
     256 * 1024
@@ -48,9 +45,7 @@ NO_PATH = "path"  # the code of a claim whose server has no path for it
 MAX_WHOLE_BYTES = 16 * 1024 * 1024  # up to here a whole body is held, so that a cut one can be asked for again elsewhere
 
 
-@quick
-@attrs.frozen(kw_only=True, weakref_slot=False)
-class Turn:
+class Turn(msgspec.Struct, frozen=True, kw_only=True):
     """A choice whose slot is held.  `patience` is how long an attempt at it may take."""
 
     choice: Choice
@@ -63,7 +58,6 @@ class _Got:
     """What came of a call that was not served: the reply and how to leave it, the way it was asked, what of its headers may pass."""
 
     reply: Reply
-    exchange: AbstractAsyncContextManager[Reply]
     way: Way
     headers: Headers
 
@@ -157,7 +151,7 @@ class Attempts:
         if shared is None:
             shared = journey.first_byte_by = now + (self._patience.first_byte if facts.stream else self._patience.answer)
         until = patience.until(setting, now, shared) if patience.written else shared
-        return _call(
+        return Call(
             ask=turn.choice.ask,
             candidate=turn.choice.candidate,
             dialect=way.dialect.name,
@@ -178,7 +172,7 @@ class Attempts:
             for name, prepare in self._pipeline.prepare:  # noqa: B007 - the handler below names it
                 changed: Call = prepare(call)
                 if changed is not call:
-                    call = attrs.evolve(call, body=changed.body, headers=changed.headers)
+                    call = replace(call, body=changed.body, headers=changed.headers)
         except CRASHES_OF_A_CALL as error:
             raise StageError(name, "prepare", error) from error
         return call
@@ -199,27 +193,24 @@ class Attempts:
     async def _exchange(self, journey: Journey, turn: Turn, call: Call, way: Way, *, again: bool = True) -> OpenReply | None:
         """The call, sent; `again` where the connection that was kept for it had died."""
         try:
-            exchange = turn.claim.standing.member.backend.send(call)
-            reply = await exchange.__aenter__()
+            reply = await turn.claim.standing.member.backend.send(call)
             try:
-                opened = await self._judged(journey, turn, reply, exchange, way)
+                opened = await self._judged(journey, turn, reply, way)
             except BaseException:
-                await exchange.__aexit__(*sys.exc_info())
+                await reply.aclose()
                 raise
             if opened is None:
-                await exchange.__aexit__(None, None, None)
+                await reply.aclose()
             return opened
         except BackendError as error:
             if not (again and error.reused):
                 raise
         return await self._exchange(journey, turn, call, way, again=False)
 
-    async def _judged(
-        self, journey: Journey, turn: Turn, reply: Reply, exchange: AbstractAsyncContextManager[Reply], way: Way
-    ) -> OpenReply | None:
+    async def _judged(self, journey: Journey, turn: Turn, reply: Reply, way: Way) -> OpenReply | None:
         headers = passed_back(reply.headers, way.dialect.backward, turn.claim.standing.member.backend)
         if not 200 <= reply.status < 300:
-            return await self._refused_there(journey, turn, _Got(reply, exchange, way, headers))
+            return await self._refused_there(journey, turn, _Got(reply, way, headers))
         reader = way.reader(journey.request.id, turn.choice.candidate.name, int(self._clock.time()))
         try:
             head, whole = await (
@@ -228,9 +219,9 @@ class Attempts:
                 else whole_body(reply, reader, MAX_WHOLE_BYTES)
             )
         except ErrorAnswer as error:
-            return await self._error_came(journey, turn, _Got(reply, exchange, way, headers), error.complaint)
+            return await self._error_came(journey, turn, _Got(reply, way, headers), error.complaint)
         turn.claim.answered()
-        return self._opened(turn, reply, exchange, reader, way.back(headers, stream=journey.facts.stream), head, whole=whole)
+        return self._opened(turn, reply, reader, way.back(headers, stream=journey.facts.stream), head, whole=whole)
 
     def _signs_until(self, journey: Journey, turn: Turn) -> float:
         """Comments and pings show that a server lives and still works: a long prompt may take longer than a first byte usually does."""
@@ -277,14 +268,13 @@ class Attempts:
         status = status if status is not None and status < 500 else 400
         code = code_of(found, turn.claim, rejected(status, got.way.dialect.read_error(body)).code)
         body, headers = got.way.rejection(status, got.headers, body, journey.request.id)
-        reply = attrs.evolve(got.reply, status=status)
-        return self._opened(turn, reply, got.exchange, None, headers, body, whole=True, code=code)
+        reply = replace(got.reply, status=status)
+        return self._opened(turn, reply, None, headers, body, whole=True, code=code)
 
     def _opened(
         self,
         turn: Turn,
         reply: Reply,
-        exchange: AbstractAsyncContextManager[Reply],
         reader: Reader | None,
         headers: Headers,
         head: bytes,
@@ -293,9 +283,7 @@ class Attempts:
         code: str = "",
     ) -> OpenReply:
         first_byte = self._clock.now() - turn.claim.since
-        opened = OpenReply(
-            turn.claim, turn.choice, reply, exchange, reader, headers, head, whole=whole, first_byte=first_byte, code=code
-        )
+        opened = OpenReply(turn.claim, turn.choice, reply, reader, headers, head, whole=whole, first_byte=first_byte, code=code)
         opened.told = turn.patience.told
         return opened
 

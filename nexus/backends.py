@@ -8,14 +8,13 @@ import json
 import os
 import re
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from types import TracebackType
+from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
 
 from nexus import largejson
-from nexus.api import Backend, BackendError, Call, Exchange, Reply, Report, Scope, Secret, Server, Zone
+from nexus.api import Backend, BackendError, Call, Reply, Report, Scope, Secret, Server, Zone
 from nexus.descriptors import is_shortage
 from nexus.dialects.complaints import complaint_of
 from nexus.outcome import is_overloaded
@@ -197,20 +196,19 @@ class HTTPBackend(Backend):
         """Where on the server the call goes."""
         return call.path
 
-    def send(self, call: Call) -> AbstractAsyncContextManager[Reply]:
-        return _Send(
-            self.scope.upstream.exchange(
-                call.method,
-                self.base + self.path(call),
-                headers=call.headers + self._auth,
-                body=call.body,
-                first_byte_by=call.first_byte_by,
-                answer_by=call.answer_by,
-                idle_timeout=call.idle_timeout,
-                connect_timeout=call.connect_timeout,
-                private=call.ask.demand.zone is Zone.RESTRICTED,
-            )
+    async def send(self, call: Call) -> Reply:
+        exchange = await self.scope.upstream.exchange(
+            call.method,
+            self.base + self.path(call),
+            headers=call.headers + self._auth,
+            body=call.body,
+            first_byte_by=call.first_byte_by,
+            answer_by=call.answer_by,
+            idle_timeout=call.idle_timeout,
+            connect_timeout=call.connect_timeout,
+            private=call.ask.demand.zone is Zone.RESTRICTED,
         )
+        return Reply(status=exchange.status, headers=exchange.headers, read=exchange.read, aclose=exchange.aclose)
 
     async def get_json(
         self,
@@ -312,21 +310,3 @@ def _not_reached(error: OSError) -> BackendError:
 
 def _plain(error: Exception) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-
-
-class _Send:
-    """An exchange seen as a Reply.  A class, since a generator-based context manager costs more than the exchange's own logic."""
-
-    __slots__ = ("_exchange",)
-
-    def __init__(self, exchange: AbstractAsyncContextManager[Exchange]) -> None:
-        self._exchange = exchange
-
-    async def __aenter__(self) -> Reply:
-        exchange = await self._exchange.__aenter__()
-        return Reply(status=exchange.status, headers=exchange.headers, read=exchange.read)
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool | None:
-        return await self._exchange.__aexit__(kind, error, trace)

@@ -16,9 +16,8 @@ from nexus.dialects.ways import Ways
 from nexus.errors import CRASHES_OF_A_CALL, Problem, StageError
 from nexus.fleet import Fleet
 from nexus.journey import Journey
-from nexus.model import EMPTY, Candidate, Choice, Health, Leg, Plan
+from nexus.model import EMPTY, Candidate, Choice, Health, Leg, Plan, replace
 from nexus.model.attempt import tries
-from nexus.model.quick import maker
 from nexus.names import Names
 from nexus.nearest import Vocabulary, is_slip, nearest
 from nexus.pairs import Standing
@@ -31,8 +30,6 @@ from nexus.waiting import QueueFull, WaitedTooLong, Waiting
 NEAR, NEAR_SEEN, NEAR_SHOWN = 0.4, 8, 3  # how alike a name must be that is proposed, and how many
 LEAST_SECONDS = 0.02  # with less left of the time for all attempts no other is begun
 MOST_ATTEMPTS = 32  # of one request, those counted to which a busy server answered
-
-_turn, _circumstances = maker(Turn), maker(Circumstances)
 
 
 Learn = Callable[[Iterable[str]], Awaitable[None]]
@@ -96,7 +93,7 @@ class Dispatcher:
 
     def plan(self, journey: Journey, *, whole: bool = False) -> Plan:
         """Where the request would go now, without claiming or sending anything.  `whole` looks at every leg."""
-        at = _circumstances(
+        at = Circumstances(
             candidates=self.fleet.candidates if not journey.request.flexible else lambda leg: self._flexible(leg, journey),
             now=self.clock.now(),
             tried=journey.tried,
@@ -246,7 +243,7 @@ class Dispatcher:
             journey.choice = choice
             journey.reason = self.reason(journey, plan, choice)
             claim = self.fleet.claim(choice.candidate, journey.request)
-            return _turn(choice=choice, claim=claim, patience=self.attempts.patience_for(claim))
+            return Turn(choice=choice, claim=claim, patience=self.attempts.patience_for(claim))
         if choice is None and self._in_vain(plan):
             raise self._give_up(journey, plan)
         return None
@@ -367,7 +364,7 @@ class Dispatcher:
         plan, now = journey.plan, self.clock.now()
         assert plan is not None
         own_at = journey.request.accepted + self.limits.overflow_after if plan.choices else 0.0
-        journey.plan = attrs.evolve(plan, choices=(), objections=())
+        journey.plan = replace(plan, choices=(), objections=())
         return attrs.evolve(condition_of(plan, now, mark=journey), own_at=own_at if own_at > now else None)
 
     def _hopeless(self, plan: Plan, now: float) -> bool:

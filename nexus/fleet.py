@@ -34,7 +34,6 @@ from nexus.model import (
     Usage,
     Zone,
 )
-from nexus.model.quick import maker
 from nexus.pairs import SERVER, Member, Pair, Standing
 from nexus.plain import plain, rounded
 from nexus.slices import at_once, step_by_step
@@ -56,8 +55,6 @@ NOT_YET = (State.ASLEEP, State.LOADING)
 
 T = TypeVar("T")
 Steps = Generator[None, None, T]
-
-_claimed, _finished = maker(Claimed), maker(Finished)
 
 
 class Claim:
@@ -106,7 +103,7 @@ class Claim:
             return None
         self._done = True
         now = self._fleet.now()
-        event = _finished(
+        event = Finished(
             at=now,
             claim=self.id,
             request=self.request,
@@ -447,7 +444,7 @@ class Fleet:
         self._count(claim, request.takes_slot)
         if candidate.suspended_until:
             claim.tries = _tries(standing.suspension, now) or _tries(pair.suspension, now)
-        self.tell(_claimed(at=now, claim=claim.id, request=request, candidate=candidate))
+        self.tell(Claimed(at=now, claim=claim.id, request=request, candidate=candidate))
         return claim
 
     def _count(self, claim: Claim, change: int) -> None:

@@ -20,30 +20,13 @@ from nexus.model import (
     Report,
     State,
     Zone,
+    replace,
 )
-from nexus.model.quick import changer, maker
 from nexus.patience import Timeouts
 from nexus.policies import normal
 from nexus.slots import Memory, Slots
 from nexus.suspension import Suspension
 
-_candidate = maker(Candidate)
-_retaken = changer(
-    Candidate,
-    "in_flight",
-    "backend_in_flight",
-    "domain_in_flight",
-    "waits_for",
-    "speed",
-    "first_byte",
-    "seconds",
-    "failures",
-    "paused_until",
-    "paused_status",
-    "ejected_until",
-    "ejected_backend",
-    "suspended_until",
-)  # what traffic changes
 SERVER, RESIDENT = "server", "resident"  # words of `BackendKind.slots`
 MOST_MEANT = 256  # models of one backend that stand behind patterns; the least asked for go
 
@@ -376,7 +359,7 @@ def _waits_for(standing: Standing, pair: Pair) -> str:
 
 def _photograph(standing: Standing, pair: Pair) -> Candidate:
     member, model, pulse = standing.member, pair.model, standing.pulse
-    return _candidate(
+    return Candidate(
         backend=member.name,
         kind=member.kind,
         model=model.id,
@@ -425,7 +408,7 @@ def _suspended_until(standing: Standing, pair: Pair) -> float:
 
 def _photographed_again(standing: Standing, pair: Pair, before: Candidate) -> Candidate:
     """After mere traffic."""
-    return _retaken(
+    return replace(
         before,
         in_flight=pair.claimed,
         backend_in_flight=standing.slots.in_flight,

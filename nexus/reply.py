@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 
 from nexus.api import Backend, Reader, Reply, Secret
@@ -38,8 +37,8 @@ class OpenReply:
     """
 
     __slots__ = (
+        "_aclose",
         "_ends_by",
-        "_exchange",
         "_failure",
         "_lingers",
         "_over",
@@ -65,7 +64,6 @@ class OpenReply:
         claim: Claim,
         choice: Choice,
         reply: Reply,
-        exchange: AbstractAsyncContextManager[Reply],
         reader: Reader | None,
         headers: tuple[tuple[str, str], ...],
         head: bytes,
@@ -89,7 +87,7 @@ class OpenReply:
         self.usage = NO_USAGE
         self.cost: float | None = None
         self.finished: Finished | None = None
-        self._exchange = exchange
+        self._aclose = reply.aclose
         self._ends_by: float | None = None
         self._lingers = False  # the last event came, the end of the body perhaps not
         self._over = whole
@@ -165,7 +163,7 @@ class OpenReply:
             if self._lingers:
                 await self._until_the_end()
         finally:
-            await self._exchange.__aexit__(None, None, None)
+            await self._aclose()
 
     async def _until_the_end(self) -> None:
         """The client has every event.  A connection can serve again once its body has ended, which some servers leave open."""

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
-import attrs
+import msgspec
 
 from nexus.api import Stage
 from nexus.errors import CRASHES_OF_A_CALL, StageError, StartupError
@@ -32,7 +32,6 @@ from nexus.model import (
     Zone,
 )
 from nexus.model.candidate import FAILING
-from nexus.model.quick import maker
 
 CORE = "core"
 WAITABLE = (RefusalKind.WAIT, RefusalKind.RATE)
@@ -44,7 +43,6 @@ _UNHEALTHY = Health.UNHEALTHY  # bound once: looking a member up on its enum cos
 _CLOSED = frozenset({State.OFF, State.LOADING})
 _TRIED = Refusal(kind=RefusalKind.POLICY, code="tried")
 
-_ask, _choice, _plan = maker(Ask), maker(Choice), maker(Plan)
 
 Verb = Callable[..., Any]
 Refusals = list[tuple[str, Refusal]]
@@ -106,8 +104,7 @@ class Pipeline:
             self.deaf.add(name)
 
 
-@attrs.define(kw_only=True, weakref_slot=False)
-class Circumstances:
+class Circumstances(msgspec.Struct, kw_only=True):
     """What routing reads beside the request: the fleet's pairs for a leg, the moment, what was tried, the policies by name, what has
     bound the request already, which models the key may use, and which (dialect, task) of a server translation can reach.  `desperate` asks those too whose
     account or key was refused."""
@@ -154,12 +151,12 @@ def route(
             base = demand
         if leg.index:
             known = _not_judged(leg, known, choices, objections)
-        choices.extend(_leg(pipeline, _ask(request=request, leg=leg, demand=demand), known, at, objections))
+        choices.extend(_leg(pipeline, Ask(request=request, leg=leg, demand=demand), known, at, objections))
         if choices and not whole and not _last_resort(choices[0], at.now):
             break
     if len(legs) > 1:
         choices = _fallbacks_first(choices, at.now, objections)
-    return _plan(demand=base, choices=tuple(choices), objections=tuple(objections), legs=legs)
+    return Plan(demand=base, choices=tuple(choices), objections=tuple(objections), legs=legs)
 
 
 def _not_judged(
@@ -228,7 +225,7 @@ def _bound_by_zone(pipeline: Pipeline, plan: Plan, choice: Choice, known: Known,
     refused = [found[0].candidate for found in against if len(found) == 1 and found[0].refusal.code == "zone"]
     for candidate in refused:
         # what is said of a choice by its pair alone may settle it: stages are asked only where it does not
-        if order(_choice(ask=choice.ask, candidate=candidate, score=-math.inf)) > place:
+        if order(Choice(ask=choice.ask, candidate=candidate, score=-math.inf)) > place:
             continue
         own = order(_scored(pipeline, choice.ask, candidate))
         if own < place or (own == place and _named_first(known(leg), candidate, choice.candidate)):
@@ -352,7 +349,7 @@ def _own(ask: Ask, candidate: Candidate, policy: Callable[[tuple[str, ...]], Dem
     if demand is NO_DEMAND:
         return ask
     both = ask.demand & demand
-    return ask if both == ask.demand else _ask(request=ask.request, leg=ask.leg, demand=both)
+    return ask if both == ask.demand else Ask(request=ask.request, leg=ask.leg, demand=both)
 
 
 def _refusals(pipeline: Pipeline, ask: Ask, candidate: Candidate, at: Circumstances) -> Refusals:
@@ -471,4 +468,4 @@ def _scored(pipeline: Pipeline, ask: Ask, candidate: Candidate) -> Choice:
                 total += seconds
     except CRASHES_OF_A_CALL as error:
         raise StageError(name, "rank", error) from error
-    return _choice(ask=ask, candidate=candidate, score=total, parts=tuple(parts))
+    return Choice(ask=ask, candidate=candidate, score=total, parts=tuple(parts))

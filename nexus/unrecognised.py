@@ -5,8 +5,6 @@ How one of type `auto` is recognised is in `discovery`, when it is asked again i
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager
-
 from nexus.api import Backend, BackendError, Call, Reply, Report
 from nexus.backends import HTTPBackend
 
@@ -30,7 +28,7 @@ class Unrecognised(HTTPBackend):
         """What keeps it from being recognised."""
         return self._unknown(super().report_of(error).problem)
 
-    def send(self, call: Call) -> AbstractAsyncContextManager[Reply]:
+    async def send(self, call: Call) -> Reply:
         raise BackendError("unrecognised", "it has not said yet what it is")
 
     def _unknown(self, problem: str) -> Report:
@@ -47,5 +45,5 @@ class Keyless(Backend):
         """Never ok."""
         return Report(ok=False, code=NO_KEY, problem=self._problem)
 
-    def send(self, call: Call) -> AbstractAsyncContextManager[Reply]:
+    async def send(self, call: Call) -> Reply:
         raise BackendError(NO_KEY, self._problem)

@@ -9,10 +9,10 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-import attrs
 from nexus_anthropic.blocks_out import FIRST
 from nexus_anthropic.requests_out import ONLY_JSON
 
+from nexus.api import replace
 from nexus.dialects.canonical import (
     ANY_NAME,
     Answer,
@@ -52,7 +52,7 @@ KNOWN = _NAMED | _ALONE | _THINKING | _PARTS | _SCHEMA
 def left(said: Conversation, lost: frozenset[str]) -> Conversation:
     """The conversation without what the words name, in a form in which the same things are equal."""
     messages = _messages(said.messages, lost)
-    same = attrs.evolve(
+    same = replace(
         said,
         model="",
         messages=tuple(messages),
@@ -67,7 +67,7 @@ def left(said: Conversation, lost: frozenset[str]) -> Conversation:
         frequency_penalty=said.frequency_penalty or None,
         wants_usage=False,
     )
-    return attrs.evolve(same, **dict.fromkeys(_NAMED & lost))
+    return replace(same, **dict.fromkeys(_NAMED & lost))
 
 
 _NEVER = ToolChoice(mode=ToolMode.NONE)
@@ -80,7 +80,7 @@ def _choice(said: Conversation) -> ToolChoice | None:
 
 
 def _tool(tool: Tool, lost: frozenset[str]) -> Tool:
-    return attrs.evolve(
+    return replace(
         tool,
         description=tool.description or None,
         schema={"type": "object", "properties": {}, **(tool.schema or {})},
@@ -117,16 +117,16 @@ def _thinking(asked: Thinking | None, lost: frozenset[str]) -> Thinking | None:
 
 
 def _messages(messages: Iterable[Message], lost: frozenset[str]) -> tuple[Message, ...]:
-    made = [attrs.evolve(message, parts=tuple(_parts(message, lost))) for message in messages]
+    made = [replace(message, parts=tuple(_parts(message, lost))) for message in messages]
     if "system_role" in lost:
         made = _without_late_systems(made)
     if "system_position" in lost or "json_object" in lost:
         made.sort(key=lambda message: message.role is not Role.SYSTEM)
     if "first_turn" in lost and made:
-        made = [attrs.evolve(m, parts=tuple(part for part in m.parts if part != Text(text=FIRST))) for m in made]
+        made = [replace(m, parts=tuple(part for part in m.parts if part != Text(text=FIRST))) for m in made]
     made = list(joined(message for message in made if message.parts))
     if "order" in lost:
-        made = [attrs.evolve(m, parts=tuple(in_order(m.parts))) if m.role is Role.ASSISTANT else m for m in made]
+        made = [replace(m, parts=tuple(in_order(m.parts))) if m.role is Role.ASSISTANT else m for m in made]
     if "prefill" in lost and made:
         made[-1] = _unpadded(made[-1])
     return _numbered(made)
@@ -141,19 +141,19 @@ def _parts(message: Message, lost: frozenset[str]) -> Iterator[Part]:
 
 def _part(part: Part, lost: frozenset[str]) -> Part | None:
     if "cache_control" in lost and not isinstance(part, Reasoning):
-        part = attrs.evolve(part, cache=None)
+        part = replace(part, cache=None)
     match part:
         case Text():
             return None if "blank_text" in lost and not part.text.strip() else part
         case Image():
             detail = None if "detail" in lost or part.detail == "auto" else part.detail
-            return attrs.evolve(part, detail=detail, media_type=part.media_type or (None if part.url else "image/png"))
+            return replace(part, detail=detail, media_type=part.media_type or (None if part.url else "image/png"))
         case Document():
             return _document(part)
         case Reasoning():
             return _thought(part, lost)
         case ToolCall():
-            return attrs.evolve(part, arguments=_compact(part.arguments, unsaid="tool_arguments" in lost))
+            return replace(part, arguments=_compact(part.arguments, unsaid="tool_arguments" in lost))
         case ToolResult():
             return _result(part, lost)
 
@@ -161,12 +161,12 @@ def _part(part: Part, lost: frozenset[str]) -> Part | None:
 def _document(part: Document) -> Document:
     if part.data is None:
         return part
-    return attrs.evolve(part, media_type=part.media_type or "application/pdf")
+    return replace(part, media_type=part.media_type or "application/pdf")
 
 
 def _thought(part: Reasoning, lost: frozenset[str]) -> Reasoning | None:
     if "signature" in lost:
-        part = attrs.evolve(part, signature=None)
+        part = replace(part, signature=None)
     if part.redacted is not None:
         return None if "redacted_thinking" in lost else part
     if part.signature is None and ("thinking" in lost or not part.text):
@@ -178,13 +178,11 @@ def _result(part: ToolResult, lost: frozenset[str]) -> ToolResult:
     parts = tuple(kept for inner in part.parts if (kept := _part(inner, lost)) is not None)
     if "is_error" in lost:
         parts = tuple(_unsaid(inner) if isinstance(inner, Text) else inner for inner in parts)
-    return attrs.evolve(
-        part, parts=tuple(p for p in parts if p != Text(text="")), is_error=part.is_error and "is_error" not in lost
-    )
+    return replace(part, parts=tuple(p for p in parts if p != Text(text="")), is_error=part.is_error and "is_error" not in lost)
 
 
 def _unsaid(text: Text) -> Text:
-    return attrs.evolve(text, text="" if text.text == f"{FAILED}." else text.text.removeprefix(f"{FAILED}: "))
+    return replace(text, text="" if text.text == f"{FAILED}." else text.text.removeprefix(f"{FAILED}: "))
 
 
 def _compact(arguments: str, *, unsaid: bool) -> str:
@@ -202,7 +200,7 @@ def _compact(arguments: str, *, unsaid: bool) -> str:
 def _without_late_systems(messages: Sequence[Message]) -> list[Message]:
     top = next((at for at, message in enumerate(messages) if message.role is not Role.SYSTEM), len(messages))
     kept = [*messages[:top], *(message for message in messages[top:] if message.role is not Role.SYSTEM)]
-    return [attrs.evolve(m, parts=tuple(_unreminded(m.parts))) for m in kept]
+    return [replace(m, parts=tuple(_unreminded(m.parts))) for m in kept]
 
 
 def _unreminded(parts: Iterable[Part]) -> Iterator[Part]:
@@ -210,7 +208,7 @@ def _unreminded(parts: Iterable[Part]) -> Iterator[Part]:
         if isinstance(part, Text):
             text = REMINDER.sub("", part.text)
             if text.strip() or text == part.text:
-                yield attrs.evolve(part, text=text)
+                yield replace(part, text=text)
         else:
             yield part
 
@@ -219,7 +217,7 @@ def _unpadded(message: Message) -> Message:
     last = message.parts[-1]
     if message.role is not Role.ASSISTANT or not isinstance(last, Text):
         return message
-    return attrs.evolve(message, parts=(*message.parts[:-1], attrs.evolve(last, text=last.text.rstrip())))
+    return replace(message, parts=(*message.parts[:-1], replace(last, text=last.text.rstrip())))
 
 
 def _numbered(messages: Sequence[Message]) -> tuple[Message, ...]:
@@ -230,10 +228,10 @@ def _numbered(messages: Sequence[Message]) -> tuple[Message, ...]:
 
     def numbered(part: Part) -> Part:
         if isinstance(part, ToolCall):
-            return attrs.evolve(part, id=ids[part.id])
-        return attrs.evolve(part, call_id=ids[part.call_id]) if isinstance(part, ToolResult) else part
+            return replace(part, id=ids[part.id])
+        return replace(part, call_id=ids[part.call_id]) if isinstance(part, ToolResult) else part
 
-    return tuple(attrs.evolve(message, parts=tuple(map(numbered, message.parts))) for message in messages)
+    return tuple(replace(message, parts=tuple(map(numbered, message.parts))) for message in messages)
 
 
 # ---------------------------------------------------------------- replies
@@ -246,10 +244,10 @@ def left_of(said: Answer, lost: frozenset[str], *, one_text: bool) -> Answer:
     """The reply without what the words name."""
     parts = [kept for part in said.parts if (kept := _part(part, lost - {"tool_arguments"})) is not None]
     if "tool_arguments" in lost:
-        parts = [attrs.evolve(p, arguments=_cut(p.arguments)) if isinstance(p, ToolCall) else p for p in parts]
+        parts = [replace(p, arguments=_cut(p.arguments)) if isinstance(p, ToolCall) else p for p in parts]
     parts = in_order(parts) if "order" in lost else parts
     stopped = said.finish is FinishReason.STOP_SEQUENCE and "stop_sequence" in lost
-    return attrs.evolve(
+    return replace(
         said,
         parts=tuple(_glued(parts) if one_text else parts),
         finish=FinishReason.STOP if stopped else said.finish,

@@ -8,8 +8,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterable, Iterator
 
-import attrs
-
+from nexus.api import replace
 from nexus.dialects.canonical import Conversation, Document, Message, Part, Reasoning, Role, Text, ToolResult, joined
 
 FOLLOWS = "The result follows in the next message."
@@ -22,21 +21,21 @@ def worded(said: Conversation) -> Conversation:
     def read(part: Part) -> Part:
         if isinstance(part, Document) and part.media_type == "text/csv" and part.data is not None:
             return Document(name=part.name, text=base64.b64decode(part.data).decode(), cache=part.cache)
-        return attrs.evolve(part, parts=tuple(map(read, part.parts))) if isinstance(part, ToolResult) else part
+        return replace(part, parts=tuple(map(read, part.parts))) if isinstance(part, ToolResult) else part
 
     asked = said.response_format
     if asked is not None and asked.strict:
-        asked = attrs.evolve(asked, strict=None)
-    messages = tuple(attrs.evolve(m, parts=tuple(map(read, m.parts))) for m in said.messages)
-    return attrs.evolve(said, messages=messages, response_format=asked)
+        asked = replace(asked, strict=None)
+    messages = tuple(replace(m, parts=tuple(map(read, m.parts))) for m in said.messages)
+    return replace(said, messages=messages, response_format=asked)
 
 
 def flat(said: Conversation) -> Conversation:
     """As a dialect says it that has one text for a turn: the same words, whatever blanks are between them, and what a tool showed after
     its words."""
     messages = joined(each for message in said.messages for each in _spread(message))
-    made = (attrs.evolve(message, parts=tuple(_runs(message.parts))) for message in messages)
-    return attrs.evolve(said, messages=joined(message for message in made if message.parts))
+    made = (replace(message, parts=tuple(_runs(message.parts))) for message in messages)
+    return replace(said, messages=joined(message for message in made if message.parts))
 
 
 def _spread(message: Message) -> Iterator[Message]:
@@ -45,7 +44,7 @@ def _spread(message: Message) -> Iterator[Message]:
         return
     results = [part for part in message.parts if isinstance(part, ToolResult)]
     words = [[part for part in result.parts if isinstance(part, Text) and part.text != FOLLOWS] for result in results]
-    yield attrs.evolve(message, parts=tuple(attrs.evolve(r, parts=tuple(_runs(w))) for r, w in zip(results, words, strict=True)))
+    yield replace(message, parts=tuple(replace(r, parts=tuple(_runs(w))) for r, w in zip(results, words, strict=True)))
     if shown := [part for result in results for part in result.parts if not isinstance(part, Text)]:
         yield Message(role=Role.USER, parts=tuple(shown))
 
@@ -68,7 +67,7 @@ def _plain(part: Part) -> Part:
     if isinstance(part, Document) and part.text is not None:
         part = Text(text=f"{part.name or ''}{part.text}")
     elif isinstance(part, Document):
-        return attrs.evolve(part, name=part.name or "document.pdf")
+        return replace(part, name=part.name or "document.pdf")
     if isinstance(part, Text):
         return Text(text="" if part.text.startswith(RESULT) else "".join(part.text.split()))
     return part

@@ -26,7 +26,7 @@ PAGES: Mapping[str, tuple[str, ...]] = {
     "values.md": ("nexus/model",),
     "dialects.md": (
         "nexus/dialects/canonical",
-        *(f"nexus/dialects/{name}.py" for name in ("fields", "checks", "jsontext", "jsonbytes", "complaints", "unread")),
+        *(f"nexus/dialects/{name}.py" for name in ("fields", "checks", "jsontext", "members", "complaints", "unread")),
         *(f"nexus/dialects/{name}.py" for name in ("watching", "decoding", "sse", "lines")),
     ),
     "testing.md": ("nexus/testing",),

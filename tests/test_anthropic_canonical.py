@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 
-import attrs
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from nexus_anthropic.dialect import Anthropic
 
-from nexus.api import BackendError, Payload, Usage
+from nexus.api import BackendError, Payload, Usage, replace
 from nexus.dialects.canonical import (
     Begin,
     Conversation,
@@ -46,7 +45,7 @@ thinkings = (
 def parsed(conversation):
     """The same with arguments as values: blanks between the tokens of JSON carry nothing."""
     return [
-        attrs.evolve(part, arguments=json.dumps(json.loads(part.arguments), sort_keys=True)) if isinstance(part, ToolCall) else part
+        replace(part, arguments=json.dumps(json.loads(part.arguments), sort_keys=True)) if isinstance(part, ToolCall) else part
         for message in conversation.messages
         for part in message.parts
     ]
@@ -63,11 +62,9 @@ def sayable(draw):
     made = draw(any_conversations(plain=True, called_with=objects))
     assume(not any(blank(part) for message in made.messages for part in message.parts))
     choice = made.tool_choice
-    return attrs.evolve(
+    return replace(
         made,
-        tools=tuple(
-            attrs.evolve(tool, strict=None, schema={"properties": {}, **tool.schema, "type": "object"}) for tool in made.tools
-        ),
+        tools=tuple(replace(tool, strict=None, schema={"properties": {}, **tool.schema, "type": "object"}) for tool in made.tools),
         parallel_tools=False if choice and choice.mode is not ToolMode.NONE and made.parallel_tools is False else None,
         max_output_tokens=draw(st.integers(10_000, 10**6)),
         seed=None,
@@ -87,7 +84,7 @@ def test_what_is_written_is_read_again(conversation: Conversation):
     assert (unwritten, unread) == ((), ())
     assert parsed(again) == parsed(conversation)
     assert [message.role for message in joined(again.messages)] == [message.role for message in conversation.messages]
-    assert attrs.evolve(again, messages=()) == attrs.evolve(conversation, messages=())
+    assert replace(again, messages=()) == replace(conversation, messages=())
 
 
 @settings(max_examples=300, deadline=None)
@@ -97,7 +94,7 @@ def test_an_answer_that_is_written_is_read_again(answer):
     again, unread = Anthropic().read_answer(body)
     assert (unwritten, unread) == ((), ())
     assert parsed(Conversation(model="", messages=(again,))) == parsed(Conversation(model="", messages=(answer,)))
-    assert attrs.evolve(again, parts=()) == attrs.evolve(answer, parts=())
+    assert replace(again, parts=()) == replace(answer, parts=())
 
 
 def encoded(events):

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 
-import attrs
 import pytest
 from hypothesis import given, settings
 
-from nexus.api import Endpoint, Problem
+from nexus.api import Endpoint, Problem, replace
 from nexus.dialects.canonical import (
     Conversation,
     Document,
@@ -65,7 +64,7 @@ def test_what_is_written_is_read_again(conversation):
     body, unwritten = OpenAI().write_request(CHATS, conversation, HOME)
     again, unread = OpenAI().read_request(CHATS, Payload(body))
     assert (unwritten, unread) == ((), ())
-    assert attrs.evolve(again, messages=joined(again.messages)) == conversation
+    assert replace(again, messages=joined(again.messages)) == conversation
 
 
 # ---- reading messages
@@ -315,7 +314,7 @@ def test_documents():
 
 
 def test_a_picture_by_its_address_is_refused_where_none_are_taken():
-    blind = attrs.evolve(HOME, image_urls=False)
+    blind = replace(HOME, image_urls=False)
     elsewhere, here = (
         Conversation(model="m", messages=(Message(role=Role.USER, parts=(image,)),))
         for image in (Image(url="https://x.test/a.png"), Image(data="QUJD"))
@@ -342,17 +341,17 @@ def test_bounds_have_the_name_that_the_server_knows():
 
 def test_no_more_is_asked_for_than_there_is_room():
     asked = Conversation(model="m", max_output_tokens=128_000)
-    body, losses = write(asked, attrs.evolve(HOME, room=4000))
+    body, losses = write(asked, replace(HOME, room=4000))
     assert (body["max_tokens"], losses) == (4000, (Loss(what="max_tokens"),))
-    assert write(asked, attrs.evolve(HOME, room=128_000))[1] == ()
-    assert write(asked, attrs.evolve(CLOUD, max_output_tokens=16_384))[0]["max_completion_tokens"] == 16_384
-    assert "max_tokens" not in write(Conversation(model="m"), attrs.evolve(HOME, room=4000))[0]
+    assert write(asked, replace(HOME, room=128_000))[1] == ()
+    assert write(asked, replace(CLOUD, max_output_tokens=16_384))[0]["max_completion_tokens"] == 16_384
+    assert "max_tokens" not in write(Conversation(model="m"), replace(HOME, room=4000))[0]
 
 
 def test_a_stream_is_always_asked_for_its_usage_where_the_server_takes_that():
     asked = Conversation(model="m", stream=True)
     assert write(asked)[0]["stream_options"] == {"include_usage": True}
-    assert "stream_options" not in write(asked, attrs.evolve(HOME, takes_usage=False))[0]
+    assert "stream_options" not in write(asked, replace(HOME, takes_usage=False))[0]
     assert "stream" not in write(Conversation(model="m"))[0]
 
 
@@ -376,12 +375,12 @@ def test_a_stream_is_always_asked_for_its_usage_where_the_server_takes_that():
     ],
 )
 def test_effort_is_only_asked_of_a_model_that_reasons(thinking, thinks, effort, lost):
-    body, losses = write(Conversation(model="m", thinking=thinking), attrs.evolve(HOME, thinks=thinks))
+    body, losses = write(Conversation(model="m", thinking=thinking), replace(HOME, thinks=thinks))
     assert (body.get("reasoning_effort"), [loss.what for loss in losses]) == (effort, lost)
 
 
 def test_a_cloud_that_may_not_be_told_to_stop_thinking_is_told_to_think_little():
-    body, losses = write(Conversation(model="m", thinking=Thinking(enabled=False)), attrs.evolve(CLOUD, thinks=True))
+    body, losses = write(Conversation(model="m", thinking=Thinking(enabled=False)), replace(CLOUD, thinks=True))
     assert (body["reasoning_effort"], losses) == ("low", (Loss(what="thinking_budget"),))
 
 
@@ -390,8 +389,8 @@ def test_a_choice_of_tools_is_not_sent_without_tools():
     assert {"tools", "tool_choice", "parallel_tool_calls"}.isdisjoint(write(asked)[0])
     assert write(asked)[1] == ()
     for must in (ToolChoice(mode=ToolMode.REQUIRED), ToolChoice(mode=ToolMode.NAMED, name="f")):
-        assert write(attrs.evolve(asked, tool_choice=must))[1] == (Loss(what="tool_choice"),)
-    tool = write(attrs.evolve(asked, tools=(Tool(name="f", cache="1h"),)))
+        assert write(replace(asked, tool_choice=must))[1] == (Loss(what="tool_choice"),)
+    tool = write(replace(asked, tools=(Tool(name="f", cache="1h"),)))
     assert tool[0]["tools"][0]["function"] == {"name": "f", "parameters": {"type": "object", "properties": {}}}
     assert (tool[0]["tool_choice"], tool[0]["parallel_tool_calls"]) == ("auto", False)
     assert tool[1] == (Loss(what="cache_control"),)

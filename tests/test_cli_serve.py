@@ -12,10 +12,10 @@ from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import aiohttp
-import attrs
 import pytest
 from click.testing import CliRunner
 
+from nexus.api import replace
 from nexus.catalog import Catalog
 from nexus.cli import serve
 from nexus.cli.address import lan_url
@@ -170,7 +170,7 @@ def test_greeting_says_the_address_for_clients_of_anthropics_api_where_they_are_
     gateway = bare()
     line = "In any Anthropic client,   base_url = http://127.0.0.1:6398  (without /v1)"
     assert line in "\n".join(lines(gateway, "http://127.0.0.1:6398"))
-    gateway.catalog = attrs.evolve(gateway.catalog, dialects={})
+    gateway.catalog = replace(gateway.catalog, dialects={})
     assert "Anthropic" not in "\n".join(lines(gateway, "http://127.0.0.1:6398"))
 
 
@@ -202,7 +202,7 @@ def test_the_address_for_other_machines_is_one_of_this_machine_and_only_where_it
 
 def test_greeting_without_any_plugin_for_servers_says_what_to_install():
     gateway = bare()
-    gateway.catalog = attrs.evolve(gateway.catalog, backends={})
+    gateway.catalog = replace(gateway.catalog, backends={})
     text = "\n".join(lines(gateway, "http://127.0.0.1:6398"))
     assert "pip install 'nexus-proxy[standard]'" in text
     assert "usual ports" not in text
@@ -210,7 +210,7 @@ def test_greeting_without_any_plugin_for_servers_says_what_to_install():
 
 def test_greeting_with_keys_says_where_one_comes_from():
     gateway = bare()
-    gateway.config = attrs.evolve(gateway.config, keys=(KeyConfig(name="a", hash=hash_key("k")),))
+    gateway.config = replace(gateway.config, keys=(KeyConfig(name="a", hash=hash_key("k")),))
     assert "nexus keys new" in "\n".join(lines(gateway, "http://127.0.0.1:6398"))
 
 
@@ -220,8 +220,8 @@ def test_insecure_says_loudly_what_it_means(caplog):
     assert "INSECURE" in caplog.text
     assert "spend money" in caplog.text
     caplog.clear()
-    warn_insecure(attrs.evolve(config, server=ServerConfig(insecure=True)))
-    warn_insecure(attrs.evolve(config, keys=(KeyConfig(name="a", hash=hash_key("k")),)))
+    warn_insecure(replace(config, server=ServerConfig(insecure=True)))
+    warn_insecure(replace(config, keys=(KeyConfig(name="a", hash=hash_key("k")),)))
     assert not caplog.text
 
 

@@ -24,6 +24,7 @@ from nexus.api import (
     StageKind,
     Zone,
     opens,
+    replace,
 )
 from nexus.catalog import Catalog
 from nexus.config import BackendConfig, Config, RoutingConfig, ServerConfig, active_stages, finish, load, read
@@ -84,7 +85,7 @@ def made(source="", env=None, flags=None) -> Config:
 
 def test_nothing_configured_gives_the_defaults():
     config = made()
-    assert attrs.evolve(config, options={}, discovery=Config().discovery, routing=Config().routing) == Config()
+    assert replace(config, options={}, discovery=Config().discovery, routing=Config().routing) == Config()
     assert (config.server.host, config.server.port) == ("127.0.0.1", 6398)
     assert config.routing.stages == ("privacy", "budget", "tier", "capability", "balance")
     assert config.discovery.sources == ("loopback", "mdns")
@@ -339,7 +340,7 @@ def test_the_installed_plugins_take_an_empty_configuration():
 
 STANDARD = ("privacy", "budget", "tier", "capability", "balance")
 STEADY = StageKind(name="steady", open=opens(lambda o, s: None), options=OllamaOptions, default=True)
-WITH_STEADY = attrs.evolve(CATALOG, stages={"steady": STEADY, **CATALOG.stages})
+WITH_STEADY = replace(CATALOG, stages={"steady": STEADY, **CATALOG.stages})
 
 
 def test_a_stage_that_is_on_by_default_follows_the_standard_ones():
@@ -360,7 +361,7 @@ def test_stages_written_in_the_environment_are_written():
 
 
 def test_a_standard_stage_that_asks_to_be_on_by_default_is_there_once():
-    eager = attrs.evolve(CATALOG, stages={**CATALOG.stages, "tier": attrs.evolve(CATALOG.stages["tier"], default=True)})
+    eager = replace(CATALOG, stages={**CATALOG.stages, "tier": replace(CATALOG.stages["tier"], default=True)})
     assert load("", env={}, catalog=eager)[0].routing.stages == STANDARD
 
 

@@ -3,7 +3,7 @@
 import attrs
 import pytest
 
-from nexus.api import ObserverKind
+from nexus.api import ObserverKind, replace
 from nexus.catalog import Package
 from nexus.config import load
 from nexus.config.mistakes import nearest, quoted, secretive, shown
@@ -247,20 +247,20 @@ def test_a_key_in_place_of_its_hash():
 
 
 def test_an_unknown_type_of_the_projects_own_says_what_to_install():
-    bare = attrs.evolve(CATALOG, backends={})
+    bare = replace(CATALOG, backends={})
     text = "[[backends]]\nname = 'a'\nurl = 'http://h'\ntype = 'ollama'\nkeep_alive = 1"
     assert only(text, catalog=bare)[1].startswith("backend type 'ollama' is not installed: pip install nexus-proxy-ollama")
 
 
 def test_a_missing_standard_stage_says_what_to_install():
-    found = mistakes("", catalog=attrs.evolve(CATALOG, stages={}))
+    found = mistakes("", catalog=replace(CATALOG, stages={}))
     assert set(found) == {f"routing.stages[{i}]" for i in range(5)}
     assert all("pip install nexus-proxy-stages" in message for message, _ in found.values())
 
 
 def test_a_broken_package_is_named_where_it_is_needed():
     package = Package(name="ollama", origin="entry point", distribution="nexus-proxy-ollama", problem="ImportError: no torch")
-    broken = attrs.evolve(CATALOG, backends={}, packages=(package,))
+    broken = replace(CATALOG, backends={}, packages=(package,))
     load("", env={}, catalog=broken)
     message = only("[[backends]]\nname = 'a'\ntype = 'ollama'", catalog=broken)[1]
     assert message.startswith(
@@ -271,7 +271,7 @@ def test_a_broken_package_is_named_where_it_is_needed():
 
 def test_a_disabled_package_is_named_where_it_is_needed():
     package = Package(name="ollama", origin="entry point", distribution="nexus-proxy-ollama", disabled=True)
-    without = attrs.evolve(CATALOG, backends={}, packages=(package,))
+    without = replace(CATALOG, backends={}, packages=(package,))
     text = "disabled = ['ollama']\n[[backends]]\nname = 'a'\ntype = 'ollama'"
     assert "which is in `disabled`" in only(text, catalog=without)[1]
     assert only("disabled = ['olama']", catalog=without)[2] == "ollama"
@@ -279,7 +279,7 @@ def test_a_disabled_package_is_named_where_it_is_needed():
 
 def test_a_broken_local_module_is_a_mistake():
     package = Package(name="mine", origin="local module", problem="SyntaxError: bad")
-    found = only("plugins = ['mine']", catalog=attrs.evolve(CATALOG, packages=(package,)))
+    found = only("plugins = ['mine']", catalog=replace(CATALOG, packages=(package,)))
     assert found[0] == "plugins[0]"
     assert "SyntaxError: bad" in found[1]
 
@@ -330,7 +330,7 @@ def test_privacy_cannot_be_lost_by_omission():
 
 
 def test_an_installed_component_that_needs_a_table_says_so():
-    needy = attrs.evolve(CATALOG, observers={"webhook": ObserverKind(name="webhook", open=unopened, options=Needy)})
+    needy = replace(CATALOG, observers={"webhook": ObserverKind(name="webhook", open=unopened, options=Needy)})
     found = mistakes("", catalog=needy)
     assert found["webhook.target"][0] == "is missing"
     assert "[webhook]" in found["webhook"][0]
@@ -340,7 +340,7 @@ def test_an_installed_component_that_needs_a_table_says_so():
 
 def test_an_options_class_that_cannot_be_read_is_a_mistake_not_a_crash():
     unreadable = attrs.make_class("Unreadable", {"x": attrs.field(type="NoSuchType", default=1)})
-    found = only("", catalog=attrs.evolve(CATALOG, observers={"odd": ObserverKind(name="odd", open=unopened, options=unreadable)}))
+    found = only("", catalog=replace(CATALOG, observers={"odd": ObserverKind(name="odd", open=unopened, options=unreadable)}))
     assert "cannot be read: NameError" in found[1]
 
 

@@ -13,7 +13,7 @@ from nexus_anthropic.dialect import Anthropic
 from nexus_anthropic.stream_in import Decoder
 
 from nexus import reply
-from nexus.api import DialectKind, Endpoint, Problem, hookimpl, opens
+from nexus.api import DialectKind, Endpoint, Problem, hookimpl, opens, replace
 from nexus.dialects.canonical import Text
 from nexus.dialects.openai import OpenAI
 from nexus.model import CHAT
@@ -85,7 +85,7 @@ class ByForm(AnthropicTable):
         told = super().exchange(scenario)
         if scenario.name != "reasoning":
             return told
-        return attrs.evolve(told, arrives={key: value for key, value in told.request.items() if key != "thinking"})
+        return replace(told, arrives={key: value for key, value in told.request.items() if key != "thinking"})
 
 
 class EchoTable(ByForm):
@@ -162,16 +162,16 @@ class Lying(OpenAITable):
     def exchange(self, scenario):
         told = super().exchange(scenario)
         if self.wrong == "request":
-            return attrs.evolve(told, request={**told.request, "temperature": 0.25}, arrives=None)
+            return replace(told, request={**told.request, "temperature": 0.25}, arrives=None)
         if self.wrong == "text":
-            said = attrs.evolve(scenario.said, parts=(Text(text="Five."),))
-            return super().exchange(attrs.evolve(scenario, said=said))
+            said = replace(scenario.said, parts=(Text(text="Five."),))
+            return super().exchange(replace(scenario, said=said))
         if self.wrong == "loss":
-            return attrs.evolve(told, lost={"everything"})
+            return replace(told, lost={"everything"})
         if self.wrong == "refusal":
-            return attrs.evolve(told, lost={"everything"}, refused=True)
+            return replace(told, lost={"everything"}, refused=True)
         if self.wrong == "cut":
-            return attrs.evolve(told, frames=told.frames[:-3])
+            return replace(told, frames=told.frames[:-3])
         return told
 
 

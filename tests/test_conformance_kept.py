@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import json
 
-import attrs
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from nexus.api import Dialect, Payload
+from nexus.api import Dialect, Payload, replace
 from nexus.catalog import Catalog
 from nexus.dialects.canonical import (
     Answer,
@@ -60,9 +59,9 @@ def sayable(draw) -> Conversation:
     assume(not any(blank(inner) for m in made.messages for part in m.parts for inner in getattr(part, "parts", (part,))))
     choice = made.tool_choice
     parallel = choice is not None and choice.mode is not ToolMode.NONE and made.parallel_tools is False
-    return attrs.evolve(
+    return replace(
         made,
-        tools=tuple(attrs.evolve(t, strict=None, schema={"properties": {}, **t.schema, "type": "object"}) for t in made.tools),
+        tools=tuple(replace(t, strict=None, schema={"properties": {}, **t.schema, "type": "object"}) for t in made.tools),
         parallel_tools=False if parallel else None,
         max_output_tokens=draw(st.integers(1, 10**6)),
         seed=None,
@@ -76,14 +75,14 @@ def sayable(draw) -> Conversation:
 
 def meant(conversation: Conversation) -> Conversation:
     """The same with arguments as JSON without blanks, and with turns of one role as one."""
-    messages = [attrs.evolve(m, parts=tuple(_compact(part) for part in m.parts)) for m in joined(conversation.messages)]
-    return attrs.evolve(conversation, messages=tuple(messages), wants_usage=False)
+    messages = [replace(m, parts=tuple(_compact(part) for part in m.parts)) for m in joined(conversation.messages)]
+    return replace(conversation, messages=tuple(messages), wants_usage=False)
 
 
 def _compact(part):
     if not isinstance(part, ToolCall):
         return part
-    return attrs.evolve(part, arguments=json.dumps(json.loads(part.arguments), separators=(",", ":")))
+    return replace(part, arguments=json.dumps(json.loads(part.arguments), separators=(",", ":")))
 
 
 def rewritten(conversation: Conversation, dialect: Dialect) -> Conversation:
@@ -126,7 +125,7 @@ def test_a_conversation_passes_through_every_pair(dialects):
 
 
 def reply_of(answer: Answer) -> Answer:
-    return attrs.evolve(answer, parts=tuple(_compact(part) for part in answer.parts))
+    return replace(answer, parts=tuple(_compact(part) for part in answer.parts))
 
 
 def through_whole(answer: Answer, dialect: Dialect) -> Answer:

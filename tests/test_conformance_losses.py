@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import attrs
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 
-from nexus.api import BackendError, Dialect, Payload
+from nexus.api import BackendError, Dialect, Payload, replace
 from nexus.dialects.canonical import (
     Answer,
     Begin,
@@ -64,7 +63,7 @@ def has_one_text(dialect: Dialect) -> bool:
 def needed(said: Conversation, target: Target) -> Conversation:
     """Who never thinks need not be told not to."""
     idle = target.thinks is False and said.thinking is not None and said.thinking.enabled is False
-    return attrs.evolve(said, thinking=None) if idle else said
+    return replace(said, thinking=None) if idle else said
 
 
 def bounded(again: Conversation, said: Conversation) -> Conversation:
@@ -72,8 +71,8 @@ def bounded(again: Conversation, said: Conversation) -> Conversation:
     most = None if said.max_output_tokens is None else again.max_output_tokens
     thinking = again.thinking
     if thinking is not None and (said.thinking is None or said.thinking.budget_tokens is None):
-        thinking = attrs.evolve(thinking, budget_tokens=None)
-    return attrs.evolve(again, max_output_tokens=most, thinking=thinking)
+        thinking = replace(thinking, budget_tokens=None)
+    return replace(again, max_output_tokens=most, thinking=thinking)
 
 
 @THOROUGH

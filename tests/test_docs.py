@@ -10,11 +10,10 @@ import subprocess
 import tomllib
 from pathlib import Path
 
-import attrs
 import click
 import pytest
 
-from nexus.api import BackendKind, SourceKind, opens
+from nexus.api import BackendKind, SourceKind, opens, replace
 from nexus.catalog import Catalog
 from nexus.cli.group import cli
 from nexus.config import load
@@ -59,7 +58,7 @@ def installed(disabled: tuple[str, ...] = ()) -> Catalog:
     """What the project brings, and what some pages take for installed: the kinds of the examples, and a source for mDNS."""
     catalog = Catalog.load(disabled=disabled)
     open_ = opens(lambda options, scope: None)
-    return attrs.evolve(
+    return replace(
         catalog,
         backends={**catalog.backends, **{name: BackendKind(name=name, open=open_) for name in ("echo", "plain")}},
         sources={**catalog.sources, "mdns": SourceKind(name="mdns", open=open_)},

@@ -10,11 +10,11 @@ import nexus.testing
 import nexus.testing.conformance
 import nexus.testing.contracts
 from nexus import api, hookspecs, model
-from nexus.dialects import canonical, checks, complaints, decoding, fields, jsonbytes, jsontext, lines, sse, unread, watching
+from nexus.dialects import canonical, checks, complaints, decoding, fields, jsontext, lines, members, sse, unread, watching
 
 from .reference_pages import PAGES, ROOT, rendered, renewed, sections
 
-DIALECTS = (canonical, fields, checks, jsontext, jsonbytes, complaints, unread, watching, decoding, sse, lines)
+DIALECTS = (canonical, fields, checks, jsontext, members, complaints, unread, watching, decoding, sse, lines)
 ERRORS = {"Problem", "BackendError", "Refused"}
 
 
@@ -28,7 +28,7 @@ def classes_of(module, *further) -> set[str]:
 
 EXPECTED = {
     "hooks.md": {name for name in vars(hookspecs) if name.startswith("nexus_")} | classes_of(api) | ERRORS | {"opens"},
-    "values.md": classes_of(model),
+    "values.md": classes_of(model) | {"replace"},
     "dialects.md": set().union(*(classes_of(module, ast.FunctionDef) for module in DIALECTS)),
     "testing.md": set(nexus.testing.__all__)
     | set(nexus.testing.contracts.__all__)

@@ -9,11 +9,10 @@ import logging
 from contextlib import asynccontextmanager, nullcontext
 from urllib.parse import urlsplit
 
-import attrs
 import pytest
 from nexus_ollama import KIND
 
-from nexus.api import Backend, BackendKind, Observer, Report, Sighting, Source, SourceKind, hookimpl, opens
+from nexus.api import Backend, BackendKind, Observer, Report, Sighting, Source, SourceKind, hookimpl, opens, replace
 from nexus.model import Joined, Model
 from nexus.testing import (
     Held,
@@ -313,7 +312,7 @@ class Muddled(Backend):
     async def probe(self):
         return self.report
 
-    def send(self, call):
+    async def send(self, call):
         raise AssertionError("nobody asks")
 
     @hookimpl
@@ -367,7 +366,7 @@ class Gated(Told):
             async with KIND.open(server, options, scope) as backend:
                 yield backend
 
-        yield attrs.evolve(KIND, name="gated", open=open_, fingerprints=())
+        yield replace(KIND, name="gated", open=open_, fingerprints=())
 
 
 async def test_two_that_are_welcomed_at_the_same_time_are_two(nexus_gateway):

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 
-import attrs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nexus.api import Accepts
+from nexus.api import Accepts, replace
 from nexus.dialects.canonical import (
     Conversation,
     Document,
@@ -78,7 +77,7 @@ odd = st.text(alphabet="ab.é /_", min_size=1, max_size=70) | st.sampled_from([L
 @settings(deadline=None)
 @given(st.lists(odd, unique=True, max_size=12), st.sampled_from([64, 128, 12]))
 def test_new_names_fit_and_are_all_different(names, most):
-    accepts = attrs.evolve(NARROW, tool_name_chars=most)
+    accepts = replace(NARROW, tool_name_chars=most)
     new = renamed(names, accepts)
     sent = [new.get(name, name) for name in names]
     assert all(re.fullmatch(f"[a-zA-Z0-9_-]{{1,{most}}}", name) for name in sent)

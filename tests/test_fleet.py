@@ -2,9 +2,9 @@
 
 import logging
 
-import attrs
 import pytest
 
+from nexus.api import replace
 from nexus.fleet import Fleet, Limits, Member, Override
 from nexus.model import Claimed, Health, Joined, Left, Model, Price, Probed, Report, State, Usage, Zone
 from nexus.testing import FakeClock, a_leg, a_request
@@ -228,7 +228,7 @@ def test_a_photograph_is_kept_until_something_changes():
     before = house.one("m")
     assert house.one("m") is before
     house.fleet.claim(before, a_request())
-    assert house.one("m") == attrs.evolve(before, in_flight=1, backend_in_flight=1, domain_in_flight=1)
+    assert house.one("m") == replace(before, in_flight=1, backend_in_flight=1, domain_in_flight=1)
     assert (before.in_flight, before.backend_in_flight) == (0, 0)
 
 

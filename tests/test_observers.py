@@ -3,7 +3,6 @@
 import asyncio
 import json
 
-import attrs
 import pytest
 
 from nexus.api import (
@@ -32,6 +31,7 @@ from nexus.api import (
     Request,
     Usage,
     Zone,
+    replace,
 )
 from nexus.observers.feed import Feed
 from nexus.observers.history import OBJECTIONS_PER_ENTRY, History
@@ -91,7 +91,7 @@ ANSWERED = Answered(
 
 
 def answered(id: str, **changes: object) -> Answered:
-    return attrs.evolve(ANSWERED, request=attrs.evolve(REQUEST, id=id), **changes)
+    return replace(ANSWERED, request=replace(REQUEST, id=id), **changes)
 
 
 def claimed(claim: int, candidate: Candidate = GPU) -> Claimed:
@@ -144,8 +144,8 @@ def test_an_answer_without_a_plan_is_told_too():
 
 def test_what_a_stage_puts_into_its_data_is_always_json():
     data = {"set": {2, 1}, "nested": {"a": (1, object)}, "price": 1.5}
-    odd = attrs.evolve(OBJECTION, refusal=Refusal(kind=RefusalKind.NEVER, code="odd", data=data))
-    told = answered_json(attrs.evolve(ANSWERED, plan=Plan(objections=(odd,))), CLOCK)
+    odd = replace(OBJECTION, refusal=Refusal(kind=RefusalKind.NEVER, code="odd", data=data))
+    told = answered_json(replace(ANSWERED, plan=Plan(objections=(odd,))), CLOCK)
     assert json.loads(json.dumps(told))["refusals"][0]["data"]["set"] == ["1", "2"]
 
 
@@ -198,7 +198,7 @@ class Untellable:
 def test_a_plan_that_cannot_be_told_does_not_keep_the_rest_from_being_said(caplog):
     history = History(CLOCK)
     refusal = Refusal(kind=RefusalKind.POLICY, code="odd", data={"why": Untellable()})
-    odd = Plan(objections=(attrs.evolve(OBJECTION, refusal=refusal),))
+    odd = Plan(objections=(replace(OBJECTION, refusal=refusal),))
     for id, plan in (("a", None), ("odd", odd), ("c", None)):
         history.see(answered(id, plan=plan))
     for _ in range(2):
@@ -441,7 +441,7 @@ def test_uptime_counts_from_the_start():
 def test_rows_are_bounded_and_those_used_last_stay():
     stats = Stats(CLOCK, rows=2)
     for name in ("a", "b", "a", "c"):
-        stats.see(answered("x", candidate=attrs.evolve(GPU, backend=name, name=f"model-{name}")))
+        stats.see(answered("x", candidate=replace(GPU, backend=name, name=f"model-{name}")))
     told = stats.snapshot()
     assert set(told["backends"]) == {"a", "c"}
     assert set(told["models"]) == {"model-a", "model-c"}

@@ -5,10 +5,9 @@ import io
 import json
 import logging
 
-import attrs
 import pytest
 
-from nexus.api import Answered, Attempt, Candidate, Claimed, Request, Usage, Zone
+from nexus.api import Answered, Attempt, Candidate, Claimed, Request, Usage, Zone, replace
 from nexus.observers import log
 from nexus.observers.format import FLUSH_LINES, HANDLER, LineHandler, setup_logging
 from nexus.observers.line import clip
@@ -109,12 +108,12 @@ def test_a_failed_line_names_what_each_attempt_met(out):
 
 def test_a_client_that_left_is_said_to_have_left_once(out):
     attempts = (Attempt(backend="gpu", model="llama3", outcome="left", code="client_left"),)
-    left = attrs.evolve(ANSWERED, outcome="client_left", code="client_left", attempts=attempts)
+    left = replace(ANSWERED, outcome="client_left", code="client_left", attempts=attempts)
     assert seen(out, "pretty", left).count("left") == 1
 
 
 def test_a_request_that_found_no_backend_has_a_line_too(out):
-    refused = Answered(at=1.0, request=attrs.evolve(REQUEST, key=None), status=404, outcome="refused", code="model_not_found")
+    refused = Answered(at=1.0, request=replace(REQUEST, key=None), status=404, outcome="refused", code="model_not_found")
     assert json.loads(seen(out, "json", refused))["backend"] is None
     out.truncate(0)
     assert seen(out, "pretty", refused).endswith("404 refused model_not_found openai/chat gpt-4o total 0 ms [req-1]\n")
@@ -122,7 +121,7 @@ def test_a_request_that_found_no_backend_has_a_line_too(out):
 
 @pytest.mark.parametrize("format", ["json", "pretty"])
 def test_what_a_client_says_stays_on_its_line(out, format):
-    forged = attrs.evolve(ANSWERED, request=attrs.evolve(REQUEST, id=INJECTION, model=INJECTION))
+    forged = replace(ANSWERED, request=replace(REQUEST, id=INJECTION, model=INJECTION))
     text = seen(out, format, forged)
     assert text.count("\n") == 1
     assert text[:-1].isprintable()
@@ -130,13 +129,13 @@ def test_what_a_client_says_stays_on_its_line(out, format):
 
 
 def test_json_keeps_what_a_client_said_as_it_was(out):
-    forged = attrs.evolve(ANSWERED, request=attrs.evolve(REQUEST, model=INJECTION))
+    forged = replace(ANSWERED, request=replace(REQUEST, model=INJECTION))
     assert json.loads(seen(out, "json", forged))["model"] == INJECTION
 
 
 @pytest.mark.parametrize("format", ["json", "pretty"])
 def test_a_name_longer_than_any_is_cut(out, format):
-    endless = attrs.evolve(ANSWERED, request=attrs.evolve(REQUEST, model="m" * 100_000))
+    endless = replace(ANSWERED, request=replace(REQUEST, model="m" * 100_000))
     assert len(seen(out, format, endless)) < 1000
 
 
@@ -221,7 +220,7 @@ class Elsewhere(logging.Handler):
     ],
 )
 def test_what_failed_is_a_warning(out, status, outcome, level):
-    event = attrs.evolve(ANSWERED, status=status, outcome=outcome)
+    event = replace(ANSWERED, status=status, outcome=outcome)
     said = {"refused": "failed"}.get(outcome, outcome) if status >= 500 else {"broken": "broken off"}.get(outcome, outcome)
     assert f" {level:7} nexus.request: {status} {said} " in seen(out, "pretty", event)
     out.seek(0)
@@ -238,8 +237,8 @@ def test_what_failed_is_a_warning(out, status, outcome, level):
 def test_who_else_listens_gets_a_whole_record_and_our_line_stays_the_same(out, monkeypatch, name, format, event):
     event = {
         "answered": ANSWERED,
-        "odd": attrs.evolve(ANSWERED, request=attrs.evolve(REQUEST, model=INJECTION)),
-        "failed": attrs.evolve(ANSWERED, status=503, outcome="refused"),
+        "odd": replace(ANSWERED, request=replace(REQUEST, model=INJECTION)),
+        "failed": replace(ANSWERED, status=503, outcome="refused"),
     }[event]
     with monkeypatch.context() as without_records:
         without_records.delattr(RequestLog, "_record")

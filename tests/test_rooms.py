@@ -122,7 +122,7 @@ HOMES = {
     "cattrs": "config",
     "sqlite3": "state",
     "platformdirs": "state",
-    "msgspec": "dialects observers",
+    "msgspec": "api attempt dialects model observers routing",
     "aiohttp.web": "control front hosted server testing webserver",
     "aiohttp.ClientSession(": "components testing",
     "click": "cli",

@@ -20,7 +20,7 @@ class Nobody(Backend):
     async def probe(self) -> Report:
         return Report(ok=True)
 
-    def send(self, call):
+    async def send(self, call):
         raise NotImplementedError
 
 

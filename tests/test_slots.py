@@ -3,12 +3,12 @@
 import asyncio
 from contextlib import suppress
 
-import attrs
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
+from nexus.api import replace
 from nexus.fleet import Claim, Fleet, Limits, Member, Override
 from nexus.model import Model, Report, State
 from nexus.slots import Slots
@@ -342,7 +342,7 @@ def test_a_name_behind_a_pattern_has_the_slots_that_the_server_came_again_with()
     assert house.one("x/two").domain == house.one("x/one").domain == "gpu/x/*"
     member = house.fleet.standings["gpu"].member
     house.fleet.leave("gpu")
-    house.fleet.join(attrs.evolve(member, slots="server", capacity=2))
+    house.fleet.join(replace(member, slots="server", capacity=2))
     house.report(Model(id="x/*", context=4096))
     names = [house.one("x/one"), house.one("x/two")]
     assert [(c.domain, c.capacity, c.domain_capacity, c.context, c.full) for c in names] == [("gpu", 2, None, 4096, False)] * 2

@@ -9,10 +9,10 @@ import subprocess
 import sys
 from contextlib import closing
 
-import attrs
 import pytest
 from aiohttp.test_utils import TestServer
 
+from nexus.api import replace
 from nexus.model import Model, Price, State
 from nexus.server import GATEWAY, create_app
 from nexus.state import FILE, Store, pid_at
@@ -319,7 +319,7 @@ async def test_only_what_differs_is_written_and_the_newest_wins(tmp_path, monkey
 
 async def test_the_loop_goes_on_while_ten_thousand_models_are_written(tmp_path):
     store = a_store(tmp_path)
-    models = [attrs.evolve(FULL, id=f"m{n}") for n in range(10_000)]
+    models = [replace(FULL, id=f"m{n}") for n in range(10_000)]
     turns = 0
     async with Tasks(LOG) as tasks:
         tasks.spawn(store.run, "keep state")

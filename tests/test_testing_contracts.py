@@ -10,7 +10,6 @@ import json
 import re
 from pathlib import Path
 
-import attrs
 import pytest
 from aiohttp import web
 
@@ -42,10 +41,12 @@ from nexus.api import (
     Sighting,
     Source,
     SourceKind,
+    Splice,
     Stage,
     StageKind,
     Usage,
     opens,
+    replace,
 )
 from nexus.backends import HTTPBackend
 from nexus.model import NO_DEMAND
@@ -95,8 +96,8 @@ class Sound(HTTPBackend):
 class Careless(Sound):
     """Does not say which requests may not leave."""
 
-    def send(self, call):
-        return super().send(attrs.evolve(call, ask=attrs.evolve(call.ask, demand=NO_DEMAND)))
+    async def send(self, call):
+        return await super().send(replace(call, ask=replace(call.ask, demand=NO_DEMAND)))
 
 
 LISTS_MODELS = Check(path="/v1/models", json="data.0.id")
@@ -142,12 +143,12 @@ class AlwaysWell(Sound):
 
 class Silent(Sound):
     async def probe(self):
-        return attrs.evolve(await super().probe(), problem="")
+        return replace(await super().probe(), problem="")
 
 
 class Blind(Sound):
     async def probe(self):
-        return attrs.evolve(await super().probe(), models=())
+        return replace(await super().probe(), models=())
 
 
 class Billing(Sound):
@@ -182,7 +183,7 @@ class TwicePath(Sound):
 class Tells(Sound):
     async def probe(self):
         report = await super().probe()
-        return attrs.evolve(report, problem=report.problem + self.server.key.reveal())
+        return replace(report, problem=report.problem + self.server.key.reveal())
 
 
 class Logs(Sound):
@@ -202,8 +203,8 @@ class Keyless(Sound):
 
 
 class Changes(Sound):
-    def send(self, call):
-        return super().send(attrs.evolve(call, body=call.body + b" "))
+    async def send(self, call):
+        return await super().send(replace(call, body=call.body + b" "))
 
 
 class Wrapped(Sound):
@@ -212,21 +213,19 @@ class Wrapped(Sound):
     async def changed(self, reply):
         raise NotImplementedError
 
-    @contextlib.asynccontextmanager
     async def send(self, call):
-        async with super().send(call) as reply:
-            yield await self.changed(reply)
+        return await self.changed(await super().send(call))
 
 
 class Collects(Wrapped):
     async def changed(self, reply):
         parts = [part async for part in pieces(reply)]
-        return attrs.evolve(reply, read=iter_read([b"".join(parts)]))
+        return replace(reply, read=iter_read([b"".join(parts)]))
 
 
 class Flattens(Wrapped):
     async def changed(self, reply):
-        return attrs.evolve(reply, status=200, headers=())
+        return replace(reply, status=200, headers=())
 
 
 class Swallows(Wrapped):
@@ -237,7 +236,7 @@ class Swallows(Wrapped):
             except BackendError:
                 return b""
 
-        return attrs.evolve(reply, read=read)
+        return replace(reply, read=read)
 
 
 class Keeps(Sound):
@@ -247,21 +246,22 @@ class Keeps(Sound):
         super().__init__(server, options, scope)
         self.kept = []
 
-    @contextlib.asynccontextmanager
     async def send(self, call):
-        exchange = super().send(call)
-        self.kept.append(exchange)
-        yield await exchange.__aenter__()
+        reply = await super().send(call)
+        self.kept.append(reply)
+        return replace(reply, aclose=nothing)
 
 
 class Pretends(Sound):
-    @contextlib.asynccontextmanager
     async def send(self, call):
         try:
-            async with super().send(call) as reply:
-                yield reply
+            return await super().send(call)
         except BackendError:
-            yield Reply(status=502, headers=(), read=iter_read([]))
+            return Reply(status=502, headers=(), read=iter_read([]), aclose=nothing)
+
+
+async def nothing():
+    """Closes nothing."""
 
 
 async def pieces(reply):
@@ -407,7 +407,7 @@ class Modest(Stage):
         return candidate.priority / 100
 
     def prepare(self, call):
-        return attrs.evolve(call, body=call.body + b" ")
+        return replace(call, body=call.body + b" ")
 
     async def admit(self, call):
         if call.candidate.cloud:
@@ -478,10 +478,10 @@ STAGE_BREACHES = {
             raising,
             gives(False),
             gives("no"),
-            gives(attrs.evolve(REFUSAL, code="Not allowed!")),
-            gives(attrs.evolve(REFUSAL, kind="policy-ish")),
-            gives(attrs.evolve(REFUSAL, data={"x": object()})),
-            gives(attrs.evolve(REFUSAL, retry_at=float("nan"))),
+            gives(replace(REFUSAL, code="Not allowed!")),
+            gives(replace(REFUSAL, kind="policy-ish")),
+            gives(replace(REFUSAL, data={"x": object()})),
+            gives(replace(REFUSAL, retry_at=float("nan"))),
         ],
     ),
     "refuse twice": ("test_refuse_says_the_same_twice_in_any_order", [alternating(None, REFUSAL)]),
@@ -491,10 +491,10 @@ STAGE_BREACHES = {
         [
             raising,
             gives(None),
-            lambda self, call: attrs.evolve(call, path="/elsewhere"),
-            lambda self, call: attrs.evolve(call, candidate=attrs.evolve(call.candidate, backend="mine")),
-            lambda self, call: attrs.evolve(call, body="text"),
-            lambda self, call: attrs.evolve(call, headers=(("X-Mine", "1"),)),
+            lambda self, call: replace(call, path="/elsewhere"),
+            lambda self, call: replace(call, candidate=replace(call.candidate, backend="mine")),
+            lambda self, call: replace(call, body="text"),
+            lambda self, call: replace(call, headers=(("X-Mine", "1"),)),
         ],
     ),
     "admit": ("test_admit_returns_nothing_or_raises_refused", [async_raising, async_false, raising]),
@@ -573,7 +573,7 @@ class ToyReader(Reader):
 
 
 class Toy(Dialect):
-    """A small but sound dialect.  Its bodies are as `json.dumps` writes them, so that a splice can restore them."""
+    """A small but sound dialect.  Its bodies are as `json.dumps` writes them, so that a splice keeps their values."""
 
     name = "toy"
     endpoints = (Endpoint(path="/toy", task="chat"),)
@@ -625,7 +625,7 @@ class Toy(Dialect):
 
 WIRE = sse({"text": "hé"}) + sse({"usage": [3, 2]}) + sse("END")
 HIDDEN = sse({"text": "hé"}) + sse("END")
-ASKED = json.dumps({"model": "tiny", "stream": True}).encode()
+ASKED = json.dumps({"model": "tiny", "stream": True, "words": ["a", "b"]}).encode()
 TOY_USAGE = Usage(input_tokens=3, output_tokens=2, source="reported")
 
 
@@ -674,12 +674,20 @@ def decode_anything(self, endpoint, payload):
     return Facts(model="tiny", stream=True, tokens_high=9)
 
 
+def decode_without_a_doubt(self, endpoint, payload):
+    return replace(Toy.decode(self, endpoint, payload), unambiguous=True)
+
+
 def decode_upside_down(self, endpoint, payload):
-    return attrs.evolve(Toy.decode(self, endpoint, payload), tokens_low=10**9)
+    return replace(Toy.decode(self, endpoint, payload), tokens_low=10**9)
 
 
 def splice_reformats(self, endpoint, body, splice):
     return json.dumps(json.loads(Toy.splice(self, endpoint, body, splice)), indent=1).encode()
+
+
+def splice_keeps_twins(self, endpoint, body, splice):
+    return body if splice == Splice() else Toy.splice(self, endpoint, body, splice)
 
 
 def splice_drops(self, endpoint, body, splice):
@@ -703,6 +711,8 @@ DIALECT_BREACHES = [
     ("test_decode_refuses_what_is_malformed", speaking(decode=raising)),
     ("test_decode_bounds_the_prompt", speaking(decode=decode_upside_down)),
     ("test_splice_changes_nothing_else", speaking(splice=splice_reformats)),
+    ("test_what_was_judged_is_what_leaves", speaking(splice=splice_keeps_twins)),
+    ("test_what_was_judged_is_what_leaves", speaking(decode=decode_without_a_doubt)),
     ("test_splice_changes_nothing_else", speaking(splice=lambda self, endpoint, body, splice: body)),
     ("test_asking_for_usage_changes_nothing_else", speaking(splice=splice_drops)),
     ("test_an_error_is_json_with_the_message", speaking(error=gives(b"it broke"))),
@@ -741,10 +751,10 @@ async def test_spare_events_may_be_missing():
             return b""
 
     lenient = DialectKind(name="toy", open=opens(type("Lenient", (Toy,), {"reads": Lenient})))
-    golden = attrs.evolve(TestToyDialect.goldens[0], spare=1)
+    golden = replace(TestToyDialect.goldens[0], spare=1)
     contract = type("Breach", (TestToyDialect,), {"kind": lenient, "goldens": (golden,)})
     assert not await broken(contract, "test_a_stream_that_is_cut_looks_cut")
-    strict = type("Breach", (contract,), {"goldens": (attrs.evolve(golden, spare=0),)})
+    strict = type("Breach", (contract,), {"goldens": (replace(golden, spare=0),)})
     assert await broken(strict, "test_a_stream_that_is_cut_looks_cut")
 
 
@@ -910,7 +920,7 @@ def test_a_backend_needs_a_double():
 
 
 async def test_a_kind_without_a_fingerprint_is_skipped():
-    kind = attrs.evolve(TestSoundBackend.kind, fingerprints=())
+    kind = replace(TestSoundBackend.kind, fingerprints=())
     contract = type("Bare", (TestSoundBackend,), {"kind": kind})
     with pytest.raises(pytest.skip.Exception, match="has no fingerprint"):
         await contract().test_the_fingerprint_matches_the_double()

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import json
 
-import attrs
 import pytest
 
-from nexus.api import BackendError, Candidate, Dialect, Facts, Payload, Reader, RefusalKind, Refused, Usage
+from nexus.api import BackendError, Candidate, Dialect, Facts, Payload, Reader, RefusalKind, Refused, Usage, replace
 from nexus.dialects import openai_stream
 from nexus.dialects.calls import Calls
 from nexus.dialects.canonical import Loss, ReplyContext, Target, TextDelta
@@ -131,7 +130,7 @@ def test_the_target_is_what_is_known_of_the_pair():
     assert target_of(candidate, facts) == Target(model="id", room=800, home=True, thinks=True)
     cloud = Candidate(backend="b", kind="k", model="id", name="n", context=300, cloud=True)
     assert target_of(cloud, facts) == Target(model="id", room=100, takes_usage=False)
-    assert target_of(attrs.evolve(cloud, context=None), facts).room is None
+    assert target_of(replace(cloud, context=None), facts).room is None
 
 
 # ---- streams
@@ -353,7 +352,7 @@ def test_a_server_of_the_clients_dialect_gets_its_bytes(speaks):
 
 
 def test_the_bytes_are_untouched_where_nothing_must_change():
-    way, payload = way_to(attrs.evolve(pair(), model="asked"))
+    way, payload = way_to(replace(pair(), model="asked"))
     assert way.body is payload.body
 
 

@@ -55,6 +55,7 @@ from nexus.model import (
     State,
     Usage,
     Zone,
+    replace,
 )
 
 __all__ = [
@@ -129,4 +130,5 @@ __all__ = [
     "Zone",
     "hookimpl",
     "opens",
+    "replace",
 ]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Awaitable, Callable, Iterable
-from contextlib import AbstractAsyncContextManager
+from typing import Self
 
 import attrs
+import msgspec
 
 from nexus.api.scope import Secret
 from nexus.errors import BackendError
@@ -28,18 +29,28 @@ class Server:
     refused: str = ""
 
 
-@attrs.define(kw_only=True)
-class Reply:
-    """A backend's answer.  `body` yields bytes as they come and raises BackendError where it breaks off.
+class Reply(msgspec.Struct, frozen=True, kw_only=True):
+    """A backend's answer, its body still arriving.  It is closed once, by `aclose` or by leaving its context.
 
-    `headers` are lower case.  A backend that counts tokens itself sets `usage`, read once the body has ended; otherwise
-    the dialect reads them from the body.
+    Attributes:
+        status: as the server sent it.
+        headers: lower-case names; repeated ones stay repeated.
+        read: the next bytes as they come, b"" at the proper end; raises BackendError on any other end.
+        aclose: gives the exchange up, or back where its body has ended.
+        usage: what the backend counted itself, read once the body has ended; None where the dialect reads it from the body.
     """
 
     status: int
     headers: tuple[tuple[str, str], ...]
     read: Callable[[], Awaitable[bytes]]
+    aclose: Callable[[], Awaitable[None]]
     usage: Callable[[], Usage] | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.aclose()
 
 
 class Backend(abc.ABC):
@@ -53,8 +64,8 @@ class Backend(abc.ABC):
         """
 
     @abc.abstractmethod
-    def send(self, call: Call) -> AbstractAsyncContextManager[Reply]:
-        """Send `call.body` as it is and yield the reply once its head is there.  Leaving the context gives the exchange up.
+    async def send(self, call: Call) -> Reply:
+        """Send `call.body` as it is and return the reply once its head is there.  Who gets it closes it.
 
         Raises BackendError where no reply came.
         """

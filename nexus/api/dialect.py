@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import attrs
+import msgspec
 
 from nexus.api.reader import Reader
 from nexus.errors import Problem
 from nexus.model import Accepts, Payload
-from nexus.model.quick import quick
 
 if TYPE_CHECKING:
     from nexus.dialects.canonical import (
@@ -39,11 +39,10 @@ class Endpoint:
     takes_slot: bool = True
 
 
-@quick
-@attrs.frozen(kw_only=True, weakref_slot=False)
-class Facts:
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """What routing needs of a body.  Token figures are estimates that bound the prompt from below and above; of a batch, whose prompts
-    are read one by one, the longest.  `tokens_total` bounds all of them from above, where there are several."""
+    are read one by one, the longest.  `tokens_total` bounds all of them from above, where there are several.  `unambiguous` says that the body can leave as
+    it is: each field at its top is there once, and spelt plainly."""
 
     model: str
     stream: bool = False
@@ -54,6 +53,7 @@ class Facts:
     max_output_tokens: int | None = None
     n: int = 1
     wants_usage: bool = False
+    unambiguous: bool = False
 
 
 @attrs.frozen(kw_only=True)
@@ -106,7 +106,11 @@ class Dialect(abc.ABC):
 
     @abc.abstractmethod
     def splice(self, endpoint: Endpoint, body: bytes, splice: Splice) -> bytes:
-        """The body with exactly these values changed, every other byte as it was."""
+        """Return the body with these values changed, and every field at its top once and in its plainest spelling.
+
+        What `decode` has read is then what every server reads.  Every other value stays byte for byte; white space between fields at the
+        top need not.
+        """
 
     def mended(self, endpoint: Endpoint, body: bytes, accepts: Accepts) -> tuple[bytes, Losses]:
         """A client's body for a server of the same dialect that does not take all that clients send (`accepts.late_system`,

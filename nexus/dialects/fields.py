@@ -6,7 +6,7 @@ Reading the whole of a request into the canonical form is done with `checks`.  N
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
 import msgspec
@@ -14,8 +14,8 @@ import msgspec
 from nexus.api import Facts
 from nexus.dialects.base64s import without
 from nexus.dialects.checks import bad
-from nexus.dialects.jsonbytes import times_at_top
 from nexus.dialects.jsontext import BOM, decoded
+from nexus.dialects.members import Members, is_plain, members_of, times_at_top
 from nexus.dialects.weight import MOST_PASSED, MOST_VALUES, MOST_WORDS, TooMany, check_text, has_few_members, is_light, weigh
 from nexus.errors import Problem
 from nexus.model import JSON_SCHEMA, TOOLS
@@ -27,21 +27,28 @@ _BYTES_PER_TOKEN_AT_LEAST = 2
 MAX_MODEL_NAME = 512
 MAX_WHOLE = 2**53
 _JUDGED = {"model": b'"model"', "stream": b'"stream"'}  # what routing believes must be what the server reads
-LARGE = 4096  # bytes
 _WEIGHED = 64 * 1024  # bytes from which on a body is weighed of which only the top is read
 _MOST_MEMBERS = 1000  # of such a body
 NOTHING = msgspec.Raw(b"null")
-_LEAST_MEMBER = len(b'"model":0,')
 
 T = TypeVar("T")
-Fields = Mapping[str, msgspec.Raw]
 Bytes = bytes | msgspec.Raw
 
-_body = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _elements = msgspec.json.Decoder(list[msgspec.Raw])
 _text = msgspec.json.Decoder(str)
 _flag = msgspec.json.Decoder(bool | None)
 _number = msgspec.json.Decoder(int | float | None)
+
+
+class Fields(Members):
+    """The members of a body.  `unambiguous` as in `nexus.api.Facts`."""
+
+    __slots__ = ("unambiguous",)
+    unambiguous: bool
+
+    def sizes(self, names: Iterable[str]) -> int:
+        """Return the bytes of the values of these members together."""
+        return sum([len(self[name]) for name in names if name in self])
 
 
 def fields_of(body: bytes, known: frozenset[str] = frozenset()) -> Fields:
@@ -60,7 +67,7 @@ def fields_of(body: bytes, known: frozenset[str] = frozenset()) -> Fields:
         )
     try:
         check_text(body)  # what is skipped over below would reach the backend unseen
-        fields = _members(body, known)
+        members = _members(body, known)
     except TooMany as error:
         raise _too_large(f"the body has {error}") from None
     except UnicodeDecodeError as error:
@@ -71,6 +78,8 @@ def fields_of(body: bytes, known: frozenset[str] = frozenset()) -> Fields:
         raise bad(f"the body is not valid JSON: {error}") from None
     except RecursionError:
         raise bad("the body is nested too deeply") from None
+    fields = Fields(members)
+    fields.unambiguous = is_plain(body, members)
     _judge(fields, body, known)
     return fields
 
@@ -97,10 +106,10 @@ def _too_large(what: str) -> Problem:
     return Problem(413, "request_too_large", f"{what}: send less at a time")
 
 
-def _members(body: bytes, known: frozenset[str]) -> Fields:
+def _members(body: bytes, known: frozenset[str]) -> Members:
     """Each member is kept, so a large body must not have very many: it has few beside those that are known."""
     if len(body) < _WEIGHED:
-        return decoded(_body, body)
+        return members_of(body)
     try:
         found = decoded(_decoder(known), body, MOST_PASSED)
     except msgspec.ValidationError as error:
@@ -110,7 +119,7 @@ def _members(body: bytes, known: frozenset[str]) -> Fields:
         return {name: raw for name in known if type(raw := getattr(found, name)) is msgspec.Raw}
     if body.count(b":") > _MOST_MEMBERS and not has_few_members(body, _MOST_MEMBERS):
         raise _too_large(f"the body has more than {_MOST_MEMBERS:,} fields")
-    return decoded(_body, body, MOST_PASSED)
+    return members_of(body)
 
 
 @functools.cache
@@ -120,7 +129,7 @@ def _decoder(known: frozenset[str]) -> msgspec.json.Decoder[Any]:
 
 
 def _judge(fields: Fields, body: bytes, known: frozenset[str]) -> None:
-    if len(body) < LARGE or not _is_all(fields, body):
+    if not fields.unambiguous:
         _refuse_twins(body)
     if known.issuperset(fields):
         return
@@ -128,13 +137,6 @@ def _judge(fields: Fields, body: bytes, known: frozenset[str]) -> None:
         if key not in _JUDGED and key.casefold() in _JUDGED:
             # servers written in Go read keys without regard to case: two spellings would mean two different requests
             raise bad(f"the field {key!r} must be written {key.casefold()!r}", key)
-
-
-def _is_all(fields: Fields, body: bytes) -> bool:
-    """Whether what is not in `fields` is too little for one more member.  Quicker than a search in a long prompt; false for a body
-    with blanks between its members, too."""
-    told = sum(len(key.encode(errors="replace")) + 4 + memoryview(raw).nbytes for key, raw in fields.items())
-    return len(body) - told < _LEAST_MEMBER
 
 
 def _refuse_twins(body: bytes) -> None:
@@ -170,7 +172,9 @@ def flag_in(fields: Fields, name: str) -> bool:
 
 def whole_in(fields: Fields, name: str) -> int | None:
     """A whole number that is not negative; None where the field is absent or null.  Raises Problem (400)."""
-    value = _typed(fields, name, _number, "a number") if name in fields else None
+    if name not in fields:
+        return None
+    value = _typed(fields, name, _number, "a number")
     if value is None:
         return None
     if value < 0 or value != value or value > MAX_WHOLE:

@@ -27,12 +27,10 @@ from nexus.dialects.fields import (
     whole_in,
     words_of,
 )
-from nexus.dialects.jsonbytes import replace_top_level, set_member
+from nexus.dialects.members import body_of, members_of
 from nexus.dialects.openai_reader import StreamReader, WholeReader
-from nexus.dialects.openai_usual import usual_facts
 from nexus.errors import Problem
 from nexus.model import CHAT, COMPLETION, EMBEDDING, EMPTY, IMAGE_URL, VISION, Accepts, Payload
-from nexus.model.quick import maker
 
 if TYPE_CHECKING:
     from nexus.dialects.canonical import Answer, Conversation, Losses, ReplyContext, StreamDecoder, StreamEncoder, Target
@@ -50,6 +48,7 @@ COMMON_FIELDS = frozenset(
 )  # fmt: skip
 AUDIO = "audio"
 _READ = ("messages", "tools", "functions", "response_format")  # by the model, before it answers
+_DEMANDING = frozenset(_READ[1:])
 
 ERROR_TYPES = {
     400: "invalid_request_error",
@@ -65,7 +64,6 @@ ERROR_TYPES = {
     504: "timeout_error",
 }
 
-_facts = maker(Facts)
 _encode = msgspec.json.Encoder().encode
 _PROMPT = {CHAT: "messages", COMPLETION: "prompt", EMBEDDING: "input"}
 
@@ -85,8 +83,6 @@ class OpenAI(Dialect):
     translates = True
 
     def decode(self, endpoint: Endpoint, payload: Payload) -> Facts:
-        if endpoint.task == CHAT and (usual := usual_facts(payload.body)) is not None:
-            return usual
         body = words_of(payload.body)
         fields = fields_of(body, COMMON_FIELDS)
         prompt = fields.get(_PROMPT[endpoint.task])
@@ -95,30 +91,37 @@ class OpenAI(Dialect):
         chat = endpoint.task == CHAT
         if chat and not is_array(prompt):
             raise bad("'messages' must be an array of messages", "messages")
-        longest, total = _chat_bytes(fields) if chat else prompt_bytes(prompt)
+        if chat:
+            longest = total = fields.sizes(_READ)
+        else:
+            longest, total = prompt_bytes(prompt)
         if endpoint.task == COMPLETION and (suffix := fields.get("suffix")) is not None:  # the model reads it with each prompt
             size = memoryview(suffix).nbytes
             longest, total = longest + size, total + size
         low, high = token_bounds(longest)
-        needs = frozenset(_needs(fields, prompt, body)) if chat else NO_NEEDS
-        return _facts(
+        needs = frozenset(_needs(fields, prompt, body)) if chat and _may_need(fields, body) else NO_NEEDS
+        return Facts(
             model=model_in(fields),
             stream=flag_in(fields, "stream"),
-            needs=needs or NO_NEEDS,
+            needs=needs,
             tokens_low=low,
             tokens_high=high,
             tokens_total=token_bounds(total)[1] if total != longest else None,
             max_output_tokens=_bound_in(fields, "max_completion_tokens") or _bound_in(fields, "max_tokens"),
             n=whole_in(fields, "n") or 1,
             wants_usage="stream_options" in fields and _wants_usage(fields),
+            unambiguous=fields.unambiguous,
         )
 
     def splice(self, endpoint: Endpoint, body: bytes, splice: Splice) -> bytes:
+        members = members_of(body)
         if splice.model is not None:
-            body = replace_top_level(body, "model", _encode(splice.model))
+            members["model"] = msgspec.Raw(_encode(splice.model))
         if splice.ask_usage:
-            body = set_member(body, "stream_options", "include_usage", b"true")
-        return body
+            options = members.get("stream_options", NOTHING)
+            asked = members_of(bytes(options)) if memoryview(options)[0] == ord("{") else {}
+            members["stream_options"] = msgspec.Raw(body_of({**asked, "include_usage": b"true"}))
+        return body_of(members)
 
     def mended(self, endpoint: Endpoint, body: bytes, accepts: Accepts) -> tuple[bytes, Losses]:
         if endpoint.task != CHAT:
@@ -183,7 +186,7 @@ class OpenAI(Dialect):
 
 def _bound_in(fields: Fields, name: str) -> int | None:
     """The most tokens of an answer; -1 is how clients of llama.cpp and LM Studio write that they want no bound."""
-    return None if bytes(fields.get(name, NOTHING)) == b"-1" else whole_in(fields, name)
+    return None if name not in fields or bytes(fields[name]) == b"-1" else whole_in(fields, name)
 
 
 def _wants_usage(fields: Fields) -> bool:
@@ -204,18 +207,20 @@ class _StreamOptions(msgspec.Struct):
 _options = msgspec.json.Decoder(_StreamOptions)
 
 
-def _chat_bytes(fields: Fields) -> tuple[int, int]:
-    """Bytes of all that a model gets to read before it answers."""
-    size = sum(memoryview(fields[name]).nbytes for name in _READ if name in fields)
-    return size, size
+def _may_need(fields: Fields, body: bytes) -> bool:
+    return _carries_media(body) or not _DEMANDING.isdisjoint(fields)
 
 
 def _needs(fields: Fields, messages: msgspec.Raw, body: bytes) -> Iterator[str]:
     """What a chat needs.  Only messages that seem to carry media are looked into."""
     yield from tools_and_schemas(fields, ("tools", "functions"), ("response_format",))
-    # an unescaped quote on both sides: this is a JSON string of its own, not words inside a prompt
-    if b'"image_url"' in body or b'"input_audio"' in body:
+    if _carries_media(body):
         yield from _media(messages, body)
+
+
+def _carries_media(body: bytes) -> bool:
+    """Whether it may: an unescaped quote on both sides is a JSON string of its own, no words inside a prompt."""
+    return b'"image_url"' in body or b'"input_audio"' in body
 
 
 class _Message(msgspec.Struct):

@@ -8,7 +8,6 @@ import msgspec
 
 from nexus.dialects.figures import MOST, count_of
 from nexus.model import Usage
-from nexus.model.quick import maker
 
 _Count = Annotated[int, msgspec.Meta(ge=0, le=MOST)]
 
@@ -29,7 +28,6 @@ class Counts(msgspec.Struct):
 
 
 _counts = msgspec.json.Decoder(Counts | None)
-_reported = maker(Usage)
 
 
 def usage_in(raw: bytes | msgspec.Raw) -> Usage | None:
@@ -78,7 +76,7 @@ def _usage(prompt: int | None, output: int | None, total: int, cached: int, reas
         prompt = max(total - output, 0)
     if not prompt and not output:
         return None
-    return _reported(
+    return Usage(
         input_tokens=prompt,
         output_tokens=output,
         cached_tokens=min(cached, prompt),

@@ -44,7 +44,7 @@ class Native:
         self.headers: Headers = ()
         self.told = ""
         self.body = payload.body
-        if renamed is not None or ask_usage:
+        if renamed is not None or ask_usage or not facts.unambiguous:
             self.body = dialect.splice(endpoint, payload.body, Splice(model=renamed, ask_usage=ask_usage))
         self._facts = facts
         self._hide_usage = ask_usage

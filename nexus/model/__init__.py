@@ -1,4 +1,4 @@
-"""The values that flow through Nexus.  No I/O, no clock, no logging and no third-party types live here.
+"""The values that flow through Nexus.  No I/O, no clock and no logging live here.
 
 Everything is frozen, slotted and keyword-only, so a value can be kept in a history, put into an event or handed to a
 plugin without anybody being able to change it.  Only `Payload` and `Call` reach the body of a request.
@@ -10,6 +10,7 @@ from nexus.model.candidate import Candidate
 from nexus.model.events import Answered, Claimed, Event, Finished, Joined, Left, Listener, Probed, Queued
 from nexus.model.failure import WILDCARD, FailureRule, Fault
 from nexus.model.plan import Choice, Objection, Plan, Refusal
+from nexus.model.replace import replace
 from nexus.model.report import MOST_MODELS, Model, Report, Sighting
 from nexus.model.request import NO_DEMAND, Ask, Demand, Leg, Payload, Request
 from nexus.model.tokens import NO_USAGE, Price, Usage
@@ -86,4 +87,5 @@ __all__ = [
     "Usage",
     "UserIds",
     "Zone",
+    "replace",
 ]

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import attrs
+import msgspec
 
 from nexus.model.candidate import Candidate
-from nexus.model.quick import quick
 from nexus.model.request import Ask
 
 
-@quick
-@attrs.frozen(kw_only=True, weakref_slot=False)
-class Call:
+class Call(msgspec.Struct, frozen=True, kw_only=True):
     """One attempt, exactly as it will leave: `body` is final once `prepare` has run.
 
     `path` is the dialect's own path (`/v1/chat/completions`), which a backend joins to its base URL.  `headers` are
@@ -41,9 +38,7 @@ UNANSWERED = "unanswered"  # the client went before the answer began
 OUT_OF_TIME = "out_of_time"  # the time that all attempts of a request share was over before the backend had had its own
 
 
-@quick
-@attrs.frozen(kw_only=True, weakref_slot=False)
-class Attempt:
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     """One line of a request's story: which pair was tried, and how it ended.  `message` is what the backend said, for the client.
 
     `times` is how often it was busy in the same way: those are one attempt, whose `seconds` are of all of them, and `message` of the last.
@@ -66,7 +61,7 @@ def told_again(attempts: list[Attempt], attempt: Attempt) -> None:
         for known in attempts:
             if about == (known.backend, known.model, known.outcome, known.status, known.code):
                 attempts.remove(known)
-                attempt = attrs.evolve(attempt, times=known.times + 1, seconds=known.seconds + attempt.seconds)
+                attempt = msgspec.structs.replace(attempt, times=known.times + 1, seconds=known.seconds + attempt.seconds)
                 break
     attempts.append(attempt)
 

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import attrs
+import msgspec
 
-from nexus.model.quick import quick
 from nexus.model.tokens import Price
 from nexus.model.words import EMPTY, Health, State, Zone
 
 FAILING = 0.6  # share of recent exchanges: three failures in a row, or one answer that no later request will get past
 
 
-@quick
-@attrs.frozen(kw_only=True, weakref_slot=False)
-class Candidate:
+class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     """One (backend, model) pair as routing sees it: a photograph.
 
     `name` is the public name, `model` the id the server knows, `aliases` are further ids by which it knows the same model.

@@ -4,27 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-import attrs
+import msgspec
 
 from nexus.model.attempt import Attempt
 from nexus.model.candidate import Candidate
 from nexus.model.plan import Plan
-from nexus.model.quick import quick
 from nexus.model.request import Leg, Request
 from nexus.model.tokens import NO_USAGE, Usage
 from nexus.model.words import EMPTY, Health, Lane
 
 
-@attrs.frozen(kw_only=True)
-class Event:
+class Event(msgspec.Struct, frozen=True, kw_only=True):
     """A fact about something that has happened.  `at` is in seconds of the gateway's clock."""
 
     at: float
 
 
-@quick
-@attrs.frozen(kw_only=True, weakref_slot=False)
-class Claimed(Event):
+class Claimed(Event, frozen=True, kw_only=True):
     """An attempt holds a slot of its pair."""
 
     claim: int
@@ -32,9 +28,7 @@ class Claimed(Event):
     candidate: Candidate
 
 
-@quick
-@attrs.frozen(kw_only=True, weakref_slot=False)
-class Finished(Event):
+class Finished(Event, frozen=True, kw_only=True):
     """The end of a claim; every claim gets exactly one.
 
     `sent` says whether a byte left for the backend.  `outcome` is one of ok, rejected (it will not: by what it said), rate (it is busy), failed, timeout,
@@ -54,9 +48,7 @@ class Finished(Event):
     first_byte: float | None = None
 
 
-@quick
-@attrs.frozen(kw_only=True, weakref_slot=False)
-class Answered(Event):
+class Answered(Event, frozen=True, kw_only=True):
     """The end of a request that reached the server; exactly one per request.
 
     `outcome` is ok, refused (an error without a served answer), client_left or broken (cut after the first byte).
@@ -84,8 +76,7 @@ class Answered(Event):
     unsent: Mapping[str, str] = EMPTY
 
 
-@attrs.frozen(kw_only=True)
-class Queued(Event):
+class Queued(Event, frozen=True, kw_only=True):
     """A request began (`waiting` true) or stopped to wait; `depth` is the lane's new depth."""
 
     request: Request
@@ -94,8 +85,7 @@ class Queued(Event):
     depth: int
 
 
-@attrs.frozen(kw_only=True)
-class Joined(Event):
+class Joined(Event, frozen=True, kw_only=True):
     """A backend is part of the fleet."""
 
     backend: str
@@ -104,15 +94,13 @@ class Joined(Event):
     source: str
 
 
-@attrs.frozen(kw_only=True)
-class Left(Event):
+class Left(Event, frozen=True, kw_only=True):
     """A backend is no longer part of the fleet."""
 
     backend: str
 
 
-@attrs.frozen(kw_only=True)
-class Probed(Event):
+class Probed(Event, frozen=True, kw_only=True):
     """A probe ended.  `changed` says whether health or models are other than before."""
 
     backend: str

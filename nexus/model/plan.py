@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import attrs
+import msgspec
 
 from nexus.model.candidate import Candidate
-from nexus.model.quick import quick
 from nexus.model.request import NO_DEMAND, Ask, Demand, Leg
 from nexus.model.words import EMPTY, RefusalKind
 
 
-@attrs.frozen(kw_only=True)
-class Refusal:
+class Refusal(msgspec.Struct, frozen=True, kw_only=True):
     """An objection to one candidate, as data.  The sentence is made when somebody reads it (`nexus.sentences`).
 
     `retry_at` is in seconds of the gateway's clock: when asking again may help.
@@ -26,8 +24,7 @@ class Refusal:
     retry_at: float | None = None
 
 
-@attrs.frozen(kw_only=True)
-class Objection:
+class Objection(msgspec.Struct, frozen=True, kw_only=True):
     """A refusal, by whom, against which pair of which leg."""
 
     stage: str
@@ -36,9 +33,7 @@ class Objection:
     refusal: Refusal
 
 
-@quick
-@attrs.frozen(kw_only=True, weakref_slot=False)
-class Choice:
+class Choice(msgspec.Struct, frozen=True, kw_only=True):
     """A pair that may have the request.  `parts` are the seconds each stage adds to the score (negative: gained)."""
 
     ask: Ask
@@ -47,9 +42,7 @@ class Choice:
     parts: tuple[tuple[str, float], ...] = ()
 
 
-@quick
-@attrs.frozen(kw_only=True, weakref_slot=False)
-class Plan:
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Choices, best first, and every objection.  It is the whole answer to "why not there?".  `demand` is leg 0's."""
 
     demand: Demand = NO_DEMAND

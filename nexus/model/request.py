@@ -8,15 +8,12 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import attrs
+import msgspec
 
-from nexus.model.quick import maker, quick
 from nexus.model.words import EMPTY, Lane, Zone
 
 
-@quick
-@attrs.frozen(kw_only=True, weakref_slot=False)
-class Request:
+class Request(msgspec.Struct, frozen=True, kw_only=True):
     """The facts of one request, without its body and without credentials.
 
     `tokens_low` and `tokens_high` bound the tokens of the prompt from below and above (estimates, see the dialect).
@@ -67,9 +64,7 @@ class Payload:
 _OPEN, _RESTRICTED = Zone.OPEN, Zone.RESTRICTED  # bound once: looking a member up on its enum costs more than the comparison
 
 
-@quick
-@attrs.frozen(kw_only=True, weakref_slot=False)
-class Demand:
+class Demand(msgspec.Struct, frozen=True, kw_only=True):
     """What a candidate must satisfy.  `a & b` is never looser than `a` or `b`, whatever the order."""
 
     zone: Zone = Zone.OPEN
@@ -82,7 +77,7 @@ class Demand:
             return self
         if self is NO_DEMAND:
             return other
-        return _demand(
+        return Demand(
             zone=_OPEN if self.zone == _OPEN and other.zone == _OPEN else _RESTRICTED,
             min_tier=self.min_tier if self.min_tier > other.min_tier else other.min_tier,
             needs=self.needs | other.needs if self.needs and other.needs else self.needs or other.needs,
@@ -90,12 +85,10 @@ class Demand:
         )
 
 
-_demand = maker(Demand)
 NO_DEMAND = Demand()
 
 
-@attrs.frozen(kw_only=True)
-class Leg:
+class Leg(msgspec.Struct, frozen=True, kw_only=True):
     """One name to try.  `ids` are the model names that count as it (several where an alias holds ids equal).
 
     `trail` is every name on the way from the name asked for to this one, both included.  `any_model` marks the leg of a
@@ -110,9 +103,7 @@ class Leg:
     demand: Demand = NO_DEMAND
 
 
-@quick
-@attrs.frozen(kw_only=True, weakref_slot=False)
-class Ask:
+class Ask(msgspec.Struct, frozen=True, kw_only=True):
     """What stages judge a candidate by."""
 
     request: Request

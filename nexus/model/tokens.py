@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import attrs
-
-from nexus.model.quick import quick
+import msgspec
 
 
 @attrs.frozen(kw_only=True)
@@ -16,9 +15,7 @@ class Price:
     cached: float | None = None
 
 
-@quick
-@attrs.frozen(kw_only=True, weakref_slot=False)
-class Usage:
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
     """Tokens of one exchange.  `source` is `reported` (the backend said so), `counted` (Nexus counted what it relayed) or `unknown`."""
 
     input_tokens: int = 0

@@ -7,10 +7,8 @@ import logging
 import zlib
 from itertools import islice
 
-import attrs
-
 from nexus.api import Clock, Observer
-from nexus.model import Answered, Event
+from nexus.model import Answered, Event, replace
 from nexus.observers.render import Json, answered_json
 
 LOG = logging.getLogger("nexus")
@@ -92,7 +90,7 @@ class History(Observer):
             return json.dumps(answered_json(event, self._clock))
         except Exception:
             LOG.exception("the plan of the request %s cannot be told", event.request.id)
-            return json.dumps(answered_json(attrs.evolve(event, plan=None), self._clock))
+            return json.dumps(answered_json(replace(event, plan=None), self._clock))
 
     def _forget(self, id: str) -> None:
         entry = self._entries.pop(id, None)

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
-import attrs
+import msgspec
 
 from nexus.api import Clock
 from nexus.model import (
@@ -74,7 +74,7 @@ def answered_json(event: Answered, clock: Clock | None = None) -> Json:
         "reason": event.reason or None,
         "answered_by": _pair(event.candidate) if event.candidate else None,
         "leg": leg_json(event.leg) if event.leg else None,
-        "attempts": [attrs.asdict(attempt) for attempt in event.attempts],
+        "attempts": [msgspec.structs.asdict(attempt) for attempt in event.attempts],
         **(plan_json(event.plan) if event.plan else {"demand": None, "choices": [], "refusals": []}),
         "timings": timings_json(event),
         "usage": usage_json(event.usage),
@@ -114,7 +114,7 @@ def timings_json(event: Answered) -> Json:
 
 
 def usage_json(usage: Usage) -> Json:
-    return attrs.asdict(usage)
+    return msgspec.structs.asdict(usage)
 
 
 # ---------------------------------------------------------------- plans

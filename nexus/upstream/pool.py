@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
-from types import TracebackType
+from typing import Self
 
 from nexus.errors import BackendError, Shortage
 from nexus.outbox import Outbox
@@ -79,7 +79,7 @@ class Pool:
         """Connections that wait to be used again."""
         return sum(map(len, self._idle.values()))
 
-    def exchange(
+    async def exchange(
         self,
         method: str,
         url: str,
@@ -92,7 +92,7 @@ class Pool:
         connect_timeout: float | None = None,
         private: bool = False,
     ) -> Exchange:
-        """One exchange, begun when its context is entered; see `nexus.api.Upstream`.
+        """Send one request and return its answer once the head is there; see `nexus.api.Upstream`.
 
         `first_byte_by` holds until the first byte of the body, for servers send a head long before they have a token; from
         then on, or without it, `idle_timeout` does.  Raises ValueError at once for a method, URL or header that cannot be sent.
@@ -101,7 +101,11 @@ class Pool:
         known = tuple(headers)
         opening = self._openings.get((target, known)) or self._opening(target, known)
         head = request.whole(opening, target, len(body))
-        return Exchange(self, target, head, body, Deadlines(first_byte_by, answer_by, idle_timeout, connect_timeout), private)
+        exchange = Exchange(self, target.method == "HEAD")
+        await exchange.begin(
+            target.address, head, body, Deadlines(first_byte_by, answer_by, idle_timeout, connect_timeout), private
+        )
+        return exchange
 
     def _target(self, method: str, url: str) -> request.Target:
         if len(self._targets) >= _MAX_TARGETS:
@@ -322,49 +326,27 @@ class Pool:
 
 
 class Exchange:
-    """One exchange: `async with pool.exchange(...) as answer`, then `await answer.read()` until it gives b"".  `status` and `headers` are
-    the answer's.
+    """The answer to one HTTP exchange: `await answer.read()` until it gives b"".  `status` and `headers` are the answer's."""
 
-    A class, since a generator-based context manager would cost more than the rest of this room's own work.
-    """
+    __slots__ = ("__weakref__", "_answer", "_connection", "_pool", "headers", "status")
 
-    __slots__ = (
-        "__weakref__",
-        "_answer",
-        "_body",
-        "_connection",
-        "_deadlines",
-        "_head",
-        "_pool",
-        "_private",
-        "_target",
-        "headers",
-        "status",
-    )
-
-    def __init__(self, pool: Pool, target: request.Target, head: bytes, body: bytes, deadlines: Deadlines, private: bool) -> None:
+    def __init__(self, pool: Pool, head_only: bool) -> None:
         self._pool = pool
-        self._target = target
-        self._head = head
-        self._body = body
-        self._deadlines = deadlines
-        self._private = private
-        self._answer = Answer(pool.limits, target.method == "HEAD")
+        self._answer = Answer(pool.limits, head_only)
         self._connection: Connection | None = None
         self.status = 0
         self.headers: tuple[tuple[str, str], ...] = ()
 
-    async def __aenter__(self) -> Exchange:
+    async def begin(self, address: request.Address, head: bytes, body: bytes, deadlines: Deadlines, private: bool) -> None:
+        """Send the request and wait for the head of the answer."""
         loop = self._pool.bind()
-        address = self._target.address
-        private = self._private
-        connection = self._pool.take(address, private) or await self._pool.connect(address, self._deadlines, private)
+        connection = self._pool.take(address, private) or await self._pool.connect(address, deadlines, private)
         self._connection = connection
         self._pool.outbox.company += 1
         answer = self._answer
         try:
-            connection.send(answer, self._head, self._body, self._deadlines)
-            self._head = self._body = b""
+            connection.send(answer, head, body, deadlines)
+            del head, body  # an answer may take long, and nobody needs them
             while not answer.head_done:
                 if answer.error is not None:
                     raise answer.problem()
@@ -374,9 +356,15 @@ class Exchange:
             self._leave()
             raise
         self.status, self.headers = answer.status, answer.headers
+
+    async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(self, *error: object) -> None:
+        self._leave()
+
+    async def aclose(self) -> None:
+        """Leave it.  Before the end of the body that closes the connection."""
         self._leave()
 
     def _leave(self) -> None:
@@ -404,7 +392,7 @@ class Exchange:
             if answer.error is not None:
                 raise answer.problem()
             if self._connection is None:
-                raise RuntimeError("the exchange was left: read within its context")
+                raise RuntimeError("the exchange was left: read before it is closed")
             assert self._pool.loop is not None
             answer.waiter = self._pool.loop.create_future()
             await answer.waiter

@@ -34,7 +34,7 @@ class Nobody(Backend):
     async def probe(self) -> Report:
         return Report(ok=True)
 
-    def send(self, call: object) -> Any:
+    async def send(self, call: object) -> Any:
         raise NotImplementedError("nothing is sent here")
 
 

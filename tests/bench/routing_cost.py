@@ -52,7 +52,7 @@ class Nobody(Backend):
     async def probe(self) -> Report:
         return Report(ok=True)
 
-    def send(self, call: object) -> Any:
+    async def send(self, call: object) -> Any:
         raise NotImplementedError("the micro-benchmark sends nothing")
 
 

@@ -175,7 +175,7 @@ def fetch() -> Callable[..., Awaitable[tuple[int, bytes, str]]]:
     async def fetch(pool: Pool, url: str, method: str = "GET", **options: object) -> tuple[int, bytes, str]:
         body, status = b"", 0
         try:
-            async with asyncio.timeout(20), pool.exchange(method, url, **options) as answer:  # type: ignore[arg-type] # the test's own
+            async with asyncio.timeout(20), await pool.exchange(method, url, **options) as answer:  # type: ignore[arg-type] # the test's own
                 status = answer.status
                 while piece := await answer.read():
                     body += piece

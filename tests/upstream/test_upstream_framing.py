@@ -147,7 +147,7 @@ async def test_reset_at_every_byte(form, serve, pool, fetch):
 
 async def test_headers_are_lower_case_and_repeated_ones_stay_repeated(replies, pool):
     server = await replies(OK + b"X-A: 1\r\nSet-Cookie: a\r\nset-cookie:  b\xe9 \t\r\nX-Empty:\r\nContent-Length: 0\r\n\r\n")
-    async with pool.exchange("GET", server.url) as answer:
+    async with await pool.exchange("GET", server.url) as answer:
         assert answer.headers == (
             ("x-a", "1"), ("set-cookie", "a"), ("set-cookie", "b\xe9"), ("x-empty", ""), ("content-length", "0"),
         )  # fmt: skip
@@ -164,7 +164,7 @@ async def test_a_trailer_does_not_reach_the_next_answer(serve, pool):
 
     server = await serve(handler)
     for headers in ((("transfer-encoding", "chunked"),), (("content-length", "0"),)):
-        async with pool.exchange("GET", server.url) as answer:
+        async with await pool.exchange("GET", server.url) as answer:
             assert await answer.read() == b""
             assert answer.headers == headers
     assert server.accepted == 1

@@ -53,7 +53,7 @@ CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 async def test_a_bad_head_is_malformed(reply, replies, pool):
     server = await replies(reply)
     with pytest.raises(BackendError) as caught:
-        async with pool.exchange("GET", server.url + "/secret?key=1"):
+        async with await pool.exchange("GET", server.url + "/secret?key=1"):
             pytest.fail("there is no answer")
     assert (caught.value.code, caught.value.sent, caught.value.reused) == ("malformed", True, False)
     assert caught.value.hint.startswith(server.url.removeprefix("http://") + " ")

@@ -80,7 +80,7 @@ async def test_a_large_body_with_back_pressure(serve, trusting, server_context, 
 
     server = await serve(handler, ssl=server_context)
     for _ in range(2):
-        async with trusting.exchange("GET", server.url) as answer:
+        async with await trusting.exchange("GET", server.url) as answer:
             await until(lambda: answer._connection.paused)
             assert answer._answer.buffered <= 2 * 65536
             assert await gather(answer) == piece * 16
@@ -110,7 +110,7 @@ async def test_a_body_cut_without_a_goodbye_is_not_whole(serve, trusting, fetch,
 
 async def failed(pool, url):
     with pytest.raises(BackendError) as caught:
-        async with pool.exchange("POST", url, body=b"x"):
+        async with await pool.exchange("POST", url, body=b"x"):
             pytest.fail("there is no answer")
     assert not caught.value.sent
     assert pool.open_connections == 0

@@ -55,21 +55,21 @@ class Client:
         """One chat completion; with `heard` a streamed one, which hears every piece of text as it comes."""
         body = {"model": model, "messages": [{"role": "user", "content": content}], "stream": heard is not None}
         begun = time.monotonic()
-        async with self._open("POST", "/v1/chat/completions", body, headers or {}) as answer:
+        async with await self._open("POST", "/v1/chat/completions", body, headers or {}) as answer:
             text = await (_stream(answer, heard) if heard and answer.status == 200 else _whole(answer))
         marks = {name.removeprefix("x-nexus-"): value for name, value in answer.headers if name.startswith("x-nexus-")}
         return Said(status=answer.status, nexus=marks, text=text, seconds=time.monotonic() - begun)
 
     async def ask(self, method: str, path: str, value: Json | None = None) -> Any:
         """The JSON of a control page."""
-        async with self._open(method, path, value, {}) as answer:
+        async with await self._open(method, path, value, {}) as answer:
             return json.loads(await _bytes(answer))
 
-    def _open(self, method: str, path: str, value: Json | None, headers: Mapping[str, str]) -> Any:
+    async def _open(self, method: str, path: str, value: Json | None, headers: Mapping[str, str]) -> Exchange:
         body = b"" if value is None else json.dumps(value).encode()
         given = [("content-type", "application/json"), *headers.items()]
         by = time.monotonic() + PATIENCE_SECONDS
-        return self._pool.exchange(method, self.url + path, headers=given, body=body, first_byte_by=by)
+        return await self._pool.exchange(method, self.url + path, headers=given, body=body, first_byte_by=by)
 
 
 async def _bytes(answer: Exchange) -> bytes:

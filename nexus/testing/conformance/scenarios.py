@@ -6,6 +6,7 @@ import enum
 
 import attrs
 
+from nexus.api import replace
 from nexus.dialects.canonical import (
     Answer,
     Conversation,
@@ -157,7 +158,7 @@ def _result(call_id: str, *parts: Text | Image | str, is_error: bool = False) ->
 
 
 USED = Usage(input_tokens=310, output_tokens=42, cached_tokens=256, source="reported")
-THOUGHT = attrs.evolve(USED, reasoning_tokens=17)
+THOUGHT = replace(USED, reasoning_tokens=17)
 HELLO = _user("Hello!")
 PLAIN = _asked(
     _system(Text(text="You are brief.")),

@@ -183,7 +183,7 @@ class BackendContract:
     async def test_send_relays_the_answer(self, status: int) -> None:
         body = bytes(range(256)) * 1000
         up = ScriptedUpstream(Respond(status, body=body, headers={"Retry-After": "7", "X-Odd": "a, b"}))
-        async with up, self.backend(up.url) as backend, backend.send(a_call()) as reply:
+        async with up, self.backend(up.url) as backend, await backend.send(a_call()) as reply:
             assert reply.status == status
             assert {("retry-after", "7"), ("x-odd", "a, b")} <= set(reply.headers)
             assert await _read(reply) == body
@@ -192,7 +192,7 @@ class BackendContract:
     async def test_send_sends_the_body_as_it_is(self) -> None:
         call = a_call(body=b'{"model":"tiny",  "messages":[] ,"x":"\xc3\xa9"}')
         up = ScriptedUpstream(Respond(json={}))
-        async with up, self.backend(up.url) as backend, backend.send(call) as reply:
+        async with up, self.backend(up.url) as backend, await backend.send(call) as reply:
             await _read(reply)
         assert [(r.method, r.body, r.header("content-type")) for r in up.requests] == [("POST", call.body, "application/json")]
         assert up.violations == []
@@ -201,14 +201,14 @@ class BackendContract:
     async def test_send_relays_a_stream_as_it_is(self) -> None:
         stream = Stream([{"n": n} for n in range(20)], done=False)
         up = ScriptedUpstream(stream)
-        async with up, self.backend(up.url) as backend, backend.send(a_call(stream=True)) as reply:
+        async with up, self.backend(up.url) as backend, await backend.send(a_call(stream=True)) as reply:
             assert await _read(reply) == b"".join(event for event in stream.events if isinstance(event, bytes))
 
     @pytest.mark.asyncio
     async def test_send_yields_before_the_stream_has_ended(self) -> None:
         up = ScriptedUpstream(Stream(["first"], done=False, end="hang"))
         sending = a_call(stream=True)
-        async with up, self.backend(up.url) as backend, asyncio.timeout(self.patience), backend.send(sending) as reply:
+        async with up, self.backend(up.url) as backend, asyncio.timeout(self.patience), await backend.send(sending) as reply:
             assert await reply.read() == b"data: first\n\n"
 
     @pytest.mark.asyncio
@@ -216,7 +216,7 @@ class BackendContract:
         async with ScriptedUpstream() as server, self.backend(server.url) as backend:
             server.stop_listening()
             with pytest.raises(BackendError):
-                async with backend.send(a_call()):
+                async with await backend.send(a_call()):
                     pytest.fail("there was nobody to answer")
 
     @pytest.mark.asyncio
@@ -224,13 +224,13 @@ class BackendContract:
     async def test_a_stream_that_breaks_raises(self, end: str) -> None:
         async with ScriptedUpstream(Stream(["first"], done=False, end=end)) as server, self.backend(server.url) as backend:
             with pytest.raises(BackendError):
-                async with backend.send(a_call(stream=True)) as reply:
+                async with await backend.send(a_call(stream=True)) as reply:
                     await _read(reply)
 
     @pytest.mark.asyncio
     async def test_leaving_early_gives_the_exchange_up(self) -> None:
         async with ScriptedUpstream(Stream(["first"], end="hang")) as server, self.backend(server.url) as backend:
-            async with backend.send(a_call(stream=True)) as reply:
+            async with await backend.send(a_call(stream=True)) as reply:
                 await reply.read()
             await server.until(lambda: server.disconnected == 1 and not server.in_flight, self.patience)
 
@@ -240,7 +240,7 @@ class BackendContract:
         call = a_call(ask=an_ask(demand=Demand(zone=Zone.RESTRICTED)))
         async with ScriptedUpstream(Respond(json={})) as server, self.backend(server.url, moved=True) as backend:
             with pytest.raises(BackendError):
-                async with backend.send(call) as reply:
+                async with await backend.send(call) as reply:
                     await _read(reply)
         assert not server.requests, "a request that may not leave was sent to an address that is not private"
 
@@ -252,7 +252,7 @@ class BackendContract:
         async with self.server() as server, self.backend(server.url) as backend:
             report = await backend.probe()
             server.next(Respond(json={}))
-            async with backend.send(a_call()) as reply:
+            async with await backend.send(a_call()) as reply:
                 await _read(reply)
             shown = repr(backend) + repr(report)
         assert all(KEY in (r.header(self.key_header) or "") for r in server.requests)

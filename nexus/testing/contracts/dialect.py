@@ -11,7 +11,21 @@ from typing import Any
 import attrs
 import pytest
 
-from nexus.api import BackendError, Dialect, DialectKind, Endpoint, Facts, ModelEntry, Payload, Problem, Reader, Splice, Usage
+from nexus.api import (
+    BackendError,
+    Dialect,
+    DialectKind,
+    Endpoint,
+    Facts,
+    ModelEntry,
+    Payload,
+    Problem,
+    Reader,
+    Splice,
+    Usage,
+    replace,
+)
+from nexus.dialects.members import members_of
 from nexus.testing.contracts.opening import opened
 
 MALFORMED = (b"", b"{", b"null", b"[]", b'"text"', b"7", b"{}", b'{"model": 7}', b"\xff\xfe", b"[" * 100_000, b'{"model":' * 50_000)
@@ -145,21 +159,36 @@ class DialectContract:
 
     @pytest.mark.asyncio
     async def test_splice_changes_nothing_else(self) -> None:
+        """Fields at the top are the same, with the same values byte for byte; white space between them may go."""
         async with self.opened() as dialect:
             for golden, endpoint, facts in self.every(dialect):
                 renamed = dialect.splice(endpoint, golden.request, Splice(model='other/"model":é'))
-                assert dialect.decode(endpoint, Payload(renamed)) == attrs.evolve(facts, model='other/"model":é')
-                assert dialect.splice(endpoint, renamed, Splice(model=facts.model)) == golden.request
-                assert dialect.splice(endpoint, golden.request, Splice()) == golden.request
+                read = dialect.decode(endpoint, Payload(renamed))
+                assert read == replace(facts, model='other/"model":é', unambiguous=read.unambiguous)
+                assert members_of(dialect.splice(endpoint, renamed, Splice(model=facts.model))) == members_of(golden.request)
+                assert members_of(dialect.splice(endpoint, golden.request, Splice())) == members_of(golden.request)
+
+    @pytest.mark.asyncio
+    async def test_what_was_judged_is_what_leaves(self) -> None:
+        """A field that is there twice, or spelt with escapes, is read by some servers and not by others: none leaves."""
+        async with self.opened() as dialect:
+            for golden, endpoint, _ in self.every(dialect):
+                body = golden.request.rstrip()[:-1]
+                for more in (b',"odd":1,"odd":2}', b',"o\\u0064d":1}'):
+                    try:
+                        facts = dialect.decode(endpoint, Payload(body + more))
+                    except Problem:  # a dialect may know all its fields
+                        continue
+                    assert not facts.unambiguous, "`unambiguous` is for bodies that every server reads in one way"
+                    assert dialect.splice(endpoint, body + more, Splice()).count(b'"odd"') == 1
 
     @pytest.mark.asyncio
     async def test_asking_for_usage_changes_nothing_else(self) -> None:
         async with self.opened() as dialect:
             for golden, endpoint, facts in self._streams(dialect):
                 asking = dialect.splice(endpoint, golden.request, Splice(ask_usage=True))
-                assert attrs.evolve(dialect.decode(endpoint, Payload(asking)), wants_usage=False) == attrs.evolve(
-                    facts, wants_usage=False
-                )
+                read, other = dialect.decode(endpoint, Payload(asking)), {"wants_usage": False, "unambiguous": False}
+                assert replace(read, **other) == replace(facts, **other)
                 before, after = json.loads(golden.request), json.loads(asking)
                 assert {name: value for name, value in after.items() if name in before and name != "stream_options"} == {
                     name: value for name, value in before.items() if name != "stream_options"

@@ -115,7 +115,7 @@ async def test_a_request_says_its_version_or_ours():
     async with anthropic_server() as server, Opened(server) as backend:
         for given in (headers, (*headers, ("anthropic-version", "2026-10-21"))):
             server.next(Respond(json={}))
-            async with backend.send(a_call(headers=given)) as reply:
+            async with await backend.send(a_call(headers=given)) as reply:
                 while await reply.read():
                     pass
     assert [[v for k, v in r.headers if k == "anthropic-version"] for r in server.requests] == [["2023-06-01"], ["2026-10-21"]]

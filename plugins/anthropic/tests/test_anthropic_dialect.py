@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import attrs
 import pytest
 from nexus_anthropic import DIALECT
 from nexus_anthropic.dialect import Anthropic
 
-from nexus.api import BackendError, ModelEntry, Payload, Problem, Usage
+from nexus.api import BackendError, ModelEntry, Payload, Problem, Usage, replace
 from nexus.testing.contracts import DialectContract, Golden
 
 MESSAGES, COUNT = Anthropic.endpoints
@@ -314,7 +313,7 @@ def test_another_dialects_word_for_an_error_is_not_used():
 
 def test_the_model_list_is_anthropics():
     entry = ModelEntry(name="tiny", context=4096, capabilities=("chat",), backends=("home",), created=1_760_000_000)
-    listed = json.loads(Anthropic().models([entry, attrs.evolve(entry, name="b/c:d")], {}))
+    listed = json.loads(Anthropic().models([entry, replace(entry, name="b/c:d")], {}))
     assert (listed["has_more"], listed["first_id"], listed["last_id"]) == (False, "tiny", "b/c:d")
     assert listed["data"][0] == json.loads(Anthropic().model(entry))
     assert {key: listed["data"][0][key] for key in ("type", "id", "display_name", "created_at", "max_input_tokens")} == {

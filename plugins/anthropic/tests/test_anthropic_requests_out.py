@@ -6,11 +6,11 @@ import base64
 import json
 from typing import Any
 
-import attrs
 import pytest
 from nexus_anthropic.blocks_out import FIRST
 from nexus_anthropic.dialect import Anthropic
 
+from nexus.api import replace
 from nexus.dialects.canonical import (
     Conversation,
     Document,
@@ -186,8 +186,8 @@ def test_a_file_of_another_kind_is_a_loss_of_meaning():
 
 def test_a_picture_by_its_address_is_a_loss_of_meaning_where_none_are_taken():
     elsewhere, here = user(Image(url="https://x.test/a.png")), user(Image(data="QQ=="))
-    assert write(elsewhere, target=attrs.evolve(HOME, image_urls=False))[2] == ["image_url"]
-    assert write(here, target=attrs.evolve(HOME, image_urls=False))[2] == write(elsewhere, target=HOME)[2] == []
+    assert write(elsewhere, target=replace(HOME, image_urls=False))[2] == ["image_url"]
+    assert write(here, target=replace(HOME, image_urls=False))[2] == write(elsewhere, target=HOME)[2] == []
 
 
 def test_how_closely_to_look_is_lost():

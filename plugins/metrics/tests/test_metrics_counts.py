@@ -2,7 +2,6 @@
 
 from collections import Counter
 
-import attrs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -27,6 +26,7 @@ from nexus.api import (
     RefusalKind,
     Request,
     Usage,
+    replace,
 )
 
 REQUEST = Request(id="r", dialect="openai", task="chat", model="what-the-client-wrote")
@@ -44,15 +44,15 @@ def counted(*events: Event, **bounds: int) -> Counts:
 
 
 def answered(backend: str = "gpu", model: str = "llama3", **changes: object) -> Answered:
-    return attrs.evolve(ANSWERED, candidate=attrs.evolve(GPU, backend=backend, name=model), **changes)
+    return replace(ANSWERED, candidate=replace(GPU, backend=backend, name=model), **changes)
 
 
 def claimed(claim: int, backend: str = "gpu") -> Claimed:
-    return Claimed(at=1.0, claim=claim, request=REQUEST, candidate=attrs.evolve(GPU, backend=backend))
+    return Claimed(at=1.0, claim=claim, request=REQUEST, candidate=replace(GPU, backend=backend))
 
 
 def finished(claim: int, backend: str = "gpu", outcome: str = "ok", sent: bool = True) -> Finished:
-    candidate = attrs.evolve(GPU, backend=backend)
+    candidate = replace(GPU, backend=backend)
     return Finished(at=1.0, claim=claim, request=REQUEST, candidate=candidate, outcome=outcome, sent=sent)
 
 
@@ -61,7 +61,7 @@ def joined(backend: str = "gpu") -> Joined:
 
 
 def objection(stage: str, code: str, leg: int = 0, name: str = "llama3") -> Objection:
-    candidate = attrs.evolve(GPU, name=name)
+    candidate = replace(GPU, name=name)
     return Objection(stage=stage, candidate=candidate, leg=leg, refusal=Refusal(kind=RefusalKind.POLICY, code=code))
 
 
@@ -121,9 +121,9 @@ def test_a_configured_fallback_counts_from_the_first_name_of_the_chain():
 
 def test_a_flexible_request_never_makes_the_clients_word_a_label():
     asked = Leg(index=0, name=REQUEST.model, ids=(REQUEST.model,), trail=(REQUEST.model,))
-    anything = attrs.evolve(FALLBACK, any_model=True)
+    anything = replace(FALLBACK, any_model=True)
     unknown = answered(model="qwen", leg=anything, plan=Plan(legs=(asked, anything)))
-    known = attrs.evolve(unknown, plan=Plan(legs=(asked, anything), objections=(objection("core", "busy"),)))
+    known = replace(unknown, plan=Plan(legs=(asked, anything), objections=(objection("core", "busy"),)))
     assert counted(unknown, known).fallbacks == {("", "qwen"): 1, ("llama3", "qwen"): 1}
 
 

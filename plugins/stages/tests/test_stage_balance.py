@@ -6,12 +6,11 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-import attrs
 import pytest
 from nexus_stages import fairness
 from nexus_stages.balance import STRATEGIES, BalanceOptions
 
-from nexus.api import Candidate, Left, Stage
+from nexus.api import Candidate, Left, Stage, replace
 
 TAKE_TURNS = ("smart", "round_robin", "priority", "least_busy")
 
@@ -38,7 +37,7 @@ def crowd(make: Any, stage: Stage, pairs: list[Candidate], times: int) -> Counte
     for _ in range(times):
         chosen = best(make, stage, list(fleet.values()))
         stage.learn(make.claimed(chosen))
-        fleet[chosen.backend] = attrs.evolve(chosen, in_flight=chosen.in_flight + 1, backend_in_flight=chosen.backend_in_flight + 1)
+        fleet[chosen.backend] = replace(chosen, in_flight=chosen.in_flight + 1, backend_in_flight=chosen.backend_in_flight + 1)
     return Counter({name: pair.in_flight for name, pair in fleet.items()})
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from nexus_stages import smart
 
-from nexus.api import Candidate, Claimed, Stage, State
+from nexus.api import Candidate, Claimed, Stage, State, replace
 
 ONE = smart.UNMEASURED_SECONDS
 
@@ -71,7 +70,7 @@ def test_embeddings_generate_nothing(make: Any) -> None:
 )
 def test_what_each_part_adds(make: Any, fields: dict[str, Any], added: float) -> None:
     pair = make.pair(seconds=4.0)
-    assert score(make, make.stage("balance"), attrs.evolve(pair, **fields)) == pytest.approx(4.0 + added)
+    assert score(make, make.stage("balance"), replace(pair, **fields)) == pytest.approx(4.0 + added)
 
 
 @pytest.mark.parametrize("state", list(State))
@@ -83,14 +82,14 @@ def test_the_faster_the_emptier_and_the_steadier_pair_is_preferred(make: Any) ->
     stage = make.stage("balance")
     good = make.pair(speed=50.0, first_byte=0.3, capacity=4, backend_in_flight=1, failures=0.0)
     for worse in ({"speed": 40.0}, {"first_byte": 0.4}, {"backend_in_flight": 2}, {"failures": 0.01}, {"capacity": 2}, {"load": 3}):
-        assert score(make, stage, good) < score(make, stage, attrs.evolve(good, **worse))
+        assert score(make, stage, good) < score(make, stage, replace(good, **worse))
 
 
 def test_a_pair_that_was_never_measured_gets_its_chance_and_no_flood(make: Any) -> None:
     stage = make.stage("balance")
     usual, new = make.pair("usual", speed=64.0), make.pair("new", capacity=4)
     assert score(make, stage, new) < score(make, stage, usual)
-    assert score(make, stage, attrs.evolve(new, load=16)) > score(make, stage, usual)
+    assert score(make, stage, replace(new, load=16)) > score(make, stage, usual)
 
 
 # ---------------------------------------------------------------- model swaps
@@ -188,10 +187,10 @@ def test_the_gain_fades_as_the_server_fills_and_is_gone_when_it_is_full(make: An
     stage = make.stage("balance")
     pair = make.pair(capacity=4)
     served(make, stage, pair)
-    gains = [gain(make, stage, attrs.evolve(pair, backend_in_flight=n)) for n in range(4)]
+    gains = [gain(make, stage, replace(pair, backend_in_flight=n)) for n in range(4)]
     assert gains == sorted(gains, reverse=True)
     assert gains[0] > gains[-1] > 0
-    assert [gain(make, stage, attrs.evolve(pair, load=n)) for n in (4, 5, 50)] == [0, 0, 0]
+    assert [gain(make, stage, replace(pair, load=n)) for n in (4, 5, 50)] == [0, 0, 0]
 
 
 @pytest.mark.parametrize("capacity", [2, 8, None])
@@ -204,7 +203,7 @@ def test_a_popular_session_never_floods_its_server(make: Any, capacity: int | No
         ask = make.ask(session="s", tokens_high=10**6)
         chosen = min(fleet.values(), key=lambda pair: stage.rank(ask, pair))
         stage.learn(Claimed(at=make.clock.at, claim=1, request=ask.request, candidate=chosen))
-        fleet[chosen.backend] = attrs.evolve(chosen, in_flight=chosen.in_flight + 1, backend_in_flight=chosen.backend_in_flight + 1)
+        fleet[chosen.backend] = replace(chosen, in_flight=chosen.in_flight + 1, backend_in_flight=chosen.backend_in_flight + 1)
     assert abs(fleet["one"].in_flight - fleet["other"].in_flight) <= 1
 
 
@@ -243,7 +242,7 @@ def test_more_load_never_makes_a_pair_better(shared_make: Any, fields: dict[str,
     stage = shared_make.stage("balance")
     served(shared_make, stage, shared_make.pair())
     less = shared_make.pair(**fields)
-    fuller = attrs.evolve(less, backend_in_flight=less.backend_in_flight + more, load=(less.load or 0) + more)
+    fuller = replace(less, backend_in_flight=less.backend_in_flight + more, load=(less.load or 0) + more)
     before = score(shared_make, stage, less, session=session, tokens_high=3000)
     after = score(shared_make, stage, fuller, session=session, tokens_high=3000)
     assert after >= before - 1e-9 * abs(before)

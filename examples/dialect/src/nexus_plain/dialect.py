@@ -8,7 +8,7 @@ from typing import Any
 from nexus.api import Dialect, Endpoint, Facts, ModelEntry, Payload, Problem, Reader, Splice
 from nexus.dialects.canonical import Answer, Conversation, Losses, ReplyContext, StreamDecoder, StreamEncoder, Target
 from nexus.dialects.fields import likely_tokens, token_bounds
-from nexus.dialects.jsonbytes import replace_top_level
+from nexus.dialects.members import respelled
 from nexus_plain import replies, requests
 from nexus_plain.readers import StreamReader, WholeReader
 from nexus_plain.wire import dumps, object_in, text_in
@@ -40,7 +40,7 @@ class Plain(Dialect):
 
     def splice(self, endpoint: Endpoint, body: bytes, splice: Splice) -> bytes:
         """Usage needs no asking for: every answer has it."""
-        return body if splice.model is None else replace_top_level(body, "model", dumps(splice.model))
+        return respelled(body, {} if splice.model is None else {"model": dumps(splice.model)})
 
     def reader(self, endpoint: Endpoint, facts: Facts, *, hide_usage: bool) -> Reader:
         estimate = likely_tokens(facts)

@@ -6,13 +6,10 @@ What the list does not say of a model is in `nexus_anthropic.families`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractAsyncContextManager
 from typing import Any
 from urllib.parse import quote
 
-import attrs
-
-from nexus.api import BackendError, Call, Model, Reply, Report, State
+from nexus.api import BackendError, Call, Model, Reply, Report, State, replace
 from nexus.backends import HTTPBackend, count_of, objects, within
 from nexus.dialects.jsontext import loads
 from nexus.model import CHAT, COMPLETION, COUNT, EMBEDDING, IMAGE_URL, JSON_SCHEMA, THINKING, VISION
@@ -59,11 +56,11 @@ class AnthropicCloud(HTTPBackend):
             after = f"&after_id={quote(last, safe='')}"
         return Report(ok=True, models=tuple(models.values()))
 
-    def send(self, call: Call) -> AbstractAsyncContextManager[Reply]:
+    async def send(self, call: Call) -> Reply:
         """A client that speaks the dialect says which version; for all others it is ours."""
         if any(name == VERSION[0] for name, _ in call.headers):
-            return super().send(call)
-        return super().send(attrs.evolve(call, headers=(*call.headers, VERSION)))
+            return await super().send(call)
+        return await super().send(replace(call, headers=(*call.headers, VERSION)))
 
     async def count(self, call: Call) -> int:
         """Asks the cloud, which is free.  `call.body` is a message request."""

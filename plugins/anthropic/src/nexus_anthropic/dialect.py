@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from nexus.api import Accepts, Dialect, Endpoint, Facts, ModelEntry, Payload, Problem, Reader, Splice
 from nexus.dialects.complaints import sentence_of
-from nexus.dialects.jsonbytes import replace_top_level
 from nexus.dialects.jsontext import dumps
+from nexus.dialects.members import respelled
 from nexus.model import CHAT, COUNT
 from nexus_anthropic import errors, models
 from nexus_anthropic.facts import estimate, facts_of
@@ -41,7 +41,7 @@ class Anthropic(Dialect):
 
     def splice(self, endpoint: Endpoint, body: bytes, splice: Splice) -> bytes:
         """Usage needs no asking for: every answer has it."""
-        return body if splice.model is None else replace_top_level(body, "model", dumps(splice.model))
+        return respelled(body, {} if splice.model is None else {"model": dumps(splice.model)})
 
     def mended(self, endpoint: Endpoint, body: bytes, accepts: Accepts) -> tuple[bytes, Losses]:
         from nexus_anthropic.mending import mended  # few servers need it

@@ -51,7 +51,7 @@ def facts_of(body: bytes, *, chat: bool) -> Facts:
         raise bad("you must provide the field 'messages'", "messages")
     if not is_array(messages):
         raise bad("'messages' must be an array of messages", "messages")
-    low, high = token_bounds(sum(memoryview(fields[name]).nbytes for name in _READ if name in fields))
+    low, high = token_bounds(fields.sizes(_READ))
     return Facts(
         model=model_in(fields),
         stream=chat and flag_in(fields, "stream"),
@@ -60,6 +60,7 @@ def facts_of(body: bytes, *, chat: bool) -> Facts:
         tokens_high=high,
         max_output_tokens=whole_in(fields, "max_tokens") or None if chat else None,
         wants_usage=True,
+        unambiguous=fields.unambiguous,
     )
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Mapping
 from typing import Any
 
 from nexus.api import BackendError, Call, Model, Refusal, RefusalKind, Refused, Reply, Report, Scope, Server
@@ -71,23 +70,20 @@ class Ollama(HTTPBackend):
 
     # ------------------------------------------------------------ prompts that may be cut
 
-    def send(self, call: Call) -> AbstractAsyncContextManager[Reply]:
+    async def send(self, call: Call) -> Reply:
         candidate = call.candidate
         unknown = candidate.context is None and not candidate.cloud and call.task in (CHAT, COMPLETION)
         if unknown and call.ask.request.tokens_low > SURELY_SERVED and candidate.model in self._tags:
-            return self._unless_cut(call)
-        return super().send(call)
+            await self._check_served(call)
+        return await super().send(call)
 
-    @asynccontextmanager
-    async def _unless_cut(self, call: Call) -> AsyncIterator[Reply]:
+    async def _check_served(self, call: Call) -> None:
         """Raises Refused where the prompt is longer than what the model turns out to be served with."""
         tag, needed = self._tags[call.candidate.model], call.ask.request.tokens_low
         served = self._served(tag, None) or await self._proven(tag, call)
         if served is not None and needed > served:
             data = {"needed_at_least": needed, "served": served}
             raise Refused(Refusal(kind=RefusalKind.NEVER, code="context", data=data))
-        async with super().send(call) as reply:
-            yield reply
 
     async def _proven(self, tag: Mapping[str, Any], call: Call) -> int | None:
         """The context of the model once it is loaded, which the call would do as well; None where the server does not tell."""

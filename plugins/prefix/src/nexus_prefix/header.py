@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import re
 
-from nexus.dialects.jsonbytes import is_key, top_level_members
+import msgspec
+
+from nexus.dialects.members import body_of, members_of
 
 NAME = b"x-anthropic-billing-header:"
 
@@ -32,29 +34,28 @@ _ENDS_ALONE = re.compile(rb'"(?:\s*,\s*%s)?\s*\}\s*,\s*' % _TYPE)
 
 
 def without(body: bytes) -> bytes:
-    """`body` less the header at the very start of its system prompt, every other byte as it was; `body` itself where none is.
+    """`body` less the header at the very start of its system prompt; `body` itself where none is, or where it is no JSON object.
 
-    One pass over what a client wrote, however often it repeats the header.  Of fields that are there twice the first one counts.
+    The values of all other fields stay byte for byte.  One pass over what a client wrote, however often it repeats the header.
     """
-    wanted = dict(_PROMPTS)
-    for key, start, _ in top_level_members(body):
-        name = next((name for name in wanted if is_key(key, name)), None)
-        if name is None:
-            continue
-        if found := wanted.pop(name).match(body, start):
-            return _cut(body, found)
-        if not wanted:
-            break
+    try:
+        members = members_of(body)
+    except (msgspec.DecodeError, RecursionError):
+        return body
+    for name, header in _PROMPTS.items():
+        prompt = bytes(members.get(name, b""))
+        if found := header.match(prompt):
+            return body_of({**members, name: _cut(prompt, found)})
     return body
 
 
-def _cut(body: bytes, found: re.Match[bytes]) -> bytes:
+def _cut(prompt: bytes, found: re.Match[bytes]) -> bytes:
     """A block or message of nothing else goes with it.  Where nothing would be left, its name stays: servers refuse empty texts."""
     start, end = found.span("header")
-    if body[end : end + 1] != b'"':
-        return body[:start] + body[end:]
+    if prompt[end : end + 1] != b'"':
+        return prompt[:start] + prompt[end:]
     around = next((name for name in ("block", "message") if found.groupdict().get(name)), None)
-    alone = _ENDS_ALONE.match(body, end) if around else None
+    alone = _ENDS_ALONE.match(prompt, end) if around else None
     if around and alone:
-        return body[: found.start(around)] + body[alone.end() :]
-    return body[:start] + NAME + body[end:]
+        return prompt[: found.start(around)] + prompt[alone.end() :]
+    return prompt[:start] + NAME + prompt[end:]

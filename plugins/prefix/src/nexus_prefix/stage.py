@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 import attrs
 
-from nexus.api import EMPTY, Ask, Call, Candidate, Scope, Stage
+from nexus.api import EMPTY, Ask, Call, Candidate, Scope, Stage, replace
 from nexus_prefix.header import NAME, without
 
 ANTHROPIC = "anthropic"
@@ -38,7 +38,7 @@ class Prefix(Stage):
         if body is call.body:
             return call
         self._remember(call.ask.request.id, call.candidate.backend)
-        return attrs.evolve(call, body=body)
+        return replace(call, body=body)
 
     def tell(self, ask: Ask, candidate: Candidate) -> Mapping[str, str]:
         return TOLD if (ask.request.id, candidate.backend) in self._changed else EMPTY

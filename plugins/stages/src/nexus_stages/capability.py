@@ -37,7 +37,6 @@ from nexus.api import (
     Stage,
 )
 from nexus.model import COMPLETION, EMBEDDING, IMAGE_URL, JSON_SCHEMA, TOOLS, VISION
-from nexus.model.quick import maker
 
 # A wrong guess costs one rejected attempt and the next pair's start: about two seconds.
 UNKNOWN_SECONDS = 2.0
@@ -49,7 +48,6 @@ SMALLEST_CONTEXT = 4096
 # What is remembered is bounded; a fleet with more pairs than this forgets the oldest word first.
 MAX_REMEMBERED = 4096
 
-_demand = maker(Demand)
 LEARNT = {f"no_{need}": need for need in (VISION, IMAGE_URL, "documents", TOOLS, JSON_SCHEMA, EMBEDDING, COMPLETION)}
 
 
@@ -89,7 +87,7 @@ class Capability(Stage):
 
     def describe(self, request: Request, leg: Leg, payload: Payload, known: tuple[Candidate, ...]) -> Demand:
         """The task, what the request needs beyond it, and the least its prompt can be."""
-        return _demand(needs=_with_task(request.needs, request.task), context=request.tokens_low)
+        return Demand(needs=_with_task(request.needs, request.task), context=request.tokens_low)
 
     def refuse(self, ask: Ask, candidate: Candidate) -> Refusal | None:
         """An objection to a pair that is known not to offer a need, or to serve too small a context.
