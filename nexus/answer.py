@@ -9,18 +9,18 @@ import re
 from collections.abc import Mapping
 from urllib.parse import parse_qs, urlencode
 
-from nexus.api import Dialect, Endpoint, Facts
+from nexus.api import Dialect, Endpoint
 from nexus.aside import aside
 from nexus.body import Bodies
 from nexus.config import KeyConfig
+from nexus.context import RequestContext
 from nexus.dialects.weight import is_much
 from nexus.errors import CRASHES, Problem, StageError
 from nexus.gateway import Gateway
-from nexus.journey import Journey
 from nexus.keys import CREDENTIAL_HEADERS
-from nexus.model import Answered, Payload, Request, Zone
+from nexus.model import Request, Zone
 from nexus.names import matcher
-from nexus.relay import Told, relay, send_estimate, send_problem
+from nexus.relay import relay, send_estimate, send_problem
 from nexus.visit import Visit
 from nexus.watch import Watch
 from nexus.wishes import lane_of, wishes_of
@@ -44,151 +44,99 @@ class Answerer:
         self, visit: Visit, dialect: Dialect, endpoint: Endpoint, key: KeyConfig | None, common: Mapping[str, str]
     ) -> None:
         """Answer it.  Emits exactly one `Answered`, whatever happens.  Raises ConnectionError where the client has gone."""
-        accepted = self.now()
         headers = visit.headers
         for name in CREDENTIAL_HEADERS:
             headers.pop(name, None)
-        told = Told(request_id(headers), dialect, common)
-        payload = Payload(b"")
-        journey: Journey | None = None
-        self._watch.add(visit)
+        context = RequestContext(request_id(headers), dialect, endpoint, self.now(), common)
+        self._watch.add(visit, context)
         try:
-            payload.body = await self._bodies.read(visit)
-            work = dialect.decode
-            facts = await aside(work, endpoint, payload) if is_much(payload.body) else work(endpoint, payload)
-            journey = journey_of(
-                self._gateway,
-                headers,
-                payload,
-                facts,
-                dialect,
-                endpoint,
-                key,
-                told.request_id,
-                accepted,
-                visit.peer,
-                _query(visit.query, dialect) if visit.query else "",
-            )
-            check_key(journey)
-            visit.common = told.common
-            visit.keepalive = dialect.keepalive
-            visit.stream_type = dialect.stream_type
-            visit.streaming = journey.facts.stream
-            await self._served(visit, journey, told)
-        except Problem as problem:
-            problem.__traceback__ = None  # it leads to frames that hold the problem: a cycle for each refusal
-            problem.under(self._prefix)
-            await send_problem(visit, told, problem, journey)
-        except StageError as error:
-            LOG.error("%s", error, exc_info=error.__cause__)
-            await send_problem(visit, told, _stage_failed(error), journey)
-        except ConnectionError:
-            if visit.gone or not visit.complete:
-                told.left()
-            raise
-        except asyncio.CancelledError:
-            if visit.gone or not (visit.cut or visit.complete):
-                told.left()
-            if visit.gone or visit.complete or not visit.cut:
+            context.payload.body = await self._bodies.read(visit)
+            await read(self._gateway, context, headers, key, peer=visit.peer, query=visit.query)
+            check_key(context)
+            context.streaming = context.facts.stream
+            await self._served(visit, context)
+        except BaseException as error:
+            problem = self._problem_of(error, visit, context)
+            if problem is None:
                 raise
-            await send_problem(visit, told, Problem(503, "stopping", "Nexus is stopping"), journey)
-        except CRASHES as error:
-            LOG.exception("request %s failed inside Nexus", told.request_id)
-            await send_problem(visit, told, _internal(error), journey)
+            await send_problem(visit, context, problem)
         finally:
             self._watch.remove(visit)
-            self._bodies.release(payload)
-            self._answered(told, journey, dialect, endpoint, accepted)
+            self._bodies.release(context.payload)
+            reply = context.reply
+            context.finished = reply.finished if reply is not None else None
+            self._gateway.tell(context.answered(self.now()))
             headers.clear()  # who keeps the event for later does not keep what a client sent
-            if told.opened is not None:
-                await told.opened.leave()
+            if reply is not None:
+                await reply.leave()
 
-    async def _served(self, visit: Visit, journey: Journey, told: Told) -> None:
+    def _problem_of(self, error: BaseException, visit: Visit, context: RequestContext) -> Problem | None:
+        """What the client is told of an error; None where there is nobody to be told."""
+        match error:
+            case Problem():
+                error.__traceback__ = None  # it leads to frames that hold the problem: a cycle for each refusal
+                error.under(self._prefix)
+                return error
+            case StageError():
+                LOG.error("%s", error, exc_info=error.__cause__)
+                return _stage_failed(error)
+            case asyncio.CancelledError() if context.stopping and not (visit.gone or visit.complete):
+                return Problem(503, "stopping", "Nexus is stopping")
+            case asyncio.CancelledError() | ConnectionError():
+                if visit.gone or not visit.complete:
+                    context.left()
+                return None
+            case _ if isinstance(error, CRASHES):
+                LOG.exception("request %s failed inside Nexus", context.id)
+                return _internal(error)
+        return None
+
+    async def _served(self, visit: Visit, context: RequestContext) -> None:
         dispatcher = self._gateway.runtime.dispatcher
-        estimate = journey.dialect.local_answer(journey.endpoint, journey.facts)
-        if estimate is not None and not dispatcher.can_ask(journey):
-            await send_estimate(visit, told, estimate)
+        estimate = context.dialect.local_answer(context.endpoint, context.facts)
+        if estimate is not None and not dispatcher.can_ask(context):
+            await send_estimate(visit, context, estimate)
             return
         try:
-            opened = await dispatcher.open(journey)
+            reply = context.reply = await dispatcher.open(context)
         except Problem as problem:
             if estimate is None or problem.status in NOT_FOR_THIS_CLIENT:
                 raise
-            await send_estimate(visit, told, estimate)
+            await send_estimate(visit, context, estimate)
             return
-        told.opened = opened
-        self._bodies.release(journey.payload)  # a committed answer is never asked for again
+        self._bodies.release(context.payload)  # a committed answer is never asked for again
         try:
-            sending = relay(visit, opened, journey, told, dispatcher.tell(opened.choice))
-            if opened.whole:  # the backend has said all: how slowly the client takes it is no matter of its slot
-                opened.finish(told.attempt_outcome, told.code)
+            sending = relay(visit, context, reply, dispatcher.tell(reply.choice))
+            if reply.whole:  # the backend has said all: how slowly the client takes it is no matter of its slot
+                reply.finish(context.attempt_outcome, context.code)
             await sending
-            opened.finish(told.attempt_outcome, told.code)
+            reply.finish(context.attempt_outcome, context.code)
         except BaseException as error:
             left = isinstance(error, asyncio.CancelledError | ConnectionError)
-            opened.finish("left" if left else "refused", type(error).__name__)
+            reply.finish("left" if left else "refused", type(error).__name__)
             raise
-        finally:
-            if (finished := opened.finished) is not None:
-                told.attempt_outcome, told.attempt_seconds = finished.outcome, finished.seconds
-            told.usage = opened.usage
-            told.cost = opened.cost
-            told.first_byte = opened.claim.since + opened.first_byte
-
-    def _answered(self, told: Told, journey: Journey | None, dialect: Dialect, endpoint: Endpoint, accepted: float) -> None:
-        now = self.now()
-        request = (
-            journey.request
-            if journey
-            else Request(id=told.request_id, dialect=dialect.name, task=endpoint.task, model="", accepted=accepted)
-        )
-        choice = told.choice
-        self._gateway.tell(
-            Answered(
-                at=now,
-                request=request,
-                status=told.status,
-                outcome=told.outcome,
-                code=told.code,
-                message=told.message,
-                candidate=choice.candidate if choice else None,
-                leg=choice.ask.leg if choice else None,
-                reason=journey.reason if journey and choice else "",
-                attempts=tuple(journey.attempts) + told.last_attempt(journey) if journey else (),
-                plan=journey.plan if journey else None,
-                usage=told.usage,
-                cost=told.cost,
-                seconds=now - accepted,
-                queue_seconds=journey.queue_seconds if journey else 0.0,
-                routing_seconds=journey.routing_seconds if journey else 0.0,
-                first_byte=told.first_byte - accepted if told.first_byte is not None else None,
-                unsent=told.unsent,
-            )
-        )
 
 
-def journey_of(
+async def read(
     gateway: Gateway,
+    context: RequestContext,
     headers: Mapping[str, str],
-    payload: Payload,
-    facts: Facts,
-    dialect: Dialect,
-    endpoint: Endpoint,
     key: KeyConfig | None,
-    request_id: str,
-    accepted: float,
-    peer: str,
+    *,
+    peer: str = "",
     query: str = "",
-) -> Journey:
-    """Headers and body, of which the dialect has told the facts, become a request and its legs.  Raises Problem (400) for headers
-    that are malformed."""
+) -> None:
+    """Read what the body and the headers mean.  Raises Problem (400; 413) for what is malformed."""
+    dialect, endpoint, payload = context.dialect, context.endpoint, context.payload
+    work = dialect.decode
+    facts = context.facts = await aside(work, endpoint, payload) if is_much(payload.body) else work(endpoint, payload)
     wishes = wishes_of(headers)
     if wishes.zone is Zone.RESTRICTED and "zone" not in gateway.runtime.enforced:
         raise Problem(
             400, "zone_not_enforced", "X-Nexus-Zone cannot be kept here: no active stage enforces zones", param="X-Nexus-Zone"
         )
-    request = Request(
-        id=request_id,
+    context.request = Request(
+        id=context.id,
         dialect=dialect.name,
         task=endpoint.task,
         takes_slot=endpoint.takes_slot,
@@ -207,17 +155,17 @@ def journey_of(
         strict=wishes.strict,
         flexible=wishes.flexible,
         zone=wishes.zone,
-        accepted=accepted,
+        accepted=context.accepted,
     )
-    allowed = None if key is None or "*" in key.models else matcher(key.models)
-    legs = gateway.runtime.names.legs(facts.model, strict=request.strict, flexible=request.flexible)
-    return Journey(request, payload, facts, dialect, endpoint, legs, allowed, query)
+    context.allowed = None if key is None or "*" in key.models else matcher(key.models)
+    context.legs = gateway.runtime.names.legs(facts.model, strict=wishes.strict, flexible=wishes.flexible)
+    context.query = _passed_on(query, dialect) if query else ""
 
 
-def check_key(journey: Journey) -> None:
+def check_key(context: RequestContext) -> None:
     """Raises Problem (403) for a model that the client's key may not use."""
-    request = journey.request
-    if journey.allowed is not None and not journey.allowed(request.model):
+    request = context.request
+    if context.allowed is not None and not context.allowed(request.model):
         raise Problem(403, "model_not_allowed", f"the key {request.key!r} may not use the model {request.model!r}", param="model")
 
 
@@ -235,7 +183,7 @@ def request_id(headers: Mapping[str, str]) -> str:
     return given if given and REQUEST_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
 
 
-def _query(query: str, dialect: Dialect) -> str:
+def _passed_on(query: str, dialect: Dialect) -> str:
     """The parameters that the dialect passes on; "" for none."""
     if not dialect.query:
         return ""

@@ -12,6 +12,7 @@ import msgspec
 
 from nexus.api import Clock, Reader, Reply
 from nexus.aside import aside
+from nexus.context import RequestContext
 from nexus.dialects.complaints import Complaint, complaint_of
 from nexus.dialects.jsontext import dumps
 from nexus.dialects.rejections import as_json, is_packed, rejected
@@ -20,7 +21,6 @@ from nexus.dialects.weight import is_much
 from nexus.errors import CRASHES, CRASHES_OF_A_CALL, BackendError, Problem, Refused, StageError, is_cancelled
 from nexus.failures import LOADING
 from nexus.fleet import Claim, Fleet
-from nexus.journey import Journey
 from nexus.judging import Judge, code_of
 from nexus.model import OUT_OF_TIME, UNANSWERED, Attempt, Call, Choice, Fault, Refusal, replace
 from nexus.model.attempt import told_again
@@ -75,7 +75,7 @@ class Attempts:
         self._patience = patience
         self._judging = Judge(failures, fleet, clock)
 
-    async def make(self, journey: Journey, turn: Turn) -> OpenReply | None:
+    async def make(self, context: RequestContext, turn: Turn) -> OpenReply | None:
         """One pair, asked once; once more where a pooled connection had died, and where what it rejected could be mended.  None: try
         elsewhere.
 
@@ -84,31 +84,31 @@ class Attempts:
         """
         claim = turn.claim
         try:
-            way = await self._way(journey, turn.choice)
+            way = await self._way(context, turn.choice)
             claim.asked = (way.dialect.name, way.endpoint.task)
-            call = self._prepared(self._call(journey, turn, way))
+            call = self._prepared(self._call(context, turn, way))
             if self._pipeline.admit:
                 await self._admitted(call)
             try:
-                return await self._exchange(journey, turn, call, way)
+                return await self._exchange(context, turn, call, way)
             except Mended:
-                return await self._exchange(journey, turn, self._prepared(self._call(journey, turn, way)), way)
+                return await self._exchange(context, turn, self._prepared(self._call(context, turn, way)), way)
         except BackendError as error:
-            code, told = self._told(journey, turn, error)
-            self._failed(journey, turn, of_error(error), code, told, sent=error.sent)
+            code, told = self._told(context, turn, error)
+            self._failed(context, turn, of_error(error), code, told, sent=error.sent)
             return None
         except Objected as objected:
-            self._objected(journey, turn, objected.stage, objected.refusal)
+            self._objected(context, turn, objected.stage, objected.refusal)
             return None
         except Refused as refused:
-            self._objected(journey, turn, CORE, refused.refusal)
+            self._objected(context, turn, CORE, refused.refusal)
             return None
         except Problem as problem:
             claim.finish("refused", code=problem.code)
             raise
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError) and is_cancelled():
-                self._tried(journey, turn, "left", code=UNANSWERED, message="the client left before the answer began")
+                self._tried(context, turn, "left", code=UNANSWERED, message="the client left before the answer began")
                 claim.finish("left", sent=True)
                 raise
             claim.finish("refused", code=type(error).__name__)  # a fault of ours or of a plugin: the server is not to blame
@@ -116,24 +116,24 @@ class Attempts:
                 raise RuntimeError(f"what talks to {turn.choice.candidate.backend} raised {type(error).__name__}") from error
             raise
 
-    async def has_way(self, journey: Journey, choice: Choice) -> bool:
+    async def has_way(self, context: RequestContext, choice: Choice) -> bool:
         """Whether the request can be put to the pair, which it is not; where it cannot, the pair is left out from now on.
 
         Raises Problem where the request itself is at fault.
         """
         try:
-            await self._way(journey, choice)
+            await self._way(context, choice)
         except Refused as refused:
-            journey.leave_out(choice, forbidden(CORE, refused.refusal))
+            context.leave_out(choice, forbidden(CORE, refused.refusal))
             return False
         return True
 
     # ------------------------------------------------------------ the call
 
-    async def _way(self, journey: Journey, choice: Choice) -> Way:
+    async def _way(self, context: RequestContext, choice: Choice) -> Way:
         """Raises Problem and Refused, as `Ways.to` does."""
-        asked = (choice.candidate, journey.dialect, journey.endpoint, journey.payload, journey.facts, journey.request.model)
-        return await aside(self._ways.to, *asked) if is_much(journey.payload.body) else self._ways.to(*asked)
+        asked = (choice.candidate, context.dialect, context.endpoint, context.payload, context.facts, context.request.model)
+        return await aside(self._ways.to, *asked) if is_much(context.payload.body) else self._ways.to(*asked)
 
     def patience_for(self, claim: Claim) -> Patience:
         """What the configuration says for this pair: its model's table, else its backend's, else `[upstream]`."""
@@ -144,20 +144,20 @@ class Attempts:
         patience = self._patience.but(member.timeouts, f'[[backends]] "{member.name}"')
         return patience.but(own, f'[[backends.models]] "{written.id if written else ""}" of "{member.name}"')
 
-    def _call(self, journey: Journey, turn: Turn, way: Way) -> Call:
-        facts, native, patience, now = journey.facts, way.dialect is journey.dialect, turn.patience, self._clock.now()
+    def _call(self, context: RequestContext, turn: Turn, way: Way) -> Call:
+        facts, native, patience, now = context.facts, way.dialect is context.dialect, turn.patience, self._clock.now()
         setting = "first_byte" if facts.stream else "answer"
-        shared = journey.first_byte_by
+        shared = context.first_byte_by
         if shared is None:
-            shared = journey.first_byte_by = now + (self._patience.first_byte if facts.stream else self._patience.answer)
+            shared = context.first_byte_by = now + (self._patience.first_byte if facts.stream else self._patience.answer)
         until = patience.until(setting, now, shared) if patience.written else shared
         return Call(
             ask=turn.choice.ask,
             candidate=turn.choice.candidate,
             dialect=way.dialect.name,
-            task=journey.endpoint.task,
-            path=way.endpoint.path + journey.query if native else way.endpoint.path,
-            headers=_forwarded(journey.request.headers, way.dialect.forward if native else ()) + way.headers,
+            task=context.endpoint.task,
+            path=way.endpoint.path + context.query if native else way.endpoint.path,
+            headers=_forwarded(context.request.headers, way.dialect.forward if native else ()) + way.headers,
             body=way.body,
             stream=facts.stream,
             first_byte_by=until,
@@ -190,12 +190,12 @@ class Attempts:
 
     # ------------------------------------------------------------ the reply
 
-    async def _exchange(self, journey: Journey, turn: Turn, call: Call, way: Way, *, again: bool = True) -> OpenReply | None:
+    async def _exchange(self, context: RequestContext, turn: Turn, call: Call, way: Way, *, again: bool = True) -> OpenReply | None:
         """The call, sent; `again` where the connection that was kept for it had died."""
         try:
             reply = await turn.claim.standing.member.backend.send(call)
             try:
-                opened = await self._judged(journey, turn, reply, way)
+                opened = await self._judged(context, turn, reply, way)
             except BaseException:
                 await reply.aclose()
                 raise
@@ -205,39 +205,39 @@ class Attempts:
         except BackendError as error:
             if not (again and error.reused):
                 raise
-        return await self._exchange(journey, turn, call, way, again=False)
+        return await self._exchange(context, turn, call, way, again=False)
 
-    async def _judged(self, journey: Journey, turn: Turn, reply: Reply, way: Way) -> OpenReply | None:
+    async def _judged(self, context: RequestContext, turn: Turn, reply: Reply, way: Way) -> OpenReply | None:
         headers = passed_back(reply.headers, way.dialect.backward, turn.claim.standing.member.backend)
         if not 200 <= reply.status < 300:
-            return await self._refused_there(journey, turn, _Got(reply, way, headers))
-        reader = way.reader(journey.request.id, turn.choice.candidate.name, int(self._clock.time()))
+            return await self._refused_there(context, turn, _Got(reply, way, headers))
+        reader = way.reader(context.request.id, turn.choice.candidate.name, int(self._clock.time()))
         try:
             head, whole = await (
-                first_event(reply, reader, way.dialect.stream_type, lambda: self._clock.now() >= self._signs_until(journey, turn))
-                if journey.facts.stream
+                first_event(reply, reader, way.dialect.stream_type, lambda: self._clock.now() >= self._signs_until(context, turn))
+                if context.facts.stream
                 else whole_body(reply, reader, MAX_WHOLE_BYTES)
             )
         except ErrorAnswer as error:
-            return await self._error_came(journey, turn, _Got(reply, way, headers), error.complaint)
+            return await self._error_came(context, turn, _Got(reply, way, headers), error.complaint)
         turn.claim.answered()
-        return self._opened(turn, reply, reader, way.back(headers, stream=journey.facts.stream), head, whole=whole)
+        return self._opened(turn, reply, reader, way.back(headers, stream=context.facts.stream), head, whole=whole)
 
-    def _signs_until(self, journey: Journey, turn: Turn) -> float:
+    def _signs_until(self, context: RequestContext, turn: Turn) -> float:
         """Comments and pings show that a server lives and still works: a long prompt may take longer than a first byte usually does."""
-        return turn.patience.signs_until(turn.claim.since, journey.first_byte_by or 0.0)
+        return turn.patience.signs_until(turn.claim.since, context.first_byte_by or 0.0)
 
-    async def _error_came(self, journey: Journey, turn: Turn, got: _Got, said: Complaint) -> OpenReply | None:
+    async def _error_came(self, context: RequestContext, turn: Turn, got: _Got, said: Complaint) -> OpenReply | None:
         """An error that came with a 200: judged as if it had come with the status that it names."""
-        found = await self._judge(journey, turn, got, said.status, said)
+        found = await self._judge(context, turn, got, said.status, said)
         if found.verdict.next:
-            self._tried_elsewhere(journey, turn, got, found, said, said.status, "error_event", said.message)
+            self._tried_elsewhere(context, turn, got, found, said, said.status, "error_event", said.message)
             return None
         body = dumps(said.value) if isinstance(said.value, dict) else said.message.encode("utf-8", "replace")
         body = redacted(body, turn.claim.standing.member.backend.secrets())
-        return self._rejected(journey, turn, attrs.evolve(got, headers=as_json(got.headers)), found, said.status, body)
+        return self._rejected(context, turn, attrs.evolve(got, headers=as_json(got.headers)), found, said.status, body)
 
-    async def _refused_there(self, journey: Journey, turn: Turn, got: _Got) -> OpenReply | None:
+    async def _refused_there(self, context: RequestContext, turn: Turn, got: _Got) -> OpenReply | None:
         """An answer with the status of an error: the client's, or another pair's to try."""
         secrets, reply, way = tuple(turn.claim.standing.member.backend.secrets()), got.reply, got.way
         if reply.status in REJECTED_BY_STATUS:
@@ -246,28 +246,30 @@ class Attempts:
             head, whole = await some_body(reply), True
         head, packed = redacted(head, secrets), is_packed(reply.headers)
         said = Complaint() if packed else complaint_of(head)
-        found = await self._judge(journey, turn, got, reply.status, said)
+        found = await self._judge(context, turn, got, reply.status, said)
         if found.verdict.next:
             words = way.dialect.read_error(head)
             message = f"answered {reply.status}" + (f": {words}" if words else "")
-            self._tried_elsewhere(journey, turn, got, found, said, reply.status, BY_STATUS, message)
+            self._tried_elsewhere(context, turn, got, found, said, reply.status, BY_STATUS, message)
             return None
         if not whole or (secrets and packed):  # what cannot be looked into is told anew
-            head = way.dialect.error(rejected(reply.status, said.message), journey.request.id)
+            head = way.dialect.error(rejected(reply.status, said.message), context.request.id)
             got = attrs.evolve(got, headers=as_json(got.headers))
-        return self._rejected(journey, turn, got, found, reply.status, head)
+        return self._rejected(context, turn, got, found, reply.status, head)
 
-    async def _judge(self, journey: Journey, turn: Turn, got: _Got, status: int | None, said: Complaint) -> Judged:
+    async def _judge(self, context: RequestContext, turn: Turn, got: _Got, status: int | None, said: Complaint) -> Judged:
         again = got.way.again
         if await aside(again, said.message) if is_much(got.way.body) else again(said.message):
             raise Mended
-        return await self._judging.judge(journey, turn.claim, got.way, status, got.reply.headers, said)
+        return await self._judging.judge(context, turn.claim, got.way, status, got.reply.headers, said)
 
-    def _rejected(self, journey: Journey, turn: Turn, got: _Got, found: Judged, status: int | None, body: bytes) -> OpenReply:
+    def _rejected(
+        self, context: RequestContext, turn: Turn, got: _Got, found: Judged, status: int | None, body: bytes
+    ) -> OpenReply:
         """The request's own fault, for the client to read.  It is no server's error, whatever its server made of it."""
         status = status if status is not None and status < 500 else 400
         code = code_of(found, turn.claim, rejected(status, got.way.dialect.read_error(body)).code)
-        body, headers = got.way.rejection(status, got.headers, body, journey.request.id)
+        body, headers = got.way.rejection(status, got.headers, body, context.request.id)
         reply = replace(got.reply, status=status)
         return self._opened(turn, reply, None, headers, body, whole=True, code=code)
 
@@ -289,26 +291,26 @@ class Attempts:
 
     # ------------------------------------------------------------ what did not work out
 
-    def _told(self, journey: Journey, turn: Turn, error: BackendError) -> tuple[str, str]:
+    def _told(self, context: RequestContext, turn: Turn, error: BackendError) -> tuple[str, str]:
         """The attempt's code and sentence, by what the exchange broke off with."""
-        since, stream = turn.claim.since, journey.facts.stream
+        since, stream = turn.claim.since, context.facts.stream
         waited = self._clock.now() - since
-        if not error.timed_out or turn.patience.had(error.code, since, journey.first_byte_by, stream=stream):
+        if not error.timed_out or turn.patience.had(error.code, since, context.first_byte_by, stream=stream):
             return error.code, turn.patience.told(error, waited)
-        return OUT_OF_TIME, f"the time for all attempts ({self.shared(journey)}) was over after {rounded(waited)} s here"
+        return OUT_OF_TIME, f"the time for all attempts ({self.shared(context)}) was over after {rounded(waited)} s here"
 
-    def shared(self, journey: Journey) -> str:
+    def shared(self, context: RequestContext) -> str:
         """How long all attempts of the request may take together, in words."""
-        return self._patience.shared(stream=journey.facts.stream)
+        return self._patience.shared(stream=context.facts.stream)
 
-    def _objected(self, journey: Journey, turn: Turn, stage: str, refusal: Refusal) -> None:
+    def _objected(self, context: RequestContext, turn: Turn, stage: str, refusal: Refusal) -> None:
         """Nothing has left, and nothing will: routing goes on without the pair."""
         turn.claim.finish("refused", code=refusal.code)
-        journey.leave_out(turn.choice, forbidden(stage, refusal))
+        context.leave_out(turn.choice, forbidden(stage, refusal))
 
     def _tried_elsewhere(
         self,
-        journey: Journey,
+        context: RequestContext,
         turn: Turn,
         got: _Got,
         found: Judged,
@@ -323,12 +325,12 @@ class Attempts:
         code = code_of(found, turn.claim, otherwise)
         # whom a pause holds back need not be remembered, nor who is not asked in these words again
         learnt = NO_PATH if found.rule.fault is Fault.PATH else None  # the fleet knows: no stage need remember it, too
-        again = found.rule.fault in (Fault.BUSY, Fault.PATH) and journey.request.takes_slot
-        self._failed(journey, turn, found.verdict, code, message, sent=True, status=status, pause=pause, again=again, learnt=learnt)
+        again = found.rule.fault in (Fault.BUSY, Fault.PATH) and context.request.takes_slot
+        self._failed(context, turn, found.verdict, code, message, sent=True, status=status, pause=pause, again=again, learnt=learnt)
 
     def _failed(
         self,
-        journey: Journey,
+        context: RequestContext,
         turn: Turn,
         verdict: Verdict,
         code: str,
@@ -341,17 +343,17 @@ class Attempts:
         learnt: str | None = None,
     ) -> None:
         candidate = turn.choice.candidate
-        self._tried(journey, turn, verdict.outcome, status=status, code=code, message=message)
+        self._tried(context, turn, verdict.outcome, status=status, code=code, message=message)
         if pause is not None:
-            journey.retry_after = pause if journey.retry_after is None else min(pause, journey.retry_after)
+            context.retry_after = pause if context.retry_after is None else min(pause, context.retry_after)
         if not again:
-            journey.leave_out(turn.choice, tried())
+            context.leave_out(turn.choice, tried())
         turn.claim.finish(verdict.outcome, sent=sent, status=status, code=code if learnt is None else learnt, retry_after=pause)
         if verdict.probe or code == LOADING:
             self._fleet.doubted(candidate.backend)
 
     def _tried(
-        self, journey: Journey, turn: Turn, outcome: str, *, status: int | None = None, code: str = "", message: str = ""
+        self, context: RequestContext, turn: Turn, outcome: str, *, status: int | None = None, code: str = "", message: str = ""
     ) -> None:
         candidate = turn.choice.candidate
         seconds = self._clock.now() - turn.claim.since
@@ -364,7 +366,7 @@ class Attempts:
             message=redacted_text(message, turn.claim.standing.member.backend.secrets()) if message else "",
             seconds=seconds,
         )
-        told_again(journey.attempts, attempt)
+        told_again(context.attempts, attempt)
 
 
 class Mended(Exception):

@@ -6,17 +6,17 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from nexus.answer import NOT_FOR_THIS_CLIENT, check_key, journey_of, request_id
+from nexus.answer import NOT_FOR_THIS_CLIENT, check_key, read, request_id
 from nexus.api import Dialect, Endpoint
 from nexus.aside import aside
 from nexus.config import KeyConfig
+from nexus.context import RequestContext
 from nexus.dialects.jsontext import dumps, loads
 from nexus.dialects.weight import TooMany, is_much
 from nexus.dispatch import Dispatcher, Outlook
 from nexus.errors import Problem, StageError
 from nexus.gateway import Gateway
-from nexus.journey import Journey
-from nexus.model import Choice, Payload
+from nexus.model import Choice
 from nexus.observers.render import choice_json, demand_json, leg_json, objection_json
 from nexus.plain import whole
 from nexus.slices import in_slices
@@ -29,28 +29,26 @@ async def explained(gateway: Gateway, dialects: tuple[Dialect, ...], raw: bytes)
     asked, request = await aside(_asked, raw) if is_much(raw) else _asked(raw)
     dialect, endpoint = _endpoint(dialects, asked.get("path") or "/v1/chat/completions")
     headers = {whole(str(name)).lower(): whole(str(value)) for name, value in asked.get("headers", {}).items()}
-    payload = Payload(request)
     key = _named_key(gateway, asked.get("key"))
-    now = gateway.clock.now()
+    context = RequestContext(request_id(headers), dialect, endpoint, gateway.clock.now())
+    context.payload.body = request
     try:
-        work = dialect.decode
-        facts = await aside(work, endpoint, payload) if is_much(request) else work(endpoint, payload)
-        journey = journey_of(gateway, headers, payload, facts, dialect, endpoint, key, request_id(headers), now, "")
-        check_key(journey)
+        await read(gateway, context, headers, key)
+        check_key(context)
     except Problem as problem:
         return _malformed(asked["request"], endpoint, problem)
     try:
-        return await _foreseen(gateway, journey)
+        return await _foreseen(gateway, context)
     except StageError as error:
         raise Problem(500, "stage_failed", str(error)) from error
 
 
-async def _foreseen(gateway: Gateway, journey: Journey) -> Json:
+async def _foreseen(gateway: Gateway, context: RequestContext) -> Json:
     """A plan over a large fleet is long: it is told a few pairs in a turn of the loop."""
-    dispatcher, request = gateway.runtime.dispatcher, journey.request
-    outlook = await dispatcher.outlook(journey)
+    dispatcher, request = gateway.runtime.dispatcher, context.request
+    outlook = await dispatcher.outlook(context)
     await asyncio.sleep(0)
-    whole = dispatcher.plan(journey, whole=True)
+    whole = dispatcher.plan(context, whole=True)
     choices: list[Json] = []
     refusals: list[Json] = []
     await in_slices(whole.choices, lambda choice: choices.append(_choice(gateway, choice)))
@@ -61,7 +59,7 @@ async def _foreseen(gateway: Gateway, journey: Journey) -> Json:
         "demand": demand_json(whole.demand),
         "choices": choices,
         "refusals": refusals,
-        **(_estimated() if _answers_itself(gateway, journey, outlook) else _told(dispatcher, journey, outlook)),
+        **(_estimated() if _answers_itself(gateway, context, outlook) else _told(dispatcher, context, outlook)),
     }
 
 
@@ -77,22 +75,22 @@ def _choice(gateway: Gateway, choice: Choice) -> Json:
     return told
 
 
-def _answers_itself(gateway: Gateway, journey: Journey, outlook: Outlook) -> bool:
+def _answers_itself(gateway: Gateway, context: RequestContext, outlook: Outlook) -> bool:
     """Whether Nexus gives its own estimate, since no server can be asked now that a chat would go to first."""
     dispatcher = gateway.runtime.dispatcher
-    if journey.dialect.local_answer(journey.endpoint, journey.facts) is None:
+    if context.dialect.local_answer(context.endpoint, context.facts) is None:
         return False
     if outlook.problem is not None:
         return outlook.problem.status not in NOT_FOR_THIS_CLIENT
-    return outlook.choice is None or not dispatcher.can_ask(journey) or dispatcher.leaves_home(journey, outlook.choice)
+    return outlook.choice is None or not dispatcher.can_ask(context) or dispatcher.leaves_home(context, outlook.choice)
 
 
-def _told(dispatcher: Dispatcher, journey: Journey, outlook: Outlook) -> Json:
+def _told(dispatcher: Dispatcher, context: RequestContext, outlook: Outlook) -> Json:
     choice = outlook.choice
     return {
         "outlook": outlook.word,
         "wait_seconds": outlook.wait_seconds,
-        "route_reason": dispatcher.reason(journey, outlook.plan, choice) if choice else None,
+        "route_reason": dispatcher.reason(context, outlook.plan, choice) if choice else None,
         "error": _error(outlook.problem) if outlook.problem else None,
     }
 

@@ -13,19 +13,21 @@ from nexus.answer import Answerer, request_id
 from nexus.api import EMPTY, Dialect, Endpoint, Route
 from nexus.body import Bodies
 from nexus.config import KeyConfig
+from nexus.context import RequestContext
 from nexus.control import Control
 from nexus.door import Door, Head
 from nexus.errors import CRASHES, Problem
 from nexus.gateway import Gateway
 from nexus.hosted import HostedVisit, headers_of
 from nexus.nearest import nearest
-from nexus.relay import Told, error_of, send_problem
+from nexus.relay import error_of, send_problem
 from nexus.visit import Visit
 from nexus.watch import Watch
 
 LOG = logging.getLogger("nexus")
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 Answer = Callable[[Visit], Awaitable[None]]
+Answering = Callable[[KeyConfig | None, Mapping[str, str]], Answer]
 TAIL = "/{tail}"
 OLLAMAS = {f"/api/{word}" for word in ("chat", "generate", "tags", "show", "embed", "embeddings", "ps", "version")}
 RETRY_STARTING = 1
@@ -48,8 +50,8 @@ class Front:
         self._gateway: Gateway | None = None
         self._exact: dict[str, dict[str, Handler]] = {}
         self._under: dict[str, dict[str, Handler]] = {}
-        self._owners: dict[str, Dialect] = {}
-        self._answers: dict[str, Callable[[KeyConfig | None], Answer]] = {}
+        self._endpoints: dict[str, tuple[Dialect, Endpoint]] = {}
+        self._answers: dict[str, Answering] = {}
         self._dialects: tuple[Dialect, ...] = ()
         self._door: Door | None = None
         self._watch: Watch | None = None
@@ -64,7 +66,7 @@ class Front:
         answerer = Answerer(gateway, watch, Bodies(server.max_body_bytes, server.max_inflight_body_bytes), self.prefix)
         for dialect in self._dialects:
             for endpoint in dialect.endpoints:
-                self._owners[endpoint.path] = dialect
+                self._endpoints[endpoint.path] = dialect, endpoint
                 self._add(endpoint.method, endpoint.path, self._dialect_handler(answerer, dialect, endpoint, door))
                 if endpoint.method == "POST":
                     self._answers.setdefault(endpoint.path, answering(answerer, dialect, endpoint))
@@ -140,27 +142,33 @@ class Front:
     # ------------------------------------------------------------ a request
 
     def admit(self, head: Incoming) -> Answer | None:
-        """Who answers this POST; None where there is anything to remark: then `handle` is to have it."""
+        """Who answers this POST; None where it is for no dialect, or none is served now: then `handle` is to have it."""
         answering = self._answers.get(head.path)
         gateway, door = self._gateway, self._door
         if answering is None or gateway is None or gateway.draining or door is None:
             return None
+        cors: Mapping[str, str] = EMPTY
         try:
-            return None if door.check(head) else answering(door.key(head))
-        except Problem:
-            return None
+            if "origin" in head.headers:
+                cors = door.check(head)
+            return answering(door.key(head), cors)
+        except Problem as problem:
+            return self._refusal(head.path, problem, cors)
 
     def refuse(self, head: Incoming) -> Answer | None:
         """Who tells this POST that there are too many; None where `handle` is to have it."""
-        dialect = self._owners.get(head.path) if head.path in self._answers else None
-        if dialect is None:
-            return None
-        told = Told(request_id(head.headers), dialect, EMPTY)
         problem = Problem(503, "overloaded", "all connections are busy ([server] max_connections); try again", retry_after=1)
+        return self._refusal(head.path, problem) if head.path in self._answers else None
+
+    def _refusal(self, path: str, problem: Problem, cors: Mapping[str, str] = EMPTY) -> Answer:
+        """Who tells a POST to an endpoint what is wrong with its head."""
+        dialect, endpoint = self._endpoints[path]
+        problem.__traceback__ = None
+        problem.under(self.prefix)
 
         async def answer(visit: Visit) -> None:
-            LOG.info("a request is refused: overloaded")
-            await send_problem(visit, told, problem, None)
+            LOG.info("POST %r from %s refused: %s", path, visit.peer, problem.code)
+            await send_problem(visit, RequestContext(request_id(visit.headers), dialect, endpoint, visit.now(), cors), problem)
 
         return answer
 
@@ -242,7 +250,8 @@ class Front:
             headers["WWW-Authenticate"] = "Bearer"
         if problem.status == 405:
             headers["Allow"] = ", ".join(self._methods(path) or ()).replace("GET", "GET, HEAD")
-        dialect = self._owners.get(path.removeprefix("/v1") if path.startswith("/v1/v1/") else path) or self._dialect_of(http)
+        owner = self._endpoints.get(path.removeprefix("/v1") if path.startswith("/v1/v1/") else path)
+        dialect = owner[0] if owner else self._dialect_of(http)
         body = (
             error_of(dialect, problem, id)
             if dialect
@@ -258,11 +267,6 @@ class Front:
         return next((d for d in self._dialects if d.claims(headers)), self._dialects[0] if self._dialects else None)
 
 
-def answering(answerer: Answerer, dialect: Dialect, endpoint: Endpoint) -> Callable[[KeyConfig | None], Answer]:
-    """For a client's key, who answers its visit."""
-
-    def for_key(key: KeyConfig | None) -> Answer:
-        return lambda visit: answerer.answer(visit, dialect, endpoint, key, EMPTY)
-
-    keyless = for_key(None)
-    return lambda key: keyless if key is None else for_key(key)
+def answering(answerer: Answerer, dialect: Dialect, endpoint: Endpoint) -> Answering:
+    """For a client's key and the headers that its origin gets, who answers its visit."""
+    return lambda key, cors: lambda visit: answerer.answer(visit, dialect, endpoint, key, cors)

@@ -9,11 +9,11 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from nexus.api import Clock
+from nexus.context import RequestContext
 from nexus.dialects.complaints import Complaint
 from nexus.echoes import echoed
 from nexus.failures import KEY_REFUSED
 from nexus.fleet import Claim, Fleet
-from nexus.journey import Journey
 from nexus.model import Fault
 from nexus.outcome import BY_STATUS, Answer, FailureTable, Judged
 from nexus.pauses import asked_for
@@ -35,10 +35,10 @@ class Judge:
         self._clock = clock
 
     async def judge(
-        self, journey: Journey, claim: Claim, way: Way, status: int | None, headers: Headers, said: Complaint
+        self, context: RequestContext, claim: Claim, way: Way, status: int | None, headers: Headers, said: Complaint
     ) -> Judged:
         """What the table says of an answer, by nothing that the request itself has said.  `status` is None where it has none."""
-        request = journey.request
+        request = context.request
         answer = Answer(
             status=status,
             message=said.message,
@@ -48,7 +48,7 @@ class Judge:
             path_known=claim.asked in claim.standing.served,
         )
         for found in self._table.judge(claim.candidate.kind, answer):
-            if found.words is None or not await echoed(found.words, _sent(journey, way)):
+            if found.words is None or not await echoed(found.words, _sent(context, way)):
                 return found
         raise AssertionError("the last line always holds")
 
@@ -103,8 +103,8 @@ def code_of(found: Judged, claim: Claim, otherwise: str) -> str:
     return otherwise if found.code == BY_STATUS else found.code
 
 
-def _sent(journey: Journey, way: Way) -> tuple[bytes, ...]:
+def _sent(context: RequestContext, way: Way) -> tuple[bytes, ...]:
     """All that a server could repeat of what the client has sent."""
-    headers = "\n".join(journey.request.headers.values()).encode("utf-8", "replace")
-    body = journey.payload.body
-    return (body, *(() if way.body is body else (way.body,)), headers, journey.query.encode("utf-8", "replace"))
+    headers = "\n".join(context.request.headers.values()).encode("utf-8", "replace")
+    body = context.payload.body
+    return (body, *(() if way.body is body else (way.body,)), headers, context.query.encode("utf-8", "replace"))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import abc
 import asyncio
-import contextlib
 from collections.abc import Callable, Mapping
 from typing import ClassVar
 
@@ -16,8 +15,7 @@ class Visit(abc.ABC):
     """One request between its head and its last byte.
 
     `headers` have lower-case names, `query` is as it was sent, `peer` the client's address, `announced` the length in bytes that
-    the client gave its body (0 for none given).  `streaming` says that the client expects a stream of `keepalive`'s dialect,
-    `common` which headers every answer has, `cut` that the gateway stops and cannot wait for the end.  `tells` says whether its
+    the client gave its body (0 for none given), `complete` that all of the answer has been sent.  `tells` says whether its
     connection cancels it by itself once the client has gone or takes nothing.
     """
 
@@ -25,17 +23,12 @@ class Visit(abc.ABC):
 
     __slots__ = (
         "announced",
-        "common",
         "complete",
-        "cut",
         "headers",
-        "keepalive",
         "last_write",
         "now",
         "peer",
         "query",
-        "stream_type",
-        "streaming",
     )
 
     def __init__(self, headers: dict[str, str], query: str, peer: str, announced: int, now: Callable[[], float]) -> None:
@@ -44,12 +37,7 @@ class Visit(abc.ABC):
         self.peer = peer
         self.announced = announced
         self.now = now
-        self.cut = False
         self.complete = False
-        self.streaming = False
-        self.keepalive = b""
-        self.stream_type = ""
-        self.common: Mapping[str, str] = {}
         self.last_write = now()
 
     # ---- what came
@@ -114,21 +102,3 @@ class Visit(abc.ABC):
     @abc.abstractmethod
     def abort(self) -> None:
         """Break the connection off: the answer that has begun cannot be completed, and must not look complete."""
-
-    # ---- a sign of life
-
-    async def stay_alive(self) -> None:
-        """Send a keep-alive, and before it the head where the answer has not begun.  Never waits for a slow client."""
-        if self.gone or self.behind or self.complete or not self.streaming:
-            return
-        began = self.early
-        if began and not await self.begun():
-            return
-        self.last_write = self.now()
-        with contextlib.suppress(OSError, RuntimeError):  # the client has just left: the next look finds out
-            if not began:
-                await self.begin(200, self._pending())
-            await self.write(self.keepalive)
-
-    def _pending(self) -> dict[str, str]:
-        return {"Content-Type": self.stream_type, "Cache-Control": "no-cache", **self.common, "X-Nexus-Pending": "true"}

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from nexus.context import RequestContext
+from nexus.relay import keep_alive
 from nexus.slices import in_slices
 from nexus.stall import Stall
 from nexus.visit import Visit
@@ -34,28 +37,28 @@ class Watch:
         self._send_timeout = send_timeout
         self._now = now
         self._once = once
-        self._visits: set[Visit] = set()
+        self._visits: dict[Visit, RequestContext] = {}
         self._silent: dict[Visit, Stall | None] = {}  # those whose connections tell us nothing
         self._some = asyncio.Event()
 
     def __len__(self) -> int:
         return len(self._visits)
 
-    def add(self, visit: Visit) -> None:
+    def add(self, visit: Visit, context: RequestContext) -> None:
         if not self._visits:
             self._some.set()
-        self._visits.add(visit)
+        self._visits[visit] = context
         if not visit.tells:
             self._silent[visit] = None
 
     def remove(self, visit: Visit) -> None:
-        self._visits.discard(visit)
+        self._visits.pop(visit, None)
         self._silent.pop(visit, None)
 
     def cut(self) -> None:
         """The gateway stops now: end every request, in words where its client can still be told."""
-        for visit in tuple(self._visits):
-            visit.cut = True
+        for visit, context in tuple(self._visits.items()):
+            context.stopping = True
             visit.cancel()
 
     async def run(self) -> None:
@@ -95,5 +98,12 @@ class Watch:
         await in_slices(self._visits, lambda visit: self._keep(visit, latest))
 
     def _keep(self, visit: Visit, latest: float) -> None:
-        if visit.streaming and visit.keepalive and visit.last_write <= latest and not visit.gone and visit in self._visits:
-            self._once(visit.stay_alive, "keep a stream alive")
+        context = self._visits.get(visit)
+        if (
+            context is not None
+            and context.streaming
+            and context.dialect.keepalive
+            and visit.last_write <= latest
+            and not visit.gone
+        ):
+            self._once(functools.partial(keep_alive, visit, context), "keep a stream alive")

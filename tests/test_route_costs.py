@@ -168,7 +168,7 @@ async def test_a_wait_keeps_nothing_of_its_plan_and_what_it_takes_is_counted():
         for cell in first.attempt.__closure__
         if hasattr(cell.cell_contents, "plan") and hasattr(cell.cell_contents, "legs")
     ]
-    assert [journey.plan.objections for journey in kept] == [()]
+    assert [context.plan.objections for context in kept] == [()]
     await ended(*tasks)
 
 
@@ -185,7 +185,7 @@ async def test_of_very_many_models_a_flexible_request_looks_at_some_of_every_bac
     crowd.join("down", *[f"d{n}" for n in range(2 * MOST)])
     crowd.join("few", "one", "two")
     crowd.fail("down")
-    plan = crowd.dispatcher.plan(crowd.journey("unknown", flexible=True))
+    plan = crowd.dispatcher.plan(crowd.context("unknown", flexible=True))
     assert crowd.counting.looks == MOST
     assert {"one", "two", "m0"} <= chosen(plan)
     assert (len(plan.choices), len(plan.objections)) == (MOST - MOST // 3, MOST // 3)
@@ -198,17 +198,17 @@ async def test_what_is_loaded_and_what_can_do_it_is_among_them_wherever_it_stand
     loaded = a_model("loaded", offers={"chat": True, "vision": False})
     sees = a_model("sees", state=State.ASLEEP, offers={"chat": True, "vision": True})
     crowd.join("many", *plain, sees, loaded)
-    assert "loaded" in chosen(crowd.dispatcher.plan(crowd.journey("unknown", flexible=True)))
-    needs = crowd.journey("unknown", flexible=True, needs=frozenset({"vision"}))
+    assert "loaded" in chosen(crowd.dispatcher.plan(crowd.context("unknown", flexible=True)))
+    needs = crowd.context("unknown", flexible=True, needs=frozenset({"vision"}))
     assert chosen(crowd.dispatcher.plan(needs)) == {"sees"}
 
 
 async def test_a_key_that_opens_few_of_very_many_finds_them():
     crowd = Crowd()
     crowd.join("many", *[f"m{n}" for n in range(2 * MOST)])
-    journey = crowd.journey("unknown", flexible=True)
-    journey.allowed = matcher(["unknown", f"m{2 * MOST - 1}"])
-    assert chosen(crowd.dispatcher.plan(journey)) == {f"m{2 * MOST - 1}"}
+    context = crowd.context("unknown", flexible=True)
+    context.allowed = matcher(["unknown", f"m{2 * MOST - 1}"])
+    assert chosen(crowd.dispatcher.plan(context)) == {f"m{2 * MOST - 1}"}
 
 
 async def test_what_nobody_can_is_told_with_reasons_all_the_same():
@@ -258,10 +258,10 @@ async def test_what_is_refused_is_looked_at_once_for_each_purpose(monkeypatch):
         for number in range(backends):
             crowd.join(f"gpu{number}", "tiny", capacity=1)
             crowd.occupy(f"gpu{number}")
-        journey = crowd.journey("tiny")
-        plan = crowd.dispatcher.plan(journey)
+        context = crowd.context("tiny")
+        plan = crowd.dispatcher.plan(context)
         calls.clear()
-        problem = crowd.dispatcher._give_up(journey, plan)
+        problem = crowd.dispatcher._give_up(context, plan)
         assert (problem.status, len(problem.context["available_backends"])) == (503, backends)
         assert f"and {backends - 10} more" in problem.message
         read.append(sum(calls))
@@ -274,17 +274,17 @@ async def test_what_a_key_opens_by_name_is_not_looked_for_among_all_others():
     for number in range(3):
         crowd.join(f"many{number}", *[f"m{n}" for n in range(MOST)])
     crowd.join("own", "m7", "own")
-    journey = crowd.journey("unknown", flexible=True)
-    journey.allowed = matcher(["unknown", "m7", "own"])
-    plan = crowd.dispatcher.plan(journey)
+    context = crowd.context("unknown", flexible=True)
+    context.allowed = matcher(["unknown", "m7", "own"])
+    plan = crowd.dispatcher.plan(context)
     assert sorted((c.candidate.backend, c.candidate.model) for c in plan.choices) == [
         *[(f"many{number}", "m7") for number in range(3)],
         ("own", "m7"),
         ("own", "own"),
     ]
     assert crowd.counting.looks == 5
-    journey.allowed = matcher(["unknown"])
-    plan = crowd.dispatcher.plan(journey)
+    context.allowed = matcher(["unknown"])
+    plan = crowd.dispatcher.plan(context)
     assert not plan.choices
     assert {objection.refusal.code for objection in plan.objections} == {"key"}
 
@@ -300,9 +300,9 @@ async def test_what_a_key_opens_by_wildcards_is_looked_for_in_slices_and_once(mo
     monkeypatch.setattr(Opened, "__call__", lambda self, name: compared.append(turns) or inner(self, name))
     asked = []
     for _ in range(2):
-        journey = crowd.journey("unknown", flexible=True)
-        journey.allowed = matcher(["unknown", "*eam-?"])
-        foreseeing = asyncio.get_running_loop().create_task(crowd.dispatcher.outlook(journey))
+        context = crowd.context("unknown", flexible=True)
+        context.allowed = matcher(["unknown", "*eam-?"])
+        foreseeing = asyncio.get_running_loop().create_task(crowd.dispatcher.outlook(context))
         while not foreseeing.done():
             await asyncio.sleep(0)
             turns += 1
@@ -315,6 +315,6 @@ async def test_what_a_key_opens_by_wildcards_is_looked_for_in_slices_and_once(mo
     assert max(map(compared.count, set(compared))) <= SLICE + 10
     assert asked[0] > 18_000 > asked[1] - asked[0]
     crowd.join("new", "team-c")
-    later = crowd.journey("unknown", flexible=True)
+    later = crowd.context("unknown", flexible=True)
     later.allowed = matcher(["unknown", "*eam-?"])
     assert "team-c" in chosen((await crowd.dispatcher.outlook(later)).plan), "the fleet is another one"

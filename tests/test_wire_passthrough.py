@@ -6,7 +6,9 @@ import json
 import random
 
 import pytest
+from msgspec import Raw
 
+from nexus.dialects.members import members_of
 from nexus.testing import Respond, Stream, a_body, sse
 
 from .wire import open_house, tiny
@@ -28,11 +30,11 @@ def said(*, ending=b"\n\n", usage=True):
     return [*events, *([USAGE] if usage else []), DONE]
 
 
-async def test_an_alias_changes_the_models_value_and_no_other_byte(tmp_path):
+async def test_an_alias_changes_the_models_value_and_no_other(tmp_path):
     async with tiny() as up, open_house(tmp_path, up, routing={"aliases": {"alias": "tiny"}}) as house:
         got = await house.post(ODD)
         assert (got.status, got.headers["x-nexus-model"]) == (200, "tiny")
-        assert up.calls(CHAT)[0].body == ODD.replace(b'"model" : "alias"', b'"model" : "tiny"')
+        assert members_of(up.calls(CHAT)[0].body) == members_of(ODD) | {"model": Raw(b'"tiny"')}
 
 
 @pytest.mark.parametrize(

@@ -66,8 +66,9 @@ class FakeClock:
 
 
 def a_body(model: str = "tiny", **fields: Any) -> bytes:
-    """The body of a chat request."""
-    return json.dumps({"model": model, "messages": [{"role": "user", "content": "hello"}], **fields}).encode()
+    """The body of a chat request, as compact as clients write it."""
+    body = {"model": model, "messages": [{"role": "user", "content": "hello"}], **fields}
+    return json.dumps(body, separators=(",", ":")).encode()
 
 
 def a_request(**kw: Any) -> Request:

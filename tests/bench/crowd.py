@@ -9,13 +9,13 @@ from typing import Any
 
 from nexus_stages import nexus_stages
 
-from nexus.api import Backend, Model, Payload, Report, Stage, State, Zone
+from nexus.api import Backend, Model, Report, Stage, State, Zone
 from nexus.attempt import Turn
+from nexus.context import RequestContext
 from nexus.dialects.openai import OpenAI
 from nexus.dialects.ways import Ways
 from nexus.dispatch import Dispatcher, Limits
 from nexus.fleet import Claim, Fleet, Member
-from nexus.journey import Journey
 from nexus.model import CHAT, Choice, Event
 from nexus.names import Names
 from nexus.patience import USUAL, Patience
@@ -54,10 +54,10 @@ class Handed:
     def patience_for(self, claim: Claim) -> Patience:
         return USUAL
 
-    async def has_way(self, journey: Journey, choice: Choice) -> bool:
+    async def has_way(self, context: RequestContext, choice: Choice) -> bool:
         return True
 
-    async def make(self, journey: Journey, turn: Turn) -> Turn:
+    async def make(self, context: RequestContext, turn: Turn) -> Turn:
         return turn
 
 
@@ -143,16 +143,18 @@ class Crowd:
         """The pair asks for a pause."""
         self.occupy(name, model).finish("rate", sent=True, status=429, retry_after=seconds)
 
-    def journey(self, model: str, **more: Any) -> Journey:
+    def context(self, model: str, **more: Any) -> RequestContext:
         """A chat as it comes in."""
-        payload = Payload(a_body(model))
-        request = a_request(model=model, accepted=self.fleet.now(), **more)
-        legs = self.names.legs(model, strict=request.strict, flexible=request.flexible)
-        return Journey(request, payload, self.dialect.decode(self.endpoint, payload), self.dialect, self.endpoint, legs)
+        context = RequestContext("r", self.dialect, self.endpoint, self.fleet.now())
+        context.payload.body = a_body(model)
+        context.facts = self.dialect.decode(self.endpoint, context.payload)
+        context.request = a_request(model=model, accepted=context.accepted, **more)
+        context.legs = self.names.legs(model, strict=context.request.strict, flexible=context.request.flexible)
+        return context
 
     def ask(self, model: str, **more: Any) -> asyncio.Task[Turn]:
         """A chat that is served or waits as a client's would."""
-        return asyncio.get_running_loop().create_task(self.dispatcher.open(self.journey(model, **more)))  # type: ignore[arg-type]
+        return asyncio.get_running_loop().create_task(self.dispatcher.open(self.context(model, **more)))  # type: ignore[arg-type]
 
     async def asks(self, count: int, model: str, **more: Any) -> list[asyncio.Task[Turn]]:
         """So many that wait, in order."""

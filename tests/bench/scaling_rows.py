@@ -97,9 +97,9 @@ async def a_gateway(config: House, models: list[str]) -> AsyncIterator[RunningGa
 
 def chat(crowd: Crowd, model: str, *, globs: list[str] | None = None, **more: object) -> Work:
     async def once() -> None:
-        journey = crowd.journey(model, **more)
-        journey.allowed = matcher(globs) if globs is not None else None
-        turn = await crowd.dispatcher.open(journey)
+        context = crowd.context(model, **more)
+        context.allowed = matcher(globs) if globs is not None else None
+        turn = await crowd.dispatcher.open(context)
         turn.claim.finish("ok", sent=True, status=200, first_byte=0.05)  # type: ignore[attr-defined]
 
     return once
@@ -108,7 +108,7 @@ def chat(crowd: Crowd, model: str, *, globs: list[str] | None = None, **more: ob
 def refusal(crowd: Crowd, model: str, **more: object) -> Work:
     async def once() -> None:
         try:
-            await crowd.dispatcher.open(crowd.journey(model, **more))
+            await crowd.dispatcher.open(crowd.context(model, **more))
         except Problem:
             return
         raise AssertionError("it was served")
