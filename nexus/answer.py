@@ -94,7 +94,7 @@ class Answerer:
     async def _served(self, visit: Visit, context: RequestContext) -> None:
         dispatcher = self._gateway.runtime.dispatcher
         estimate = context.dialect.local_answer(context.endpoint, context.facts)
-        if estimate is not None and not dispatcher.can_ask(context):
+        if estimate is not None and not dispatcher.decider.can_ask(context):
             await send_estimate(visit, context, estimate)
             return
         try:

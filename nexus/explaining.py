@@ -48,7 +48,7 @@ async def _foreseen(gateway: Gateway, context: RequestContext) -> Json:
     dispatcher, request = gateway.runtime.dispatcher, context.request
     outlook = await dispatcher.outlook(context)
     await asyncio.sleep(0)
-    whole = dispatcher.plan(context, whole=True)
+    whole = dispatcher.decider.plan(context, whole=True)
     choices: list[Json] = []
     refusals: list[Json] = []
     await in_slices(whole.choices, lambda choice: choices.append(_choice(gateway, choice)))
@@ -82,15 +82,15 @@ def _answers_itself(gateway: Gateway, context: RequestContext, outlook: Outlook)
         return False
     if outlook.problem is not None:
         return outlook.problem.status not in NOT_FOR_THIS_CLIENT
-    return outlook.choice is None or not dispatcher.can_ask(context) or dispatcher.leaves_home(context, outlook.choice)
+    return outlook.decision.choice is None or not dispatcher.decider.can_ask(context)
 
 
 def _told(dispatcher: Dispatcher, context: RequestContext, outlook: Outlook) -> Json:
-    choice = outlook.choice
+    plan, choice = outlook.decision.plan, outlook.decision.choice
     return {
-        "outlook": outlook.word,
+        "outlook": outlook.decision.word,
         "wait_seconds": outlook.wait_seconds,
-        "route_reason": dispatcher.reason(context, outlook.plan, choice) if choice else None,
+        "route_reason": dispatcher.decider.reason(context, plan, choice) if choice else None,
         "error": _error(outlook.problem) if outlook.problem else None,
     }
 

@@ -11,13 +11,14 @@ from typing import Any
 
 import attrs
 
-from nexus import dispatch, waiting
+from nexus import decision, waiting
 from nexus.api import Clock, Dialect, Routes
 from nexus.attempt import Attempts, Turn
 from nexus.catalog import Catalog
 from nexus.clock import LoopClock
 from nexus.components import Components, Ground, Sessions
 from nexus.config import Config, PolicyConfig, active_stages
+from nexus.decision import Decider
 from nexus.dialects.userids import Pseudonyms
 from nexus.dialects.ways import Ways
 from nexus.dispatch import Dispatcher
@@ -172,12 +173,12 @@ async def _runtime(gateway: Gateway, store: Store) -> Runtime:
     )
     failures = FailureTable({name: kind.failures for name, kind in gateway.catalog.backends.items()})
     attempts = Attempts(gateway.fleet, gateway.pipeline, ways, gateway.clock, _patience(config), failures)
-    dispatcher = Dispatcher(gateway.fleet, gateway.pipeline, names, ways, gateway.waiting, attempts, gateway.clock, _limits(config))
+    decider = Decider(gateway.fleet, gateway.pipeline, names, ways, gateway.waiting, gateway.clock, _limits(config))
     return Runtime(
         config=config,
         pipeline=gateway.pipeline,
         names=names,
-        dispatcher=dispatcher,
+        dispatcher=Dispatcher(decider, attempts),
         keyring=Keyring(config.keys),
         dialects=dialects,
         enforced=frozenset(word for name in gateway.pipeline.names for word in gateway.catalog.stages[name].policy_words),
@@ -224,9 +225,9 @@ def _bounds(config: Config) -> waiting.Bounds:
     return waiting.Bounds(max_requests=queue.max_requests, max_bytes=queue.max_bytes, max_wait_seconds=queue.max_wait_seconds)
 
 
-def _limits(config: Config) -> dispatch.Limits:
+def _limits(config: Config) -> decision.Limits:
     queue = config.queue
-    return dispatch.Limits(
+    return decision.Limits(
         max_attempts=config.routing.max_attempts,
         overflow_after=queue.overflow_after_seconds,
         max_wait=queue.max_wait_seconds,

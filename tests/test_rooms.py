@@ -67,7 +67,9 @@ ROOMS = {
     "reply": "api aside dialects errors fleet model reading redaction",
     "judging": "api dialects echoes failures fleet context model outcome pauses",
     "attempt": "api aside dialects errors failures fleet context judging model outcome patience plain reading redaction reply routing",
-    "dispatch": "api attempt conditions dialects errors fleet context model names nearest pairs reply routing sampling verdict waiters waiting",
+    "unknown": "context errors fleet model names nearest pairs verdict",
+    "decision": "api attempt context dialects errors fleet model names routing sampling unknown verdict waiting",
+    "dispatch": "attempt conditions context decision errors fleet model reply waiters waiting",
     # witnesses
     "observers": "api errors model plain sentences",
     # finding servers
@@ -87,7 +89,7 @@ ROOMS = {
     "advice": "api discovery",
     "finding": "advice api catalog components config crossing discovery errors fleet listing patience probing state tasks trust unrecognised upstream",
     "witnesses": "api errors model",
-    "gateway": "api attempt catalog clock components config dialects dispatch errors finding fleet health keys model names outcome patience policies probing routing state"
+    "gateway": "api attempt catalog clock components config decision dialects dispatch errors finding fleet health keys model names outcome patience policies probing routing state"
     " tasks upstream waiting witnesses",
     # HTTP in, HTTP out
     "wishes": "errors model",
@@ -122,7 +124,7 @@ HOMES = {
     "cattrs": "config",
     "sqlite3": "state",
     "platformdirs": "state",
-    "msgspec": "api attempt dialects model observers routing",
+    "msgspec": "api attempt decision dialects model observers routing",
     "aiohttp.web": "control front hosted server testing webserver",
     "aiohttp.ClientSession(": "components testing",
     "click": "cli",

@@ -185,7 +185,7 @@ async def test_of_very_many_models_a_flexible_request_looks_at_some_of_every_bac
     crowd.join("down", *[f"d{n}" for n in range(2 * MOST)])
     crowd.join("few", "one", "two")
     crowd.fail("down")
-    plan = crowd.dispatcher.plan(crowd.context("unknown", flexible=True))
+    plan = crowd.decider.plan(crowd.context("unknown", flexible=True))
     assert crowd.counting.looks == MOST
     assert {"one", "two", "m0"} <= chosen(plan)
     assert (len(plan.choices), len(plan.objections)) == (MOST - MOST // 3, MOST // 3)
@@ -198,9 +198,9 @@ async def test_what_is_loaded_and_what_can_do_it_is_among_them_wherever_it_stand
     loaded = a_model("loaded", offers={"chat": True, "vision": False})
     sees = a_model("sees", state=State.ASLEEP, offers={"chat": True, "vision": True})
     crowd.join("many", *plain, sees, loaded)
-    assert "loaded" in chosen(crowd.dispatcher.plan(crowd.context("unknown", flexible=True)))
+    assert "loaded" in chosen(crowd.decider.plan(crowd.context("unknown", flexible=True)))
     needs = crowd.context("unknown", flexible=True, needs=frozenset({"vision"}))
-    assert chosen(crowd.dispatcher.plan(needs)) == {"sees"}
+    assert chosen(crowd.decider.plan(needs)) == {"sees"}
 
 
 async def test_a_key_that_opens_few_of_very_many_finds_them():
@@ -208,7 +208,7 @@ async def test_a_key_that_opens_few_of_very_many_finds_them():
     crowd.join("many", *[f"m{n}" for n in range(2 * MOST)])
     context = crowd.context("unknown", flexible=True)
     context.allowed = matcher(["unknown", f"m{2 * MOST - 1}"])
-    assert chosen(crowd.dispatcher.plan(context)) == {f"m{2 * MOST - 1}"}
+    assert chosen(crowd.decider.plan(context)) == {f"m{2 * MOST - 1}"}
 
 
 async def test_what_nobody_can_is_told_with_reasons_all_the_same():
@@ -226,12 +226,12 @@ async def test_what_nobody_can_is_told_with_reasons_all_the_same():
 def reached(monkeypatch, name: str):
     """Counts the calls of a function of `nexus.routing`, wherever it is used."""
     import nexus.conditions
-    import nexus.dispatch
+    import nexus.decision
     import nexus.routing
     import nexus.verdict
 
     inner, calls = getattr(nexus.routing, name), []
-    for module in (nexus.routing, nexus.dispatch, nexus.verdict, nexus.conditions):
+    for module in (nexus.routing, nexus.decision, nexus.verdict, nexus.conditions):
         if hasattr(module, name):
             monkeypatch.setattr(module, name, lambda objections: calls.append(0) or inner(Counted(objections, calls)))
     return calls
@@ -259,9 +259,9 @@ async def test_what_is_refused_is_looked_at_once_for_each_purpose(monkeypatch):
             crowd.join(f"gpu{number}", "tiny", capacity=1)
             crowd.occupy(f"gpu{number}")
         context = crowd.context("tiny")
-        plan = crowd.dispatcher.plan(context)
+        plan = crowd.decider.plan(context)
         calls.clear()
-        problem = crowd.dispatcher._give_up(context, plan)
+        problem = crowd.decider.problem(context, plan)
         assert (problem.status, len(problem.context["available_backends"])) == (503, backends)
         assert f"and {backends - 10} more" in problem.message
         read.append(sum(calls))
@@ -276,7 +276,7 @@ async def test_what_a_key_opens_by_name_is_not_looked_for_among_all_others():
     crowd.join("own", "m7", "own")
     context = crowd.context("unknown", flexible=True)
     context.allowed = matcher(["unknown", "m7", "own"])
-    plan = crowd.dispatcher.plan(context)
+    plan = crowd.decider.plan(context)
     assert sorted((c.candidate.backend, c.candidate.model) for c in plan.choices) == [
         *[(f"many{number}", "m7") for number in range(3)],
         ("own", "m7"),
@@ -284,7 +284,7 @@ async def test_what_a_key_opens_by_name_is_not_looked_for_among_all_others():
     ]
     assert crowd.counting.looks == 5
     context.allowed = matcher(["unknown"])
-    plan = crowd.dispatcher.plan(context)
+    plan = crowd.decider.plan(context)
     assert not plan.choices
     assert {objection.refusal.code for objection in plan.objections} == {"key"}
 
@@ -306,7 +306,7 @@ async def test_what_a_key_opens_by_wildcards_is_looked_for_in_slices_and_once(mo
         while not foreseeing.done():
             await asyncio.sleep(0)
             turns += 1
-        assert {(c.candidate.backend, c.candidate.model) for c in (await foreseeing).plan.choices} == {
+        assert {(c.candidate.backend, c.candidate.model) for c in (await foreseeing).decision.plan.choices} == {
             ("many", "team-b"),
             ("own", "team-a"),
             ("own", "team-b"),
@@ -317,4 +317,4 @@ async def test_what_a_key_opens_by_wildcards_is_looked_for_in_slices_and_once(mo
     crowd.join("new", "team-c")
     later = crowd.context("unknown", flexible=True)
     later.allowed = matcher(["unknown", "*eam-?"])
-    assert "team-c" in chosen((await crowd.dispatcher.outlook(later)).plan), "the fleet is another one"
+    assert "team-c" in chosen((await crowd.dispatcher.outlook(later)).decision.plan), "the fleet is another one"

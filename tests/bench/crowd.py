@@ -12,9 +12,10 @@ from nexus_stages import nexus_stages
 from nexus.api import Backend, Model, Report, Stage, State, Zone
 from nexus.attempt import Turn
 from nexus.context import RequestContext
+from nexus.decision import Decider, Limits
 from nexus.dialects.openai import OpenAI
 from nexus.dialects.ways import Ways
-from nexus.dispatch import Dispatcher, Limits
+from nexus.dispatch import Dispatcher
 from nexus.fleet import Claim, Fleet, Member
 from nexus.model import CHAT, Choice, Event
 from nexus.names import Names
@@ -104,16 +105,10 @@ class Crowd:
         self.fleet.named = self.names.policies.same
         self.dialect = OpenAI()
         self.endpoint = next(e for e in self.dialect.endpoints if e.task == CHAT)
-        self.dispatcher = Dispatcher(
-            self.fleet,
-            self.pipeline,
-            self.names,
-            Ways({"openai": self.dialect}),
-            self.waiting,
-            Handed(),  # type: ignore[arg-type]
-            Loop(),
-            limits or Limits(max_wait=600.0),
-        )
+        ways = Ways({"openai": self.dialect})
+        limits = limits or Limits(max_wait=600.0)
+        self.decider = Decider(self.fleet, self.pipeline, self.names, ways, self.waiting, Loop(), limits)
+        self.dispatcher = Dispatcher(self.decider, Handed())  # type: ignore[arg-type]
 
     def _tell(self, event: Event) -> None:
         for _, learn in self.pipeline.learners(type(event)):
