@@ -113,11 +113,9 @@ class Fragile:
                 plugin.at("probe")
                 return Report(ok=True, models=(Model(id="odd", speaks=OWN),))
 
-            @contextlib.asynccontextmanager
             async def send(self, call):
                 plugin.at("send")
                 raise AssertionError("nobody sends here but to crash")
-                yield
 
         @contextlib.asynccontextmanager
         async def opened(server, options, scope):

@@ -8,12 +8,14 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+from nexus import decision
 from nexus.errors import BackendError
 from nexus.testing.builders import FINISHED_OUTCOMES
 
 from .docs_pages import ROOT
 
 REFERENCE = ROOT / "docs" / "reference"
+NAMED = {"QUEUE_FULL": decision.QUEUE_FULL, "QUEUE_TIMEOUT": decision.QUEUE_TIMEOUT}
 SKIPPED = ("testing", "cli")  # what a test double or a command says is no answer of the gateway
 HEADER = re.compile(r"x-nexus-[a-z-]+", re.IGNORECASE)
 
@@ -47,6 +49,8 @@ def strings(node: ast.expr | None) -> Iterator[str]:
     """The texts that an expression can come to."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         yield node.value
+    elif isinstance(node, ast.Name) and node.id in NAMED:
+        yield NAMED[node.id]
     elif isinstance(node, ast.IfExp):
         yield from strings(node.body)
         yield from strings(node.orelse)
@@ -58,7 +62,7 @@ def strings(node: ast.expr | None) -> Iterator[str]:
 def said(call: ast.Call) -> Iterator[tuple[object, str]]:
     """(status, code) of a call that makes a problem, as far as both are written there; a status None is not."""
     name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
-    places = {"Problem": (0, 1), "_problem": (1, 2), "_give_up": (None, 2), "_last_chance": (None, 1)}
+    places = {"Problem": (0, 1), "_problem": (1, 2), "decide_at_last": (None, 1), "problem": (None, 2)}
     if name not in places:
         return
     at_status, at_code = places[name]

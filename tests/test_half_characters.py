@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from nexus.api import Payload, Problem
 from nexus.dialects.jsontext import loads, whole_characters
+from nexus.dialects.members import members_of
 from nexus.dialects.openai import OpenAI
 from nexus.testing import Respond
 from nexus.testing.conformance import SCENARIOS, TABLES, house
@@ -54,7 +55,7 @@ async def test_a_request_with_half_a_character_is_answered(client, server, tmp_p
         assert heard.status == 200, heard.body
         (received,) = at.upstream.requests
         if client is server:
-            assert received.body == asked
+            assert members_of(received.body) == members_of(asked)
         else:
             assert "\ufffd and \N{GRINNING FACE}" in json.dumps(received.json, ensure_ascii=False)
 

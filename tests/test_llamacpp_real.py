@@ -59,7 +59,7 @@ async def test_the_real_server_with_a_key(llamacpp):
 async def test_the_real_server_answers_through_the_backend(llamacpp):
     server = llamacpp()
     async with opened(server.url) as (_, backend):
-        async with backend.send(a_call()) as reply:
+        async with await backend.send(a_call()) as reply:
             parts = [part async for part in _read(reply)]
     assert reply.status == 200
     assert b'"choices"' in b"".join(parts)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import attrs
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nexus.api import Backend, Refusal, RefusalKind, Report, Stage, Zone
 from nexus.fleet import Fleet, Member
-from nexus.model import Leg, Payload
+from nexus.model import Leg, Payload, replace
 from nexus.routing import Circumstances, Pipeline, reason, route, tried
 from nexus.testing import FakeClock, a_candidate, a_leg, a_report, a_request
 
@@ -130,7 +129,7 @@ def test_who_keeps_failing_stays_spared_while_a_pair_of_the_asked_name_is_only_b
     fleet = a_fleet(busy="tiny", ill="other")
     at = Circumstances(
         candidates=lambda leg: tuple(
-            attrs.evolve(c, ejected_until=60.0) if c.backend == "ill" else attrs.evolve(c, capacity=1, backend_in_flight=1)
+            replace(c, ejected_until=60.0) if c.backend == "ill" else replace(c, capacity=1, backend_in_flight=1)
             for c in fleet.candidates(leg)
         ),
         now=0.0,

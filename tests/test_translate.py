@@ -326,7 +326,7 @@ def pair(*speaks, **more):
 
 def way_to(candidate, **fields):
     body = {"model": "asked", "messages": [{"role": "user", "content": "hello"}], **fields}
-    payload = Payload(json.dumps(body).encode())
+    payload = Payload(json.dumps(body, separators=(",", ":")).encode())
     ways = Ways({"openai": OpenAI(), "blind": Blind(), "mute": Mute()})
     return ways.to(candidate, OpenAI(), CHATS, payload, OpenAI().decode(CHATS, payload), "asked"), payload
 
