@@ -50,25 +50,28 @@ class Answerer:
         context = RequestContext(request_id(headers), dialect, endpoint, self.now(), common)
         self._watch.add(visit, context)
         try:
-            context.payload.body = await self._bodies.read(visit)
-            await read(self._gateway, context, headers, key, peer=visit.peer, query=visit.query)
-            check_key(context)
-            context.streaming = context.facts.stream
-            await self._served(visit, context)
-        except BaseException as error:
-            problem = self._problem_of(error, visit, context)
-            if problem is None:
-                raise
-            await send_problem(visit, context, problem)
+            try:
+                context.payload.body = await self._bodies.read(visit)
+                await read(self._gateway, context, headers, key, peer=visit.peer, query=visit.query)
+                check_key(context)
+                context.streaming = context.facts.stream
+                await self._served(visit, context)
+            except BaseException as error:
+                problem = self._problem_of(error, visit, context)
+                if problem is None:
+                    raise
+                await send_problem(visit, context, problem)
+        except (asyncio.CancelledError, ConnectionError):
+            if visit.gone or not visit.complete:
+                context.left()
+            raise
         finally:
             self._watch.remove(visit)
             self._bodies.release(context.payload)
-            reply = context.reply
-            context.finished = reply.finished if reply is not None else None
             self._gateway.tell(context.answered(self.now()))
             headers.clear()  # who keeps the event for later does not keep what a client sent
-            if reply is not None:
-                await reply.leave()
+            if context.reply is not None:
+                await context.reply.leave()
 
     def _problem_of(self, error: BaseException, visit: Visit, context: RequestContext) -> Problem | None:
         """What the client is told of an error; None where there is nobody to be told."""
@@ -82,9 +85,7 @@ class Answerer:
                 return _stage_failed(error)
             case asyncio.CancelledError() if context.stopping and not (visit.gone or visit.complete):
                 return Problem(503, "stopping", "Nexus is stopping")
-            case asyncio.CancelledError() | ConnectionError():
-                if visit.gone or not visit.complete:
-                    context.left()
+            case ConnectionError():
                 return None
             case _ if isinstance(error, CRASHES):
                 LOG.exception("request %s failed inside Nexus", context.id)
@@ -106,14 +107,13 @@ class Answerer:
             return
         self._bodies.release(context.payload)  # a committed answer is never asked for again
         try:
-            sending = relay(visit, context, reply, dispatcher.tell(reply.choice))
-            if reply.whole:  # the backend has said all: how slowly the client takes it is no matter of its slot
-                reply.finish(context.attempt_outcome, context.code)
-            await sending
+            await relay(visit, context, reply, dispatcher.tell(reply.choice))
             reply.finish(context.attempt_outcome, context.code)
         except BaseException as error:
             left = isinstance(error, asyncio.CancelledError | ConnectionError)
             reply.finish("left" if left else "refused", type(error).__name__)
+            if context.choice is None:  # the server has answered, of which the client gets nothing
+                context.attempts.append(context.attempt_of(reply))
             raise
 
 
@@ -170,7 +170,8 @@ def check_key(context: RequestContext) -> None:
 
 
 def _stage_failed(error: StageError) -> Problem:
-    return Problem(500, "stage_failed", f"the stage {error.stage!r} failed in {error.verb!r}; the request was not sent on")
+    kept = "the answer" if error.verb == "tell" else "the request"
+    return Problem(500, "stage_failed", f"the stage {error.stage!r} failed in {error.verb!r}; {kept} was not sent on")
 
 
 def _internal(error: BaseException) -> Problem:

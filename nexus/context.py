@@ -36,9 +36,9 @@ class RequestContext:
         stopping: the gateway stops and cannot wait for the end.
         streaming: the client is to get a stream, and has not got another answer.
         reply: the answer of a pair, open; `choice` is that pair, once the client is to get the answer.
-        status, outcome, code, message: what the client was told, as in `Answered`.
+        status, outcome, code, message: what the client is told, as in `Answered`.
         unsent: headers that came too late for an answer whose head had to be sent early.
-        attempt_outcome: how the exchange with that pair ends, as in `Finished`; `finished` is that end.
+        attempt_outcome: how the exchange with that pair ends, as in `Finished`.
     """
 
     __slots__ = (
@@ -53,7 +53,6 @@ class RequestContext:
         "dialect",
         "endpoint",
         "facts",
-        "finished",
         "first_byte_by",
         "id",
         "legs",
@@ -107,7 +106,6 @@ class RequestContext:
         self.unsent: Mapping[str, str] = EMPTY
         self.attempt_outcome = "ok"
         self.reply: OpenReply | None = None
-        self.finished: Finished | None = None
 
     def leave_out(self, choice: Choice, why: Refusals) -> None:
         """The pair is not chosen again, in any leg."""
@@ -120,7 +118,8 @@ class RequestContext:
 
     def answered(self, now: float) -> Answered:
         """All of it, frozen, for stages and observers."""
-        choice, finished = self.choice, self.finished
+        choice, reply = self.choice, self.reply
+        finished = reply.finished if reply else None
         return Answered(
             at=now,
             request=self.request,
@@ -131,7 +130,7 @@ class RequestContext:
             candidate=choice.candidate if choice else None,
             leg=choice.ask.leg if choice else None,
             reason=self.reason if choice else "",
-            attempts=(*self.attempts, self._last_attempt(choice)) if choice else tuple(self.attempts),
+            attempts=(*self.attempts, self.attempt_of(reply)) if reply and choice else tuple(self.attempts),
             plan=self.plan,
             usage=finished.usage if finished else NO_USAGE,
             cost=finished.cost if finished else None,
@@ -142,14 +141,14 @@ class RequestContext:
             unsent=self.unsent,
         )
 
-    def _last_attempt(self, choice: Choice) -> Attempt:
-        """The attempt that answered, as the last line of the story."""
-        finished = self.finished
+    def attempt_of(self, reply: OpenReply) -> Attempt:
+        """The attempt whose answer this is, for the story."""
+        candidate, finished = reply.choice.candidate, reply.finished
         return Attempt(
-            backend=choice.candidate.backend,
-            model=choice.candidate.model,
+            backend=candidate.backend,
+            model=candidate.model,
             outcome=finished.outcome if finished else self.attempt_outcome,
-            status=self.status,
+            status=reply.status,
             code=self.code,
             message=self.message,
             seconds=finished.seconds if finished else 0.0,

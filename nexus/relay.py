@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from nexus.api import Dialect
 from nexus.context import RequestContext
@@ -16,13 +16,14 @@ from nexus.outcome import of_error
 from nexus.plain import headers as fit
 from nexus.plain import sentence
 from nexus.redaction import redacted_text
-from nexus.reply import OpenReply, cost_of
+from nexus.reply import OpenReply
 from nexus.verdict import reasons_header
 from nexus.visit import Visit
 
 LOG = logging.getLogger("nexus")
 COUNT_HEADER = "X-Nexus-Token-Count"
 PENDING = {"X-Nexus-Pending": "true"}
+UNTELLABLE = b'{"error":{"message":"the error cannot be told","type":"server_error","param":null,"code":"internal_error"}}'
 
 
 def relay(visit: Visit, context: RequestContext, reply: OpenReply, extra: Mapping[str, str]) -> Awaitable[None]:
@@ -31,18 +32,22 @@ def relay(visit: Visit, context: RequestContext, reply: OpenReply, extra: Mappin
     Awaiting it raises ConnectionError where the client is gone.
     """
     context.choice = reply.choice
-    context.status = reply.status
+    if not visit.early:
+        context.status = reply.status
     if reply.status >= 400:
         context.outcome, context.attempt_outcome = "refused", "rejected"
         context.code, context.message = reply.code, _said(context, reply)
+    if reply.whole:  # the backend has said all: how slowly the client takes it is no matter of its slot
+        reply.finish(context.attempt_outcome, context.code)
     headers = _headers(context, reply, extra)
     if visit.early:
-        context.unsent = {
-            name: value for name, value in headers.items() if name.startswith("X-Nexus-") and name not in context.common
-        }
+        context.unsent = _unsent(context, headers)
         if reply.status >= 400:
             return _rejected_late(visit, context, reply)
-    return _whole(visit, context, reply, headers) if reply.whole else _stream(visit, context, reply, headers)
+    if reply.whole:
+        context.streaming = False
+        return visit.whole(reply.status, headers, reply.head)
+    return _stream(visit, context, reply, headers)
 
 
 async def keep_alive(visit: Visit, context: RequestContext) -> None:
@@ -56,6 +61,7 @@ async def keep_alive(visit: Visit, context: RequestContext) -> None:
     visit.last_write = visit.now()
     with contextlib.suppress(OSError, RuntimeError):  # the client has just left: the next look finds out
         if not began:
+            context.status = 200
             await visit.begin(200, {"Content-Type": dialect.stream_type, "Cache-Control": "no-cache", **context.common, **PENDING})
         await visit.write(dialect.keepalive)
 
@@ -69,43 +75,43 @@ def send_estimate(visit: Visit, context: RequestContext, body: bytes) -> Awaitab
 
 async def send_problem(visit: Visit, context: RequestContext, problem: Problem) -> None:
     """Send an error in the dialect's own form: as a whole answer, or as the last event of a stream that has begun."""
-    context.status, context.code, context.outcome = problem.status, problem.code, "refused"
-    context.message = sentence(problem.message)
+    context.code, context.message = problem.code, sentence(problem.message)
     headers = _problem_headers(problem, context)
     if await visit.begun():
         context.outcome = "broken"
-        context.unsent = context.unsent or headers
-        event = _event_of(context, problem)
-        if event is None:
-            visit.abort()
-            return
-        await visit.write(event)
-        await visit.end()
+        if context.choice is None:  # its head was sent without any
+            context.unsent = _unsent(context, headers)
+        await _break_off(visit, context, problem)
         return
+    context.status, context.outcome, context.streaming = problem.status, "refused", False
     headers = {"Content-Type": "application/json", **context.common, **headers}
-    context.streaming = False
     await visit.whole(problem.status, headers, error_of(context.dialect, problem, context.id))
 
 
 def error_of(dialect: Dialect, problem: Problem, request_id: str) -> bytes:
-    """The error in the dialect's own form.  Where that fails, for a plugin's `context` may hold anything, with less of it: an error
-    is always answered."""
+    """The error in the dialect's own form: an error is always answered."""
+    return _told(dialect.error, problem, request_id) or UNTELLABLE
+
+
+def _told(tell: Callable[[Problem, str], bytes], problem: Problem, request_id: str) -> bytes | None:
+    """The error as a dialect tells it, with less of it where that fails: a plugin's `context` may hold anything.  None where nothing
+    can be told."""
     for told in (problem, Problem(problem.status, problem.code, sentence(problem.message))):
         try:
-            return dialect.error(told, request_id)
+            return tell(told, request_id)
         except Exception:
             LOG.exception("the error %s of the request %s cannot be told as it is", problem.code, request_id)
-    return b'{"error":{"message":"the error cannot be told","type":"server_error","param":null,"code":"internal_error"}}'
-
-
-def _event_of(context: RequestContext, problem: Problem) -> bytes | None:
-    """As `error_of`, for a stream; None where only a cut can say it."""
-    for said in (problem, Problem(problem.status, problem.code, sentence(problem.message))):
-        try:
-            return context.dialect.error_event(said, context.id)
-        except Exception:
-            LOG.exception("the error %s of the request %s cannot be told as it is", problem.code, context.id)
     return None
+
+
+async def _break_off(visit: Visit, context: RequestContext, problem: Problem) -> None:
+    """End what has begun with an error event.  A body with a length or a JSON document has no place for one: only a cut says it."""
+    event = _told(context.dialect.error_event, problem, context.id) if context.streaming else None
+    if event is None:
+        visit.abort()
+        return
+    await visit.write(event)
+    await visit.end()
 
 
 def _problem_headers(problem: Problem, context: RequestContext) -> dict[str, str]:
@@ -122,15 +128,6 @@ def _problem_headers(problem: Problem, context: RequestContext) -> dict[str, str
         if context.plan is not None and context.plan.objections:
             headers["X-Nexus-Rejection-Reasons"] = reasons_header(context.plan)
     return headers
-
-
-def _whole(visit: Visit, context: RequestContext, reply: OpenReply, headers: dict[str, str]) -> Awaitable[None]:
-    context.streaming = False
-    if reply.choice.candidate.price is not None and reply.reader is not None:
-        cost = cost_of(reply.reader.usage(), reply.choice.candidate)
-        if cost is not None:
-            headers["X-Nexus-Cost-Estimated"] = f"{cost:.6f}".rstrip("0").rstrip(".")
-    return visit.whole(reply.status, headers, reply.head)
 
 
 async def _stream(visit: Visit, context: RequestContext, reply: OpenReply, headers: dict[str, str]) -> None:
@@ -156,18 +153,12 @@ async def _broken(visit: Visit, context: RequestContext, reply: OpenReply, error
     """The backend broke off: the client must see that, and not take what came for all there is."""
     context.outcome, context.attempt_outcome, context.code = "broken", of_error(error).outcome, error.code
     context.message = why = redacted_text(reply.told(error), reply.secrets)
-    if not context.streaming:  # a body with a length or a JSON document has no place for an error: only a cut says it
-        visit.abort()
+    if context.streaming and error.code == "error_event":  # which has been relayed already
+        await visit.end()
         return
-    if error.code != "error_event":  # that one has been relayed already
-        backend = reply.choice.candidate.backend
-        problem = Problem(502, "backend_broke_off", f"the backend {backend!r} broke off in the middle of its answer: {why}")
-        event = _event_of(context, problem)
-        if event is None:
-            visit.abort()
-            return
-        await visit.write(event)
-    await visit.end()
+    backend = reply.choice.candidate.backend
+    why = f"the backend {backend!r} broke off in the middle of its answer: {why}"
+    await _break_off(visit, context, Problem(502, "backend_broke_off", why))
 
 
 def _said(context: RequestContext, reply: OpenReply) -> str:
@@ -197,11 +188,17 @@ def _headers(context: RequestContext, reply: OpenReply, extra: Mapping[str, str]
         headers["X-Nexus-Fallback-Model"] = candidate.name
     if context.endpoint.task == COUNT and reply.status < 400:
         headers[COUNT_HEADER] = "exact"
-    if context.queue_seconds:
-        headers.update(_queue_header(context))
+    if reply.whole and reply.cost is not None:
+        headers["X-Nexus-Cost-Estimated"] = f"{reply.cost:.6f}".rstrip("0").rstrip(".")
+    headers.update(_queue_header(context))
     headers.update(extra)
     return fit(headers)
 
 
 def _queue_header(context: RequestContext) -> dict[str, str]:
     return {"X-Nexus-Queue-Ms": str(round(context.queue_seconds * 1000))} if context.queue_seconds else {}
+
+
+def _unsent(context: RequestContext, headers: Mapping[str, str]) -> dict[str, str]:
+    """Those of Nexus that come too late for the head, which had the common ones."""
+    return {name: value for name, value in headers.items() if name.startswith("X-Nexus-") and name not in context.common}

@@ -158,10 +158,10 @@ def tables_for(upstreams: Iterable[ScriptedUpstream], state: Path, tables: Mappi
 
 
 @contextlib.asynccontextmanager
-async def embedded(tables: Mapping[str, Any], ledger: Ledger) -> AsyncIterator[tuple[Any, str]]:
+async def embedded(tables: Mapping[str, Any], *plugins: Any) -> AsyncIterator[tuple[Any, str]]:
     """Nexus in somebody's application, run as aiohttp's own runner does by default: without handler cancellation."""
     app = web.Application()
-    attach(app, "/llm", tables, plugins=(ledger,))
+    attach(app, "/llm", tables, plugins=plugins)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
@@ -172,10 +172,10 @@ async def embedded(tables: Mapping[str, Any], ledger: Ledger) -> AsyncIterator[t
 
 
 @contextlib.asynccontextmanager
-async def standalone(tables: Mapping[str, Any], ledger: Ledger) -> AsyncIterator[tuple[Any, str]]:
+async def standalone(tables: Mapping[str, Any], *plugins: Any) -> AsyncIterator[tuple[Any, str]]:
     """Nexus on a server of its own."""
     keys = {name: value for name, value in os.environ.items() if name.endswith("_KEY")}
-    config, catalog = load(tables, env=keys, extra=(ledger,))
+    config, catalog = load(tables, env=keys, extra=plugins)
     async with listen(config, catalog) as (gateway, url):
         yield gateway, url
 
@@ -185,7 +185,12 @@ WAYS = {"standalone": standalone, "embedded": embedded}
 
 @contextlib.asynccontextmanager
 async def open_house(
-    tmp_path: Path, *upstreams: ScriptedUpstream, way: str = "standalone", quick: bool = False, **tables: Any
+    tmp_path: Path,
+    *upstreams: ScriptedUpstream,
+    way: str = "standalone",
+    quick: bool = False,
+    plugins: Iterable[Any] = (),
+    **tables: Any,
 ) -> AsyncIterator[House]:
     """A gateway in front of these servers.  Tables named `a`, `b`, … go to that backend, others to the configuration.
 
@@ -199,7 +204,7 @@ async def open_house(
             keeping(nexus.front, "Bodies") as bodies,
             keeping(nexus.server, "Listener") as listeners,
         ):
-            async with WAYS[way](tables_for(upstreams, tmp_path / "state", tables), ledger) as (gateway, url):
+            async with WAYS[way](tables_for(upstreams, tmp_path / "state", tables), ledger, *plugins) as (gateway, url):
                 async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as client:
                     house = House(url, gateway, client, ledger, errors, watches, bodies, listeners)
                     await until(lambda: all(s.pulse.health is Health.HEALTHY for s in gateway.fleet.standings.values()))

@@ -52,7 +52,8 @@ class Answered(Event, frozen=True, kw_only=True):
     """The end of a request that reached the server; exactly one per request.
 
     `outcome` is ok, refused (an error without a served answer), client_left or broken (cut after the first byte).
-    `message` is the sentence of an error that the client was told.
+    `status` is that of the head that the client got, 499 where it left before there was one: a stream that had to be opened early has
+    a 200, however it ends.  `message` is the sentence of an error that the client was told.
     `seconds`, `queue_seconds`, `routing_seconds` and `first_byte` are durations.  `unsent` are the `X-Nexus-*` headers that came too late
     for a stream that had to be opened early.
     """
