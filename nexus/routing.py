@@ -32,16 +32,17 @@ from nexus.model import (
     Zone,
 )
 from nexus.model.candidate import FAILING
+from nexus.model.words import EMPTY
 
 CORE = "core"
 WAITABLE = (RefusalKind.WAIT, RefusalKind.RATE)
 
-_DOWN = Refusal(kind=RefusalKind.POLICY, code="down")
-_OFF = Refusal(kind=RefusalKind.POLICY, code="off")
+_DOWN = (CORE, Refusal(kind=RefusalKind.POLICY, code="down"))
+_OFF = (CORE, Refusal(kind=RefusalKind.POLICY, code="off"))
 _OPEN = Zone.OPEN
 _UNHEALTHY = Health.UNHEALTHY  # bound once: looking a member up on its enum costs more than the comparison
 _CLOSED = frozenset({State.OFF, State.LOADING})
-_TRIED = Refusal(kind=RefusalKind.POLICY, code="tried")
+_TRIED = (CORE, Refusal(kind=RefusalKind.POLICY, code="tried"))
 
 
 Verb = Callable[..., Any]
@@ -172,7 +173,7 @@ def _not_judged(
 
 def tried() -> Refusals:
     """Against a pair that has been asked, and would say the same again."""
-    return [(CORE, _TRIED)]
+    return [_TRIED]
 
 
 def forbidden(stage: str, refusal: Refusal) -> Refusals:
@@ -291,13 +292,13 @@ def _rested(resting: Iterable[Judged], now: float, *, spared: bool) -> Iterator[
     """Those whose traffic kept failing are `spared` where another of the leg can serve the request, now or soon: never the last that can."""
     for own, candidate, refusals in resting:
         if spared and _rests(candidate, now):
-            yield own, candidate, [*refusals, (CORE, _ejected(candidate))]
+            yield own, candidate, [*refusals, _ejected(candidate)]
         else:
             yield own, candidate, refusals
 
 
-def _ejected(candidate: Candidate) -> Refusal:
-    return Refusal(kind=RefusalKind.WAIT, code="ejected", retry_at=candidate.ejected_until)
+def _ejected(candidate: Candidate) -> tuple[str, Refusal]:
+    return _by_core(RefusalKind.WAIT, "ejected", retry_at=candidate.ejected_until)
 
 
 def _last_resort(choice: Choice, now: float) -> bool:
@@ -312,7 +313,7 @@ def _fallbacks_first(choices: list[Choice], now: float, objections: list[Objecti
         return choices
     for choice in choices:
         if _last_resort(choice, now):
-            objections.extend(_objections(choice.ask, choice.candidate, [(CORE, _ejected(choice.candidate))]))
+            objections.extend(_objections(choice.ask, choice.candidate, [_ejected(choice.candidate)]))
     return better
 
 
@@ -353,7 +354,7 @@ def _own(ask: Ask, candidate: Candidate, policy: Callable[[tuple[str, ...]], Dem
 
 
 def _refusals(pipeline: Pipeline, ask: Ask, candidate: Candidate, at: Circumstances) -> Refusals:
-    refusals = [] if _free(ask, candidate, at) else _core(ask, candidate, at)
+    refusals = _core(ask, candidate, at)
     name = ""
     try:
         for name, refuse in pipeline.refuse:
@@ -365,26 +366,6 @@ def _refusals(pipeline: Pipeline, ask: Ask, candidate: Candidate, at: Circumstan
     if pipeline.deaf:
         refusals += [(name, Refusal(kind=RefusalKind.POLICY, code="stage_lost_count")) for name in pipeline.deaf]
     return refusals
-
-
-def _free(ask: Ask, candidate: Candidate, at: Circumstances) -> bool:
-    """Whether the core has nothing to object: the usual case, told without asking one thing after the other."""
-    return (
-        candidate.health is not _UNHEALTHY
-        and candidate.state not in _CLOSED
-        and (candidate.capacity is None or candidate.backend_in_flight < candidate.capacity or not ask.request.takes_slot)
-        and (
-            candidate.domain_capacity is None
-            or candidate.domain_in_flight < candidate.domain_capacity
-            or not ask.request.takes_slot
-        )
-        and not candidate.waits_for
-        and candidate.paused_until <= at.now
-        and (candidate.suspended_until <= at.now or at.desperate)
-        and not at.tried
-        and (at.allowed is None or _opens(at.allowed, ask.leg, candidate))
-        and _understands(candidate, ask.request, at)
-    )
 
 
 def _opens(allowed: Callable[[str], bool], leg: Leg, candidate: Candidate) -> bool:
@@ -406,44 +387,42 @@ def _understands(candidate: Candidate, request: Request, at: Circumstances) -> b
 
 def _core(ask: Ask, candidate: Candidate, at: Circumstances) -> Refusals:
     """What nobody may switch off: keys, health, dialect, pauses, free slots."""
-    refusals = []
-    if at.allowed is not None and not _opens(at.allowed, ask.leg, candidate):
-        refusals.append(Refusal(kind=RefusalKind.DENIED, code="key", data={"model": candidate.name}))
     request = ask.request
+    objected: Refusals = []
+    if at.allowed is not None and not _opens(at.allowed, ask.leg, candidate):
+        objected.append(_by_core(RefusalKind.DENIED, "key", {"model": candidate.name}))
     if not _understands(candidate, request, at):
-        refusals.append(Refusal(kind=RefusalKind.NEVER, code="dialect", data={"dialect": request.dialect, "task": request.task}))
-    objected = [(CORE, refusal) for refusal in refusals]
+        objected.append(_by_core(RefusalKind.NEVER, "dialect", {"dialect": request.dialect, "task": request.task}))
     if at.tried and (known := at.tried.get((candidate.backend, candidate.model))):
-        return [*objected, *known]  # what it said to this request is no second reason
-    return [*objected, *((CORE, refusal) for refusal in _now(request, candidate, at))]
+        objected += known  # what it said to this request is no second reason
+    elif candidate.health is _UNHEALTHY:
+        objected.append(_DOWN)
+    else:
+        _object_now(objected, request, candidate, at)
+    return objected
 
 
-def _now(request: Request, candidate: Candidate, at: Circumstances) -> list[Refusal]:
-    """What the core has to object by how the pair fares."""
-    refusals = []
-    if candidate.health is Health.UNHEALTHY:
-        refusals.append(_DOWN)
-        return refusals
-    if candidate.state is State.OFF:
-        refusals.append(_OFF)
-    elif candidate.state is State.LOADING:
-        refusals.append(Refusal(kind=RefusalKind.WAIT, code="loading", data=_eta(candidate)))
+def _object_now(objected: Refusals, request: Request, candidate: Candidate, at: Circumstances) -> None:
+    """Add what passes with time."""
+    if candidate.state in _CLOSED:
+        objected.append(_OFF if candidate.state is State.OFF else _by_core(RefusalKind.WAIT, "loading", _eta(candidate)))
     if candidate.paused_until > at.now:
-        data: dict[str, Any] = {
-            "status": candidate.paused_status,
-            "for_seconds": math.ceil(candidate.paused_until - at.now),
-        }
-        refusals.append(Refusal(kind=RefusalKind.RATE, code="paused", data=data, retry_at=candidate.paused_until))
+        data = {"status": candidate.paused_status, "for_seconds": math.ceil(candidate.paused_until - at.now)}
+        objected.append(_by_core(RefusalKind.RATE, "paused", data, candidate.paused_until))
     if candidate.suspended_until > at.now and not at.desperate:
-        refusals.append(
-            Refusal(kind=RefusalKind.POLICY, code="suspended", data={"for_seconds": math.ceil(candidate.suspended_until - at.now)})
-        )
+        seconds = math.ceil(candidate.suspended_until - at.now)
+        objected.append(_by_core(RefusalKind.POLICY, "suspended", {"for_seconds": seconds}))
     if request.takes_slot and candidate.full:
-        refusals.append(Refusal(kind=RefusalKind.WAIT, code="busy", data=_taken(candidate)))
+        objected.append(_by_core(RefusalKind.WAIT, "busy", _taken(candidate)))
     elif request.takes_slot and candidate.waits_for:
-        data = {"for": candidate.waits_for, "in_flight": candidate.backend_in_flight, "seconds": candidate.seconds}
-        refusals.append(Refusal(kind=RefusalKind.WAIT, code="swap", data=data))
-    return refusals
+        waits = {"for": candidate.waits_for, "in_flight": candidate.backend_in_flight, "seconds": candidate.seconds}
+        objected.append(_by_core(RefusalKind.WAIT, "swap", waits))
+
+
+def _by_core(
+    kind: RefusalKind, code: str, data: Mapping[str, Any] = EMPTY, retry_at: float | None = None
+) -> tuple[str, Refusal]:
+    return CORE, Refusal(kind=kind, code=code, data=data, retry_at=retry_at)
 
 
 def _taken(candidate: Candidate) -> Mapping[str, Any]:

@@ -10,14 +10,14 @@ import re
 
 import pytest
 
-from nexus.cli.loop import new_loop
+from nexus.runtime.loop import new_loop
 from nexus.testing import Respond, Stream, sse
 
 from .wire import WAYS, open_house, tiny
 from .wire_client import CHAT, GOOD, STREAMED
 
 TIMES = 10
-OTHER_END = {"nexus.cli.loop.Transport": TIMES}  # the upstream of the test, whose streams are asyncio's
+OTHER_END = {"nexus.runtime.loop.Transport": TIMES}  # the upstream of the test, whose streams are asyncio's
 OURS = re.compile(r"nexus\.(?!testing)|.*Transport$|builtins\.(frame|traceback)")
 
 

@@ -25,6 +25,7 @@ ROOMS = {
     "redaction": "api",
     # small things that know no others
     "clock": "",
+    "runtime": "",
     "aside": "",
     "tasks": "errors",
     "holder": "",
@@ -110,7 +111,7 @@ ROOMS = {
     "server": "catalog config descriptors downstream errors front gateway holder state tasks watch webserver",
     # for people and for authors
     "testing": "api backends catalog clock dialects discovery model server tasks upstream",
-    "cli": "api catalog config errors gateway keys model nearest observers pairs plain server tasks testing upstream",
+    "cli": "api catalog config errors gateway keys model nearest observers pairs plain runtime server tasks testing upstream",
     "__main__": "cli",
     "__init__": "",
 }

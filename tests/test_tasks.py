@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from nexus import tasks as room
-from nexus.cli.tidying import tidy
+from nexus.cli.running import tidied
 from nexus.config import load
 from nexus.server import listen
 from nexus.tasks import Tasks
@@ -148,7 +148,7 @@ async def test_every_loop_of_a_gateway_survives_an_exception(soon, tmp_path):
         )
         config, catalog = load(completed({**text, "server": {"port": 0}}, tmp_path), env={})
         async with listen(config, catalog) as (gateway, _), Tasks(LOG, gateway.problems) as tasks:
-            tasks.spawn(functools.partial(tidy, gateway), "tidy memory")
+            tasks.spawn(functools.partial(tidied, gateway), "tidy memory")
             await until(lambda: {"probe one", "recognise nobody"} <= set(supervised()))
             names = set(supervised())
             assert names >= {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable
 
 from nexus.model import Event
 
@@ -16,13 +15,3 @@ class Observer(abc.ABC):
     @abc.abstractmethod
     def see(self, event: Event) -> None:
         """Count it, log it.  Must not block."""
-
-    def seer(self, kind: type[Event]) -> Callable[[Event], None] | None:
-        """What is called with every event of this very type; None where it need not be seen.  Asked once for each type.
-
-        To be overridden by an observer that does something else for each type: then nobody looks at types for every event.
-        """
-        return self.see if issubclass(kind, tuple(self.sees)) else None
-
-    def rest(self) -> None:
-        """Nothing is under way: what is kept may be kept in less memory.  Called now and then, or never; must not take long."""

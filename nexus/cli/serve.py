@@ -42,10 +42,10 @@ def command(file: Path | None, log_format: str, log_level: str, as_json: bool, *
     import logging
     import sys
 
-    from nexus.cli.loop import new_loop
     from nexus.cli.running import run
     from nexus.config import load
     from nexus.observers.format import setup_logging
+    from nexus.runtime.loop import new_loop
 
     config, catalog = load(file, env=os.environ, flags=flags(**given))
     log_format = "json" if as_json else log_format

@@ -54,10 +54,11 @@ class History(Observer):
         while len(self._entries) > self._size or (self._objections > self._most_objections and len(self._entries) > 1):
             self._forget(next(iter(self._entries)))
 
-    def rest(self) -> None:
-        self._entries = dict(self._rested(id, entry) for id, entry in self._entries.items())
+    def pack(self) -> None:
+        """Keep what is known by now in less memory.  Takes up to milliseconds for each request that has come since the last time."""
+        self._entries = dict(self._packed(id, entry) for id, entry in self._entries.items())
 
-    def _rested(self, id: str, entry: Entry) -> tuple[str, Entry]:
+    def _packed(self, id: str, entry: Entry) -> tuple[str, Entry]:
         if isinstance(entry.told, bytes):
             return id, entry
         return id.encode().decode(), Entry(zlib.compress(self._text(entry.told).encode()), entry.objections)  # another string

@@ -6,16 +6,18 @@ Names, numbers and codes only: never what was asked or answered, never a key (it
 from __future__ import annotations
 
 import logging
+import math
 
 from nexus.api import Clock, Observer
 from nexus.model import UNANSWERED, Answered, Attempt, Event
-from nexus.observers.format import REQUESTS, lines_of
+from nexus.observers.format import REQUESTS, LineHandler, RequestFormatter, lines_of
 from nexus.observers.line import Line, clip, line_of
 
 NO_FAILURE = (
     "ok",
     "left",
 )  # an attempt that was left because the client went has met nothing, but for one that had not begun to answer
+LOOK_SECONDS = 0.1
 _log = logging.getLogger(REQUESTS)
 _new_record = logging.LogRecord.__new__
 
@@ -25,12 +27,16 @@ class RequestLog(Observer):
     nothing is made where nobody listens.
 
     Beside the facts of the live feed there is `met`, where attempts failed: what each ran into (`b: connect_refused`).
+    Where our handler is the only one, its line is written without a record, which costs 3.4 µs less (6 µs for all).  Whether it is, is
+    looked up at most once in LOOK_SECONDS: `logging` tells nobody that a handler or a filter has come.
     """
 
     sees = (Answered,)
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        self._alone: tuple[LineHandler, RequestFormatter] | None = None
+        self._look_at = -math.inf
         # Process and thread never change, and asking for them again for each record costs more than the rest of the line.
         self._same = _log.makeRecord(REQUESTS, logging.INFO, __file__, 0, "", (), None).__dict__
 
@@ -43,8 +49,10 @@ class RequestLog(Observer):
             met = [_met(attempt) for attempt in event.attempts if attempt.outcome not in NO_FAILURE or attempt.code == UNANSWERED]
             if met:
                 line.met = met
-            if (alone := lines_of(_log)) is not None:
-                handler, formatter = alone
+            if event.at >= self._look_at:
+                self._alone, self._look_at = lines_of(_log), event.at + LOOK_SECONDS
+            if self._alone is not None:
+                handler, formatter = self._alone
                 handler.put(formatter.request(now, level, line))
             else:
                 _log.handle(self._record(now, level, line))

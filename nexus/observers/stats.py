@@ -64,7 +64,7 @@ class Stats(Observer):
         self._attempts: Counter[str] = Counter()
         self._queue = {lane.value: 0 for lane in Lane}
         self._claims: dict[int, str] = {}
-        self._seers: dict[type[Event], Callable[[Any], None]] = {
+        self._counters: dict[type[Event], Callable[[Any], None]] = {
             Answered: self._answered,
             Claimed: self._claimed,
             Finished: self._finished,
@@ -72,11 +72,8 @@ class Stats(Observer):
         }
 
     def see(self, event: Event) -> None:
-        if (see := self.seer(type(event))) is not None:
-            see(event)
-
-    def seer(self, kind: type[Event]) -> Callable[[Any], None] | None:
-        return self._seers.get(kind)
+        if (count := self._counters.get(type(event))) is not None:
+            count(event)
 
     def snapshot(self) -> Json:
         """Everything as one JSON-able dictionary.  Names come from the fleet: a model that nobody serves has no row."""

@@ -29,13 +29,6 @@ class ObserverContract:
             for event in every_event() * 2:
                 assert observer.see(event) is None
 
-    @pytest.mark.asyncio
-    async def test_seer_takes_every_event_of_its_type(self) -> None:
-        async with self.opened() as observer:
-            for event in every_event():
-                see = observer.seer(type(event))
-                assert see is None or see(event) is None
-
 
 class SourceContract:
     """Subclass it, name `kind`, and give a `world()` in which the source finds something.

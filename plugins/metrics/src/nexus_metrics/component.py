@@ -6,7 +6,7 @@ metrics stay its own.  `prometheus_client` costs more than a megabyte, so it is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from aiohttp import web
 
@@ -26,9 +26,6 @@ class Metrics(Observer, Routes):
 
     def see(self, event: Event) -> None:
         self.counts.see(event)
-
-    def seer(self, kind: type[Event]) -> Callable[[Event], None] | None:
-        return self.counts.seer(kind)
 
     def routes(self) -> Iterable[Route]:
         yield Route(path="/metrics", handler=self._scrape, admin=not self._public)

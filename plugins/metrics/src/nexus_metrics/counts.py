@@ -79,7 +79,7 @@ class Counts:
         self._max_pairs, self._max_rows = max_pairs, max_rows
         self._claims: dict[int, str] = {}
         self._left: dict[str, None] = {}
-        self._seers: dict[type[Event], Callable[[Any], None]] = {
+        self._counters: dict[type[Event], Callable[[Any], None]] = {
             Answered: self._answered,
             Claimed: self._claimed,
             Finished: self._finished,
@@ -90,12 +90,8 @@ class Counts:
         }
 
     def see(self, event: Event) -> None:
-        if (see := self.seer(type(event))) is not None:
-            see(event)
-
-    def seer(self, kind: type[Event]) -> Callable[[Any], None] | None:
-        """What counts events of this type; None where nothing is counted of them."""
-        return self._seers.get(kind)
+        if (count := self._counters.get(type(event))) is not None:
+            count(event)
 
     # ------------------------------------------------------------ requests
 

@@ -16,7 +16,7 @@ def new_loop() -> asyncio.AbstractEventLoop:
     """A loop that takes on a few things in a turn where there is epoll, and the standard library as it is known; else the usual one."""
     if not hasattr(select, "epoll"):
         return asyncio.new_event_loop()
-    from nexus.cli.selector import Selector
+    from nexus.runtime.selector import Selector
 
     selector = Selector()
     if not hasattr(selector, "_fd_to_key") or not hasattr(selector, "_selector"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import gc
 import logging
 import sys
@@ -12,7 +11,7 @@ import weakref
 import attrs
 import pytest
 
-from nexus.cli import tidying
+from nexus.runtime import memory
 from nexus.tasks import Tasks
 
 
@@ -24,20 +23,11 @@ class Busy:
     rests: int = 0
     claims: int = 0
 
-    @property
-    def fleet(self) -> Busy:
-        return self
-
-    @property
-    def upstream(self) -> Busy:
-        return self
-
-    @property
-    def witnesses(self) -> Busy:
-        return self
-
-    def rest(self) -> None:
+    def pack(self) -> None:
         self.rests += 1
+
+    async def tidied(self) -> None:
+        await memory.tidy(lambda: self.under_way, lambda: self.claims, self.pack)
 
 
 class Knot:
@@ -49,8 +39,8 @@ class Knot:
 
 @pytest.fixture(autouse=True)
 def _no_collector_of_its_own(monkeypatch):
-    monkeypatch.setattr(tidying, "PAUSE_SECONDS", 0.0)
-    monkeypatch.setattr(tidying, "resident_bytes", lambda: 0)
+    monkeypatch.setattr(memory, "PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(memory, "resident_bytes", lambda: 0)
     gc.collect()
     gc.disable()
     yield
@@ -70,9 +60,9 @@ def a_rush() -> tuple[weakref.ref[Knot], list[list[int]]]:
 async def test_what_a_rush_left_goes_once_nothing_is_under_way():
     gateway = Busy()
     async with Tasks(logging.getLogger(__name__)) as tasks:
-        tasks.spawn(functools.partial(tidying.tidy, gateway), "tidy")
+        tasks.spawn(gateway.tidied, "tidy")
         await looks()
-        knot, memory = a_rush()
+        knot, kept = a_rush()
         gateway.under_way = 1
         await looks()
         assert knot() is not None  # now it would be in somebody's way
@@ -84,7 +74,7 @@ async def test_what_a_rush_left_goes_once_nothing_is_under_way():
         knot = weakref.ref(Knot())
         await looks()
         assert knot() is not None  # nothing much has changed: not worth a look
-        memory.clear()
+        kept.clear()
         await looks()
         assert knot() is None  # what has gone may have left something, too
 
@@ -92,7 +82,7 @@ async def test_what_a_rush_left_goes_once_nothing_is_under_way():
 async def test_who_asks_one_thing_after_the_other_is_not_held_up():
     gateway = Busy()
     async with Tasks(logging.getLogger(__name__)) as tasks:
-        tasks.spawn(functools.partial(tidying.tidy, gateway), "tidy")
+        tasks.spawn(gateway.tidied, "tidy")
         await looks()
         knot, _memory = a_rush()
         for _ in range(10):  # nothing is under way at any look, but something was
@@ -106,10 +96,10 @@ async def test_who_asks_one_thing_after_the_other_is_not_held_up():
 
 
 async def test_it_is_not_put_off_for_ever(monkeypatch):
-    monkeypatch.setattr(tidying, "MOST_PUT_OFF", 5)
+    monkeypatch.setattr(memory, "MOST_PUT_OFF", 5)
     gateway = Busy()
     async with Tasks(logging.getLogger(__name__)) as tasks:
-        tasks.spawn(functools.partial(tidying.tidy, gateway), "tidy")
+        tasks.spawn(gateway.tidied, "tidy")
         await looks()
         _, _memory = a_rush()
         for _ in range(10):
@@ -126,11 +116,11 @@ async def test_it_is_not_put_off_for_ever(monkeypatch):
 async def test_the_memory_of_large_bodies_goes_too(monkeypatch):
     """They are few objects."""
     gateway, resident = Busy(), [50 * 1024 * 1024]
-    monkeypatch.setattr(tidying, "resident_bytes", lambda: resident[0])
+    monkeypatch.setattr(memory, "resident_bytes", lambda: resident[0])
     async with Tasks(logging.getLogger(__name__)) as tasks:
-        tasks.spawn(functools.partial(tidying.tidy, gateway), "tidy")
+        tasks.spawn(gateway.tidied, "tidy")
         await looks()
-        resident[0] += tidying.GROWN_BYTES - 1
+        resident[0] += memory.GROWN_BYTES - 1
         await looks()
         assert gateway.rests == 0
         resident[0] += 1

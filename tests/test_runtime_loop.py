@@ -16,10 +16,10 @@ from selectors import EVENT_READ, EVENT_WRITE
 import pytest
 from click.testing import CliRunner
 
-import nexus.cli.selector
+import nexus.runtime.selector
 from nexus.cli import serve
-from nexus.cli.loop import new_loop
-from nexus.cli.selector import BOTH, Selector
+from nexus.runtime.loop import new_loop
+from nexus.runtime.selector import BOTH, Selector
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_who_was_hung_up_on_is_ready_for_all_that_was_asked(selector, pair, aske
 
 
 def test_so_many_at_once_and_nobody_is_left_out(selector, monkeypatch):
-    monkeypatch.setattr(nexus.cli.selector, "MOST_READY", 8)
+    monkeypatch.setattr(nexus.runtime.selector, "MOST_READY", 8)
     with contextlib.ExitStack() as stack:
         waiting = set()
         for _ in range(30):
@@ -138,10 +138,10 @@ def test_serve_runs_on_it(monkeypatch, tmp_path):
 ELSEWHERE = """
 import asyncio, select, selectors, sys
 del select.epoll, selectors.EpollSelector
-from nexus.cli.loop import new_loop
+from nexus.runtime.loop import new_loop
 with asyncio.Runner(loop_factory=new_loop) as runner:
     runner.run(asyncio.sleep(0))
-assert "nexus.cli.selector" not in sys.modules
+assert "nexus.runtime.selector" not in sys.modules
 """
 
 
@@ -150,7 +150,7 @@ def test_where_there_is_no_epoll_it_is_the_usual_loop():
 
 
 def test_nor_where_the_standard_library_is_another(monkeypatch):
-    monkeypatch.setattr("nexus.cli.selector.Selector", selectors.SelectSelector)
+    monkeypatch.setattr("nexus.runtime.selector.Selector", selectors.SelectSelector)
     with contextlib.closing(new_loop()) as loop:
         assert type(loop._selector) is not selectors.SelectSelector
 
