@@ -14,7 +14,7 @@ import attrs
 
 from nexus.api import Secret
 from nexus.model import MOST_MODELS, Model, Report, Sighting
-from nexus.plain import are_names, is_name, sentence
+from nexus.plain import is_name, sentence
 from nexus.redaction import redacted_text
 
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9._:@-]+")
@@ -64,14 +64,11 @@ def _says(model: Model, secrets: tuple[Secret, ...]) -> bool:
 
 def models_of(models: Iterable[Model]) -> Iterable[Model]:
     """Those that a request can ask for, by ids that it can say.  Raises as `report_of` does."""
-    found = list(models)
-    if are_names([id for model in found for id in (model.id, *model.aliases)]):
-        return found
-    return [_with_names(model) for model in found if is_name(model.id)]
+    return [_with_names(model) for model in models if is_name(model.id)]
 
 
 def _with_names(model: Model) -> Model:
-    return model if are_names([*model.aliases]) else attrs.evolve(model, aliases=tuple(filter(is_name, model.aliases)))
+    return model if all(map(is_name, model.aliases)) else attrs.evolve(model, aliases=tuple(filter(is_name, model.aliases)))
 
 
 def sighting_of(sighting: Sighting) -> Sighting | None:

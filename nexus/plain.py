@@ -19,11 +19,6 @@ def is_name(text: str) -> bool:
     return 0 < len(text) <= LONGEST_NAME and _NO_NAME.search(text) is None
 
 
-def are_names(texts: list[str]) -> bool:
-    """Whether `is_name` holds for each of them, at the cost of one look.  Raises TypeError where one is no text."""
-    return _NO_NAME.search("".join(texts)) is None and all(0 < len(text) <= LONGEST_NAME for text in texts)
-
-
 def sentence(text: str) -> str:
     """What somebody says, on one line and of a bounded length: what is no text becomes a blank or U+FFFD."""
     if len(text) <= LONGEST_SENTENCE and text.isprintable():
@@ -57,8 +52,5 @@ def header(text: str) -> str:
 
 
 def headers(told: dict[str, str]) -> dict[str, str]:
-    """The same headers with the value of each as `header` makes it, at the cost of one look where all are fit."""
-    text = "".join(told.values())
-    if len(text) <= LONGEST_HEADER and text.isascii() and text.isprintable():
-        return told
+    """The same headers with the value of each as `header` makes it."""
     return {name: header(value) for name, value in told.items()}

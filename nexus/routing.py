@@ -32,15 +32,12 @@ from nexus.model import (
     Zone,
 )
 from nexus.model.candidate import FAILING
-from nexus.model.words import EMPTY
 
 CORE = "core"
 WAITABLE = (RefusalKind.WAIT, RefusalKind.RATE)
 
 _DOWN = (CORE, Refusal(kind=RefusalKind.POLICY, code="down"))
 _OFF = (CORE, Refusal(kind=RefusalKind.POLICY, code="off"))
-_OPEN = Zone.OPEN
-_UNHEALTHY = Health.UNHEALTHY  # bound once: looking a member up on its enum costs more than the comparison
 _CLOSED = frozenset({State.OFF, State.LOADING})
 _TRIED = (CORE, Refusal(kind=RefusalKind.POLICY, code="tried"))
 
@@ -140,7 +137,7 @@ def route(
     """
     objections: list[Objection] = []
     choices: list[Choice] = []
-    base = at.bound if request.zone is _OPEN else at.bound & Demand(zone=request.zone)
+    base = at.bound if request.zone is Zone.OPEN else at.bound & Demand(zone=request.zone)
     for leg in legs:
         known = at.candidates(leg)
         demand = _described(pipeline, request, leg, payload, known)
@@ -298,7 +295,7 @@ def _rested(resting: Iterable[Judged], now: float, *, spared: bool) -> Iterator[
 
 
 def _ejected(candidate: Candidate) -> tuple[str, Refusal]:
-    return _by_core(RefusalKind.WAIT, "ejected", retry_at=candidate.ejected_until)
+    return CORE, Refusal(kind=RefusalKind.WAIT, code="ejected", retry_at=candidate.ejected_until)
 
 
 def _last_resort(choice: Choice, now: float) -> bool:
@@ -390,12 +387,13 @@ def _core(ask: Ask, candidate: Candidate, at: Circumstances) -> Refusals:
     request = ask.request
     objected: Refusals = []
     if at.allowed is not None and not _opens(at.allowed, ask.leg, candidate):
-        objected.append(_by_core(RefusalKind.DENIED, "key", {"model": candidate.name}))
+        objected.append((CORE, Refusal(kind=RefusalKind.DENIED, code="key", data={"model": candidate.name})))
     if not _understands(candidate, request, at):
-        objected.append(_by_core(RefusalKind.NEVER, "dialect", {"dialect": request.dialect, "task": request.task}))
+        asked = {"dialect": request.dialect, "task": request.task}
+        objected.append((CORE, Refusal(kind=RefusalKind.NEVER, code="dialect", data=asked)))
     if at.tried and (known := at.tried.get((candidate.backend, candidate.model))):
         objected += known  # what it said to this request is no second reason
-    elif candidate.health is _UNHEALTHY:
+    elif candidate.health is Health.UNHEALTHY:
         objected.append(_DOWN)
     else:
         _object_now(objected, request, candidate, at)
@@ -405,24 +403,20 @@ def _core(ask: Ask, candidate: Candidate, at: Circumstances) -> Refusals:
 def _object_now(objected: Refusals, request: Request, candidate: Candidate, at: Circumstances) -> None:
     """Add what passes with time."""
     if candidate.state in _CLOSED:
-        objected.append(_OFF if candidate.state is State.OFF else _by_core(RefusalKind.WAIT, "loading", _eta(candidate)))
+        loading = Refusal(kind=RefusalKind.WAIT, code="loading", data=_eta(candidate))
+        objected.append(_OFF if candidate.state is State.OFF else (CORE, loading))
     if candidate.paused_until > at.now:
         data = {"status": candidate.paused_status, "for_seconds": math.ceil(candidate.paused_until - at.now)}
-        objected.append(_by_core(RefusalKind.RATE, "paused", data, candidate.paused_until))
+        refusal = Refusal(kind=RefusalKind.RATE, code="paused", data=data, retry_at=candidate.paused_until)
+        objected.append((CORE, refusal))
     if candidate.suspended_until > at.now and not at.desperate:
         seconds = math.ceil(candidate.suspended_until - at.now)
-        objected.append(_by_core(RefusalKind.POLICY, "suspended", {"for_seconds": seconds}))
+        objected.append((CORE, Refusal(kind=RefusalKind.POLICY, code="suspended", data={"for_seconds": seconds})))
     if request.takes_slot and candidate.full:
-        objected.append(_by_core(RefusalKind.WAIT, "busy", _taken(candidate)))
+        objected.append((CORE, Refusal(kind=RefusalKind.WAIT, code="busy", data=_taken(candidate))))
     elif request.takes_slot and candidate.waits_for:
         waits = {"for": candidate.waits_for, "in_flight": candidate.backend_in_flight, "seconds": candidate.seconds}
-        objected.append(_by_core(RefusalKind.WAIT, "swap", waits))
-
-
-def _by_core(
-    kind: RefusalKind, code: str, data: Mapping[str, Any] = EMPTY, retry_at: float | None = None
-) -> tuple[str, Refusal]:
-    return CORE, Refusal(kind=kind, code=code, data=data, retry_at=retry_at)
+        objected.append((CORE, Refusal(kind=RefusalKind.WAIT, code="swap", data=waits)))
 
 
 def _taken(candidate: Candidate) -> Mapping[str, Any]:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import contextvars
 import logging
 import selectors
 import socket
 import subprocess
 import sys
-import threading
 from selectors import EVENT_READ, EVENT_WRITE
 
 import pytest
@@ -153,55 +151,3 @@ def test_nor_where_the_standard_library_is_another(monkeypatch):
     monkeypatch.setattr("nexus.runtime.selector.Selector", selectors.SelectSelector)
     with contextlib.closing(new_loop()) as loop:
         assert type(loop._selector) is not selectors.SelectSelector
-
-
-def test_what_is_called_soon_runs_in_order_in_its_own_context_and_can_be_cancelled():
-    seen, word = [], contextvars.ContextVar("word", default="none")
-    loop = new_loop()
-    try:
-        word.set("then")
-        loop.call_soon(lambda: seen.append(word.get()))
-        other = contextvars.Context()
-        loop.call_soon(lambda: seen.append(word.get()), context=other)
-        loop.call_soon(seen.append, "cancelled").cancel()
-        word.set("now")
-        loop.call_soon(loop.stop)
-        loop.run_forever()
-    finally:
-        loop.close()
-    assert seen == ["then", "none"]
-
-
-def test_who_is_called_soon_and_fails_is_told_with_its_handle():
-    told = []
-    loop = new_loop()
-    try:
-        loop.set_exception_handler(lambda _, context: told.append(context))
-        loop.call_soon(lambda: 1 / 0)
-        loop.call_soon(loop.stop)
-        loop.run_forever()
-    finally:
-        loop.close()
-    (context,) = told
-    assert isinstance(context["exception"], ZeroDivisionError)
-    assert "Handle" in repr(context["handle"])
-
-
-def test_a_closed_loop_calls_nobody_and_one_that_debugs_minds_its_thread():
-    loop = new_loop()
-    loop.set_debug(True)
-    refused = []
-    thread = threading.Thread(target=lambda: refused.append(_refusal(loop)))
-    loop.call_soon(lambda: (thread.start(), thread.join(), loop.stop()))
-    loop.run_forever()
-    loop.close()
-    assert refused[0].startswith("Non-thread-safe")
-    assert _refusal(loop) == "Event loop is closed"
-
-
-def _refusal(loop):
-    try:
-        loop.call_soon(print)
-    except RuntimeError as error:
-        return str(error)
-    return ""

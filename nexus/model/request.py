@@ -61,9 +61,6 @@ class Payload:
             return self._parsed
 
 
-_OPEN, _RESTRICTED = Zone.OPEN, Zone.RESTRICTED  # bound once: looking a member up on its enum costs more than the comparison
-
-
 class Demand(msgspec.Struct, frozen=True, kw_only=True):
     """What a candidate must satisfy.  `a & b` is never looser than `a` or `b`, whatever the order."""
 
@@ -78,10 +75,10 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
         if self is NO_DEMAND:
             return other
         return Demand(
-            zone=_OPEN if self.zone == _OPEN and other.zone == _OPEN else _RESTRICTED,
-            min_tier=self.min_tier if self.min_tier > other.min_tier else other.min_tier,
-            needs=self.needs | other.needs if self.needs and other.needs else self.needs or other.needs,
-            context=self.context if self.context > other.context else other.context,
+            zone=Zone.OPEN if self.zone == other.zone == Zone.OPEN else Zone.RESTRICTED,
+            min_tier=max(self.min_tier, other.min_tier),
+            needs=self.needs | other.needs,
+            context=max(self.context, other.context),
         )
 
 

@@ -14,10 +14,6 @@ import httptools
 
 from nexus.errors import BackendError
 
-_MAX_NAMES = 512
-_LONGEST_KEPT = 64
-_names: dict[bytes, str] = {}
-
 
 @attrs.frozen(kw_only=True)
 class Limits:
@@ -139,7 +135,7 @@ class Answer:
         self._size += len(name) + len(value) + 4
         if self._size > self._limits.max_header_bytes:
             raise Malformed(f"sent more than {self._limits.max_header_bytes} bytes of headers")
-        key = _names.get(name) or _name(name)
+        key = name.decode("latin-1").lower()
         text = value.decode("latin-1").rstrip(" \t")
         if key == "transfer-encoding":
             self._check_coding(text)
@@ -191,16 +187,6 @@ class Answer:
     def on_message_complete(self) -> None:
         if self.head_done:
             self.done = True
-
-
-def _name(name: bytes) -> str:
-    """In lower case; the same object for the same name.  Names are few, but a server may choose some, hence the bound."""
-    key = name.decode("latin-1").lower()
-    if len(name) <= _LONGEST_KEPT:
-        if len(_names) >= _MAX_NAMES:
-            _names.clear()
-        _names[name] = key
-    return key
 
 
 def _sentence(error: Exception) -> str:

@@ -10,11 +10,9 @@ the server's report or the operator's word, and one client's odd request must no
 
 from __future__ import annotations
 
-import functools
 import math
 from collections import OrderedDict
 from collections.abc import Mapping
-from functools import lru_cache
 from types import MappingProxyType
 
 import attrs
@@ -70,11 +68,6 @@ class CapabilityOptions:
     )
 
 
-@functools.lru_cache(maxsize=256)
-def _with_task(needs: frozenset[str], task: str) -> frozenset[str]:
-    return needs | {task}
-
-
 class Capability(Stage):
     """Refuses what is known to be impossible, with codes `no_<need>` and `context`."""
 
@@ -87,7 +80,7 @@ class Capability(Stage):
 
     def describe(self, request: Request, leg: Leg, payload: Payload, known: tuple[Candidate, ...]) -> Demand:
         """The task, what the request needs beyond it, and the least its prompt can be."""
-        return Demand(needs=_with_task(request.needs, request.task), context=request.tokens_low)
+        return Demand(needs=request.needs | {request.task}, context=request.tokens_low)
 
     def refuse(self, ask: Ask, candidate: Candidate) -> Refusal | None:
         """An objection to a pair that is known not to offer a need, or to serve too small a context.
@@ -161,17 +154,13 @@ class Capability(Stage):
 
 
 def _missing(ask: Ask, candidate: Candidate) -> Refusal:
-    # A picture's address comes last: who sees no pictures at all must not hear of it.
-    missing = sorted(
-        (need for need in ask.demand.needs if candidate.offers.get(need) is False), key=lambda need: (need == IMAGE_URL, need)
-    )
+    missing = [need for need in ask.demand.needs if candidate.offers.get(need) is False]
+    if len(missing) > 1:  # a picture's address comes last: who sees no pictures at all must not hear of it
+        missing.sort(key=lambda need: (need == IMAGE_URL, need))
     # The task comes first: that a model for embeddings takes no tools either is not what the client must hear.
-    return _no(ask.request.task if ask.request.task in missing else missing[0], tuple(missing))
-
-
-@lru_cache(maxsize=256)
-def _no(need: str, missing: tuple[str, ...]) -> Refusal:
-    return Refusal(kind=RefusalKind.NEVER, code=f"no_{need}", data=MappingProxyType({"need": need, "missing": missing}))
+    need = ask.request.task if ask.request.task in missing else missing[0]
+    data = MappingProxyType({"need": need, "missing": tuple(missing)})
+    return Refusal(kind=RefusalKind.NEVER, code=f"no_{need}", data=data)
 
 
 def _too_long(needed: int, served: int) -> Refusal:

@@ -14,11 +14,9 @@ from nexus.api import NO_DEMAND, Ask, Candidate, Demand, Leg, NoOptions, Payload
 
 HEADER = "X-Nexus-Privacy-Zone"
 
-# Bound once: looking a member up on its enum costs more than the comparison.
-_OPEN, _RESTRICTED = Zone.OPEN, Zone.RESTRICTED
-_DEMAND = Demand(zone=_RESTRICTED)
+_DEMAND = Demand(zone=Zone.RESTRICTED)
 _TELL: Mapping[str, Mapping[str, str]] = {zone: MappingProxyType({HEADER: zone.value}) for zone in Zone}
-_DATA: Mapping[str, Any] = MappingProxyType({"required": _RESTRICTED.value, "has": _OPEN.value})
+_DATA: Mapping[str, Any] = MappingProxyType({"required": Zone.RESTRICTED.value, "has": Zone.OPEN.value})
 _REFUSAL = Refusal(kind=RefusalKind.POLICY, code="zone", data=_DATA)
 
 
@@ -30,11 +28,11 @@ class Privacy(Stage):
 
     def describe(self, request: Request, leg: Leg, payload: Payload, known: tuple[Candidate, ...]) -> Demand:
         """The zone that the client asked for."""
-        return NO_DEMAND if request.zone == _OPEN else _DEMAND
+        return NO_DEMAND if request.zone == Zone.OPEN else _DEMAND
 
     def refuse(self, ask: Ask, candidate: Candidate) -> Refusal | None:
         """An objection unless the pair is restricted or nothing was demanded.  What is not known to be restricted is open."""
-        if ask.demand.zone == _OPEN or candidate.zone == _RESTRICTED:
+        if ask.demand.zone == Zone.OPEN or candidate.zone == Zone.RESTRICTED:
             return None
         return _REFUSAL
 

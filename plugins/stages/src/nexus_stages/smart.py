@@ -41,7 +41,6 @@ SESSION_SECONDS, SESSION_SECONDS_PER_TOKEN, SESSION_SECONDS_MAX = 0.25, 0.001, 5
 SESSION_KEPT_SECONDS = 900.0
 MAX_SESSIONS = 4096
 TURN_SECONDS = 0.001
-_READY = State.READY  # bound once: looking a member up on its enum costs more than the comparison
 # Outcomes after which the pair's cache is worth nothing; a rejected request or a client that left says nothing about it.
 LOST = frozenset({"failed", "timeout"})
 
@@ -65,7 +64,7 @@ class Smart(Turns):
             score += work * share
             if candidate.resident:
                 score += _swap(candidate)
-        if candidate.state is not _READY:
+        if candidate.state is not State.READY:
             score += STATE_SECONDS[candidate.state] if candidate.eta is None else candidate.eta
         if candidate.failures:
             score += candidate.failures * FAILURE_SECONDS

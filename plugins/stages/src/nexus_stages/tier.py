@@ -5,7 +5,6 @@ How good a pair is (its tier, 1 to 5) is the operator's word and comes with the 
 
 from __future__ import annotations
 
-from functools import lru_cache
 from types import MappingProxyType
 
 from nexus.api import NO_DEMAND, Ask, Candidate, Demand, Leg, NoOptions, Payload, Refusal, RefusalKind, Request, Scope, Stage
@@ -24,26 +23,12 @@ class Tier(Stage):
         """
         if leg.index or not known:
             return NO_DEMAND
-        if len(known) == 1:
-            return _at_least(known[0].tier)
         home = [candidate.tier for candidate in known if not candidate.cloud]
-        return _at_least(min(home or [candidate.tier for candidate in known]))
+        return Demand(min_tier=min(home or [candidate.tier for candidate in known]))
 
     def refuse(self, ask: Ask, candidate: Candidate) -> Refusal | None:
         """An objection to a pair below the demanded tier."""
         if candidate.tier >= ask.demand.min_tier:
             return None
-        return _refusal(ask.demand.min_tier, candidate.tier)
-
-
-# Tiers are five numbers from the configuration, so each value is built once and shared.
-
-
-@lru_cache(maxsize=16)
-def _at_least(tier: int) -> Demand:
-    return Demand(min_tier=tier)
-
-
-@lru_cache(maxsize=64)
-def _refusal(required: int, has: int) -> Refusal:
-    return Refusal(kind=RefusalKind.POLICY, code="tier", data=MappingProxyType({"required": required, "has": has}))
+        data = MappingProxyType({"required": ask.demand.min_tier, "has": candidate.tier})
+        return Refusal(kind=RefusalKind.POLICY, code="tier", data=data)
