@@ -78,6 +78,24 @@ def test_a_body_is_plain_where_it_would_not_change(value: dict[str, Any], how: d
     assert is_plain(once, members_of(once))
 
 
+@given(OBJECTS.map(lambda value: value | {"model": "m"}), st.randoms())
+def test_the_order_of_the_members_does_not_matter(value: dict[str, Any], chance: Any) -> None:
+    members = list(members_of(written(value, {"ensure_ascii": False, "indent": None})).items())
+    body = body_of(dict(members))
+    chance.shuffle(members)
+    assert is_plain(body, dict(members))
+    assert not is_plain(body[:-1] + b',"model":"m"}', dict(members))
+
+
+@given(st.characters(codec="utf-8"))
+def test_no_other_spelling_of_a_character_is_shorter(letter: str) -> None:
+    """What is told by its length relies on it."""
+    spelt = body_of({letter: b"1"})
+    assert len(spelt) <= min(
+        len(json.dumps({letter: 1}, ensure_ascii=each, separators=(",", ":")).encode()) for each in (True, False)
+    )
+
+
 @pytest.mark.parametrize(
     "body", [b'{"model":"a","model":"a"}', b'{"mod\\u0065l":"a"}', b'{"model": "a"}', b'{"model":"a"}\n', b'{"n":1,"n":1}']
 )

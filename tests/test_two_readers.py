@@ -90,3 +90,13 @@ async def test_a_field_that_is_there_twice_leaves_once_though_nothing_had_to_cha
         assert {
             name: json.loads(json.dumps(value)) for name, value in json.loads(up.calls(CHAT)[0].body).items() if name in read
         } == read
+
+
+@DIALECTS
+@pytest.mark.parametrize("size", [10, 70_000, 300_000])
+def test_a_body_as_clients_write_it_leaves_as_it_came(dialect: Dialect, size: int) -> None:
+    """However large it is: none is written anew for nothing."""
+    messages = [{"role": "user", "content": "hello, hello! " * (size // 14)}]
+    body = json.dumps({"model": "m", "max_tokens": 5, "stream": True, "messages": messages}, separators=(",", ":")).encode()
+    assert dialect.decode(dialect.endpoints[0], Payload(body)).unambiguous
+    assert not dialect.decode(dialect.endpoints[0], Payload(body[:-1] + b',"max_tokens":5}')).unambiguous
