@@ -8,17 +8,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from nexus.api import Dialect, Endpoint, Facts
-from nexus.model import EMPTY, NO_DEMAND, NO_USAGE, Answered, Attempt, Choice, Finished, Leg, Payload, Plan, Request
+from nexus.model import EMPTY, NO_DEMAND, NO_USAGE, Answered, Attempt, Choice, Demand, Finished, Leg, Payload, Plan, Request
 from nexus.routing import NOTHING_TRIED, Refusals, Tried
 
 if TYPE_CHECKING:
     from nexus.reply import OpenReply
 
 UNREAD = Facts(model="")
+UNKNOWN = Request(id="", dialect="", task="", model="")
 
 
-class RequestContext:
+class RequestContext(msgspec.Struct, eq=False):
     """The record of one request.
 
     Attributes:
@@ -41,71 +44,41 @@ class RequestContext:
         attempt_outcome: how the exchange with that pair ends, as in `Finished`.
     """
 
-    __slots__ = (
-        "accepted",
-        "allowed",
-        "attempt_outcome",
-        "attempts",
-        "choice",
-        "code",
-        "common",
-        "demand",
-        "dialect",
-        "endpoint",
-        "facts",
-        "first_byte_by",
-        "id",
-        "legs",
-        "message",
-        "opened",
-        "outcome",
-        "payload",
-        "plan",
-        "query",
-        "queue_seconds",
-        "reason",
-        "reply",
-        "request",
-        "retry_after",
-        "routing_seconds",
-        "status",
-        "stopping",
-        "streaming",
-        "tried",
-        "unsent",
-    )
+    id: str
+    dialect: Dialect
+    endpoint: Endpoint
+    accepted: float
+    common: Mapping[str, str] = EMPTY
+    request: Request = UNKNOWN
+    payload: Payload = msgspec.field(default_factory=lambda: Payload(b""))
+    facts: Facts = UNREAD
+    legs: tuple[Leg, ...] = ()
+    allowed: Callable[[str], bool] | None = None
+    opened: tuple[str, ...] | None = None
+    query: str = ""
+    tried: Tried = NOTHING_TRIED
+    attempts: list[Attempt] = []
+    demand: Demand = NO_DEMAND
+    plan: Plan | None = None
+    reason: str = ""
+    queue_seconds: float = 0.0
+    routing_seconds: float = 0.0
+    first_byte_by: float | None = None
+    retry_after: float | None = None
+    stopping: bool = False
+    streaming: bool = False
+    reply: OpenReply | None = None
+    choice: Choice | None = None
+    status: int = 0
+    outcome: str = "ok"
+    code: str = ""
+    message: str = ""
+    unsent: Mapping[str, str] = EMPTY
+    attempt_outcome: str = "ok"
 
-    def __init__(self, id: str, dialect: Dialect, endpoint: Endpoint, accepted: float, headers: Mapping[str, str] = EMPTY) -> None:
-        self.id = id
-        self.dialect = dialect
-        self.endpoint = endpoint
-        self.accepted = accepted
-        self.common = {"X-Nexus-Request-Id": id, **headers}
-        self.request = Request(id=id, dialect=dialect.name, task=endpoint.task, model="", accepted=accepted)
-        self.payload = Payload(b"")
-        self.facts = UNREAD
-        self.legs: tuple[Leg, ...] = ()
-        self.allowed: Callable[[str], bool] | None = None
-        self.opened: tuple[str, ...] | None = None
-        self.query = ""
-        self.tried: Tried = NOTHING_TRIED
-        self.attempts: list[Attempt] = []
-        self.demand = NO_DEMAND
-        self.plan: Plan | None = None
-        self.reason = ""
-        self.queue_seconds = 0.0
-        self.routing_seconds = 0.0
-        self.first_byte_by: float | None = None
-        self.retry_after: float | None = None
-        self.stopping = False
-        self.streaming = False
-        self.choice: Choice | None = None
-        self.status = 0
-        self.outcome = "ok"
-        self.code = self.message = ""
-        self.unsent: Mapping[str, str] = EMPTY
-        self.attempt_outcome = "ok"
-        self.reply: OpenReply | None = None
+    def __post_init__(self) -> None:
+        self.common = {"X-Nexus-Request-Id": self.id, **self.common}
+        self.request = Request(id=self.id, dialect=self.dialect.name, task=self.endpoint.task, model="", accepted=self.accepted)
 
     def leave_out(self, choice: Choice, why: Refusals) -> None:
         """The pair is not chosen again, in any leg."""

@@ -31,19 +31,20 @@ def relay(visit: Visit, context: RequestContext, reply: OpenReply, extra: Mappin
 
     Awaiting it raises ConnectionError where the client is gone.
     """
-    context.choice = reply.choice
-    if not visit.early:
-        context.status = reply.status
-    if reply.status >= 400:
+    rejected_there = reply.status >= 400
+    if rejected_there:
         context.outcome, context.attempt_outcome = "refused", "rejected"
         context.code, context.message = reply.code, _said(context, reply)
     if reply.whole:  # the backend has said all: how slowly the client takes it is no matter of its slot
         reply.finish(context.attempt_outcome, context.code)
     headers = _headers(context, reply, extra)
+    context.choice = reply.choice
     if visit.early:
         context.unsent = _unsent(context, headers)
-        if reply.status >= 400:
+        if rejected_there:
             return _rejected_late(visit, context, reply)
+    else:
+        context.status = reply.status
     if reply.whole:
         context.streaming = False
         return visit.whole(reply.status, headers, reply.head)
