@@ -41,8 +41,10 @@ def relay(visit: Visit, context: RequestContext, reply: OpenReply, extra: Mappin
     context.choice = reply.choice
     if visit.early:
         context.unsent = _unsent(context, headers)
-        if rejected_there:
-            return _rejected_late(visit, context, reply)
+        if rejected_there:  # the server's sentence becomes an error event
+            problem = rejected(reply.status, context.message)
+            problem.code = reply.code
+            return send_problem(visit, context, problem)
     else:
         context.status = reply.status
     if reply.whole:
@@ -167,12 +169,6 @@ def _said(context: RequestContext, reply: OpenReply) -> str:
     return "" if is_packed(reply.headers) else context.dialect.read_error(reply.head)
 
 
-async def _rejected_late(visit: Visit, context: RequestContext, reply: OpenReply) -> None:
-    """The backend rejected the request after the stream had to begin: its sentence becomes an error event."""
-    await send_problem(visit, context, rejected(reply.status, _said(context, reply)))
-    context.attempt_outcome, context.code = "rejected", reply.code
-
-
 def _headers(context: RequestContext, reply: OpenReply, extra: Mapping[str, str]) -> dict[str, str]:
     candidate, leg = reply.choice.candidate, reply.choice.ask.leg
     headers = {
@@ -189,8 +185,8 @@ def _headers(context: RequestContext, reply: OpenReply, extra: Mapping[str, str]
         headers["X-Nexus-Fallback-Model"] = candidate.name
     if context.endpoint.task == COUNT and reply.status < 400:
         headers[COUNT_HEADER] = "exact"
-    if reply.whole and reply.cost is not None:
-        headers["X-Nexus-Cost-Estimated"] = f"{reply.cost:.6f}".rstrip("0").rstrip(".")
+    if reply.whole and reply.finished is not None and (cost := reply.finished.cost) is not None:
+        headers["X-Nexus-Cost-Estimated"] = f"{cost:.6f}".rstrip("0").rstrip(".")
     headers.update(_queue_header(context))
     headers.update(extra)
     return fit(headers)

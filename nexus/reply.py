@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from types import TracebackType
 
 from nexus.api import Backend, Reader, Reply, Secret
 from nexus.aside import aside
@@ -33,7 +32,7 @@ class OpenReply:
     `code` says why a rejection was one, `told` what a break is told as; `finished` is how the claim ended, which it does with the last
     event of a stream: how slowly a client takes what has come is no matter of the server's.
 
-    `close` gives the exchange and the claim back, however far it came.
+    `finish` gives the claim back, `leave` the exchange, however far it came.
     """
 
     __slots__ = (
@@ -47,7 +46,6 @@ class OpenReply:
         "choice",
         "claim",
         "code",
-        "cost",
         "finished",
         "first_byte",
         "head",
@@ -55,7 +53,6 @@ class OpenReply:
         "reader",
         "status",
         "told",
-        "usage",
         "whole",
     )
 
@@ -84,8 +81,6 @@ class OpenReply:
         self.first_byte = first_byte
         self.code = code
         self.told: Callable[[BackendError], str] = str
-        self.usage = NO_USAGE
-        self.cost: float | None = None
         self.finished: Finished | None = None
         self._aclose = reply.aclose
         self._ends_by: float | None = None
@@ -152,11 +147,6 @@ class OpenReply:
         except TimeoutError:
             return b""
 
-    async def close(self, outcome: str, code: str = "") -> None:
-        """End it: `outcome` as in `nexus.model.Finished`."""
-        self.finish(outcome, code)
-        await self.leave()
-
     async def leave(self) -> None:
         """Give the exchange back.  After a proper last event the end of the body is waited for a little, by nobody but the connection."""
         try:
@@ -178,26 +168,20 @@ class OpenReply:
         """Give the claim back and settle usage; once."""
         if self.finished is not None:
             return
+        usage = NO_USAGE
         if self._reported is not None:
-            self.usage = self._reported()
+            usage = self._reported()
         elif self.reader is not None:
-            self.usage = self.reader.usage()
-        self.cost = cost_of(self.usage, self.claim.candidate)
+            usage = self.reader.usage()
         self.finished = self.claim.finish(
             outcome,
             sent=True,
             status=self.status,
             code=code,
-            usage=self.usage,
-            cost=self.cost,
+            usage=usage,
+            cost=cost_of(usage, self.claim.candidate),
             first_byte=self.first_byte,
         )
-
-    async def __aenter__(self) -> OpenReply:
-        return self
-
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        await self.close("left" if error else "ok")
 
 
 def passed_back(

@@ -49,7 +49,7 @@ class Finished(Event, frozen=True, kw_only=True):
 
 
 class Answered(Event, frozen=True, kw_only=True):
-    """The end of a request that reached the server; exactly one per request.
+    """The end of a request that was let in, by its host, origin and key; exactly one per request.
 
     `outcome` is ok, refused (an error without a served answer), client_left or broken (cut after the first byte).
     `status` is that of the head that the client got, 499 where it left before there was one: a stream that had to be opened early has
