@@ -125,7 +125,7 @@ HOMES = {
     "cattrs": "config",
     "sqlite3": "state",
     "platformdirs": "state",
-    "msgspec": "api attempt decision dialects model observers routing",
+    "msgspec": "api attempt context decision dialects model observers routing",
     "aiohttp.web": "control front hosted server testing webserver",
     "aiohttp.ClientSession(": "components testing",
     "click": "cli",
