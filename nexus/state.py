@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-import platformdirs
 
 from nexus.model import Model, Price, State
 
@@ -46,6 +45,8 @@ class _Newer(Exception):
 
 def default_dir() -> Path:
     """The platform's state directory for Nexus."""
+    import platformdirs  # a third of a megabyte, which nobody needs who says where the state is kept
+
     return Path(platformdirs.user_state_dir("nexus", appauthor=False))
 
 

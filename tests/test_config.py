@@ -330,6 +330,13 @@ def test_a_file_that_is_right_is_read_without_the_reader_of_wrong_ones():
     assert done.stdout.strip() == "{'server': {'port': 1}} False"
 
 
+def test_what_the_tables_hold_is_read_without_cattrs():
+    text = "[server]\\nport = 1\\nhosts = ['a']\\n[health]\\n[routing.aliases]\\nx = ['y']\\n[[backends]]\\nname = 'b'\\ntype = 'openai-compatible'\\nurl = 'http://b'"
+    code = f"import sys; from nexus.config import load; load(\"{text}\", env={{}}); print(sorted({{'tomlkit', 'cattrs'}} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=dict(os.environ))
+    assert done.stdout.strip() == "[]"
+
+
 def test_the_installed_plugins_take_an_empty_configuration():
     """The options classes of whatever is installed here can be read."""
     config, catalog = load("", env={})

@@ -1,9 +1,10 @@
 """Plain values into typed ones: what an options class may name, and that nothing is guessed."""
 
+import dataclasses
 import enum
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, NewType
 
 import attrs
 import pytest
@@ -175,3 +176,23 @@ def test_the_line_of_a_place(place, line):
 @given(st.text(alphabet="[]=\"'.#\n ab1{}"))
 def test_any_text_has_lines(text):
     assert (Lines(text).find("a.b[0].c") or 1) >= 1
+
+
+Port = NewType("Port", int)
+
+
+@dataclasses.dataclass
+class Plain:
+    ports: list[Port]
+    colour: Colour
+    inner: Inner
+    name: str | None = None
+
+
+def test_types_that_cattrs_knows_are_as_strict_within():
+    made = structure({"ports": [1], "colour": "red", "inner": {"x": 2}}, Plain)
+    assert made == Plain([Port(1)], Colour.RED, Inner(2))
+    assert structure(1, Annotated[int, "of something"]) == 1
+    for wrong in ({"ports": ["1"]}, {"colour": "blue"}, {"inner": {"x": "2"}}, {"name": 1}, {"other": 1}):
+        with pytest.raises(Wrong):
+            structure({"ports": [1], "colour": "red", "inner": {"x": 2}, **wrong}, Plain)

@@ -42,7 +42,10 @@ def command(file: Path | None, log_format: str, log_level: str, as_json: bool, *
     import logging
     import sys
 
-    from nexus.cli.running import run
+    from nexus.runtime.certificates import read_late
+
+    with read_late():
+        from nexus.cli.running import run
     from nexus.config import load
     from nexus.observers.format import setup_logging
     from nexus.runtime.loop import new_loop

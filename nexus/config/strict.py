@@ -39,7 +39,7 @@ WORDS: Mapping[Any, str] = {
 def structure(value: Any, wanted: Any) -> Any:
     """`value` as a `wanted`, which is any type an options class may name.  Raises Wrong."""
     try:
-        return _converter().structure(value, wanted)
+        return (_reader(wanted) or _converter().structure)(value, wanted)
     except Exception as error:
         raise _as_wrong(error, value) from None
 
@@ -169,26 +169,30 @@ def _as_wrong(error: Exception, value: Any) -> Wrong:
 # ---------------------------------------------------------------- hooks
 
 
+def _reader(wanted: Any) -> Callable[[Any, Any], Any] | None:
+    """Which of the hooks below reads a type; None where it is for cattrs to know, as of a date."""
+    if wanted is object or wanted is Any:
+        return _as_it_is
+    if not isinstance(wanted, type):
+        return _ORIGINS.get(get_origin(wanted))
+    return next((read for kind, read in _CLASSES.items() if issubclass(wanted, kind)), _nested if attrs.has(wanted) else None)
+
+
 @functools.cache
 def _converter() -> cattrs.Converter:
-    """Made on first use: importing cattrs takes longer than anything else here."""
+    """Made for the first type without a hook of ours: importing cattrs takes a twentieth of a second and a megabyte."""
     import cattrs
 
     converter = cattrs.Converter(forbid_extra_keys=True)
     # cattrs asks hooks of classes, by inheritance, before it asks those of predicates.
-    for plain in (bool, int, str):
-        converter.register_structure_hook(plain, _plain)
-    for words in (enum.Enum, enum.StrEnum, enum.IntEnum):
-        converter.register_structure_hook(words, _word)
-    converter.register_structure_hook(float, _number)
-    converter.register_structure_hook(Path, _path)
-    converter.register_structure_hook_func(lambda t: t is object, lambda value, _: value)
-    converter.register_structure_hook_func(lambda t: _origin(t) is Literal, _literal)
-    converter.register_structure_hook_func(lambda t: _origin(t) in LISTS, _list)
-    converter.register_structure_hook_func(lambda t: _origin(t) in TABLES, _table)
-    converter.register_structure_hook_func(lambda t: _origin(t) in (Union, types.UnionType), _either)
-    converter.register_structure_hook_func(lambda t: isinstance(t, type) and attrs.has(t), _nested)
+    for kind, read in _CLASSES.items():
+        converter.register_structure_hook(kind, read)
+    converter.register_structure_hook_func(lambda t: _reader(t) is not None, structure)
     return converter
+
+
+def _as_it_is(value: Any, wanted: Any) -> Any:
+    return value
 
 
 def _plain(value: Any, wanted: type) -> Any:
@@ -248,7 +252,7 @@ def _list(value: Any, wanted: Any) -> Any:
     if not isinstance(value, (list, tuple, set, frozenset)):
         alone = f": write it in brackets, as [{shown(value)}]" if isinstance(value, str) and shown(value) == f"'{value}'" else ""
         raise wrong(f"expected a list, got {given(value)}{alone}")
-    origin, arguments = _origin(wanted), [a for a in get_args(wanted) if a is not Ellipsis]
+    origin, arguments = get_origin(wanted), [a for a in get_args(wanted) if a is not Ellipsis]
     if origin is tuple and Ellipsis not in get_args(wanted):
         if len(arguments) != len(value):
             raise wrong(f"expected a list of {len(arguments)}, got {len(value)}")
@@ -301,15 +305,25 @@ def _nested(value: Any, wanted: type[Any]) -> Any:
     return made
 
 
-def _origin(wanted: Any) -> Any:
-    return get_origin(wanted)
+_CLASSES: Mapping[type, Callable[[Any, Any], Any]] = {
+    **dict.fromkeys((enum.Enum, enum.StrEnum, enum.IntEnum), _word),
+    **dict.fromkeys((bool, int, str), _plain),
+    float: _number,
+    Path: _path,
+}
+_ORIGINS: Mapping[Any, Callable[[Any, Any], Any]] = {
+    Literal: _literal,
+    **dict.fromkeys(LISTS, _list),
+    **dict.fromkeys(TABLES, _table),
+    **dict.fromkeys((Union, types.UnionType), _either),
+}
 
 
 def expected(wanted: Any) -> str:
     """A type, in words."""
     if wanted in WORDS:
         return WORDS[wanted]
-    origin = _origin(wanted)
+    origin = get_origin(wanted)
     if origin in LISTS:
         return "a list"
     if origin in (Union, types.UnionType):

@@ -1,0 +1,48 @@
+"""The system's root certificates are read when the first TLS connection needs them, not while aiohttp is imported.
+
+aiohttp makes two contexts for its client as it is imported, and each holds all of them: two times 144 take 2.1 MiB and a twentieth of a second.
+Backends are asked over connections that have a context of their own, so most gateways need neither.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+from collections.abc import Iterator
+from typing import Any
+
+
+class Unread(ssl.SSLContext):
+    """A context that reads the root certificates before whatever asks for them, and is a plain one from then on."""
+
+    def read(self) -> ssl.SSLContext:
+        super().set_default_verify_paths()
+        self.__class__ = ssl.SSLContext  # type: ignore[assignment]  # it was one before
+        return self
+
+    def wrap_socket(self, *args: Any, **more: Any) -> ssl.SSLSocket:
+        return self.read().wrap_socket(*args, **more)
+
+    def wrap_bio(self, *args: Any, **more: Any) -> ssl.SSLObject:
+        return self.read().wrap_bio(*args, **more)
+
+    def get_ca_certs(self, *args: Any, **more: Any) -> Any:
+        return self.read().get_ca_certs(*args, **more)
+
+    def cert_store_stats(self) -> dict[str, int]:
+        return self.read().cert_store_stats()
+
+
+@contextlib.contextmanager
+def read_late() -> Iterator[None]:
+    """Contexts that are made meanwhile read the root certificates when they are first used."""
+
+    def later(context: ssl.SSLContext) -> None:
+        context.__class__ = Unread
+
+    usual: Any = ssl.SSLContext
+    usual.set_default_verify_paths = later
+    try:
+        yield
+    finally:
+        del usual.set_default_verify_paths  # the method of its base class is there again
