@@ -64,6 +64,17 @@ class Problem(NexusError):
         self.see = see
         self.lasting = lasting
 
+    def headers(self) -> dict[str, str]:
+        """What HTTP and its clients have headers for; the same in every dialect."""
+        headers = {}
+        if self.retry_after is not None:
+            headers["Retry-After"] = str(self.retry_after)
+        if self.status == 401:
+            headers["WWW-Authenticate"] = "Bearer"
+        if self.lasting:
+            headers["X-Should-Retry"] = "false"  # what OpenAI's and Anthropic's clients obey before they look at the status
+        return headers
+
     def under(self, prefix: str) -> None:
         """Nexus is served under this prefix of an application, so that the page which the message names is there, too."""
         if prefix and self.see:

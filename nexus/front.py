@@ -243,11 +243,7 @@ class Front:
 
     def _problem(self, http: web.BaseRequest, path: str, problem: Problem) -> web.Response:
         id = request_id(headers_of(http))
-        headers = {"Content-Type": "application/json", "X-Nexus-Request-Id": id}
-        if problem.retry_after is not None:
-            headers["Retry-After"] = str(problem.retry_after)
-        if problem.status == 401:
-            headers["WWW-Authenticate"] = "Bearer"
+        headers = {"Content-Type": "application/json", "X-Nexus-Request-Id": id, **problem.headers()}
         if problem.status == 405:
             headers["Allow"] = ", ".join(self._methods(path) or ()).replace("GET", "GET, HEAD")
         owner = self._endpoints.get(path.removeprefix("/v1") if path.startswith("/v1/v1/") else path)

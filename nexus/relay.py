@@ -118,13 +118,7 @@ async def _break_off(visit: Visit, context: RequestContext, problem: Problem) ->
 
 
 def _problem_headers(problem: Problem, context: RequestContext) -> dict[str, str]:
-    headers = {}
-    if problem.retry_after is not None:
-        headers["Retry-After"] = str(problem.retry_after)
-    if problem.status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
-    if problem.lasting:
-        headers["X-Should-Retry"] = "false"  # what OpenAI's and Anthropic's clients obey before they look at the status
+    headers = problem.headers()
     if context.legs:  # it was understood
         headers["X-Nexus-Attempts"] = str(tries(context.attempts))
         headers.update(_queue_header(context))
