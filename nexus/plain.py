@@ -21,8 +21,6 @@ def is_name(text: str) -> bool:
 
 def sentence(text: str) -> str:
     """What somebody says, on one line and of a bounded length: what is no text becomes a blank or U+FFFD."""
-    if len(text) <= LONGEST_SENTENCE and text.isprintable():
-        return text
     said = plain(_NO_TEXT.sub(" ", whole(text[:LONGEST_SENTENCE])))[:LONGEST_SENTENCE]
     return said if len(text) <= LONGEST_SENTENCE else f"{said}…"
 
@@ -46,6 +44,7 @@ def whole(text: str) -> str:
 
 def header(text: str) -> str:
     """Fit for the value of a header, printable ASCII of a bounded length, whatever a server calls its model."""
+    # as nearly all are: 0.2 µs instead of 0.9, six times an answer
     if len(text) <= LONGEST_HEADER and text.isascii() and text.isprintable():
         return text
     return text[:LONGEST_HEADER].encode("ascii", "backslashreplace").decode("ascii").translate(_CONTROL)[:LONGEST_HEADER]

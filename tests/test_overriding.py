@@ -40,10 +40,7 @@ class Capital(Stage):
 
 
 class Seeing(Observer):
-    def see(self, event):
-        return None
-
-    def rests(self):
+    def seen(self, event):
         return None
 
 
@@ -58,7 +55,7 @@ class Alone:
         (Refuzing, ["Refuzing.refuze is called by nobody: did you mean 'refuse'?"]),
         (Grown, ["Grown.ranks is called by nobody: did you mean 'rank'?", "Refuzing.refuze is called by nobody: did you mean 'refuse'?"]),
         (Capital, ["Capital.Admit is called by nobody: did you mean 'admit'?"]),
-        (Seeing, ["Seeing.rests is called by nobody: did you mean 'rest'?"]),
+        (Seeing, ["Seeing.seen is called by nobody: did you mean 'see'?"]),
         (Alone, []),
         (Stage, []),
         (None, []),
@@ -83,7 +80,7 @@ def test_the_catalog_tells_it_without_opening():
     assert package.problem is None
     assert set(package.warnings) == {
         "Refuzing.refuze is called by nobody: did you mean 'refuse'?",
-        "Seeing.rests is called by nobody: did you mean 'rest'?",
+        "Seeing.seen is called by nobody: did you mean 'see'?",
     }
 
 

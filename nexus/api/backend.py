@@ -74,14 +74,6 @@ class Backend(abc.ABC):
         """What must not be repeated where the server says it (its key, in an error): it is replaced by `***`."""
         return ()
 
-    async def load(self, model: str) -> None:
-        """Make the model resident.  Raises BackendError("unsupported") where the server cannot."""
-        raise BackendError("unsupported", "this server cannot load a model on request")
-
-    async def unload(self, model: str) -> None:
-        """Free the model.  Raises BackendError("unsupported") where the server cannot."""
-        raise BackendError("unsupported", "this server cannot unload a model on request")
-
     async def count(self, call: Call) -> int:
         """The exact number of prompt tokens.  Raises BackendError("unsupported") where the server cannot tell."""
         raise BackendError("unsupported", "this server cannot count tokens")

@@ -31,10 +31,10 @@ STYLES = {
 }
 
 
-def console(*, stderr: bool = False) -> Console:
+def console() -> Console:
     """A console that fits the terminal, or wraps nothing where there is none."""
-    made = Console(stderr=stderr, highlight=False)
-    return made if made.is_terminal else Console(stderr=stderr, highlight=False, width=PIPE_WIDTH)
+    made = Console(highlight=False)
+    return made if made.is_terminal else Console(highlight=False, width=PIPE_WIDTH)
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, ids: int = 1) -> None:

@@ -122,7 +122,7 @@ def _members(body: bytes, known: frozenset[str]) -> Members:
     return members_of(body)
 
 
-@functools.cache
+@functools.cache  # 30 µs, for a handful of sets
 def _decoder(known: frozenset[str]) -> msgspec.json.Decoder[Any]:
     fields = [(name, msgspec.Raw, None) for name in sorted(known)]
     return msgspec.json.Decoder(msgspec.defstruct("Known", fields, forbid_unknown_fields=True))

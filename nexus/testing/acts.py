@@ -252,8 +252,8 @@ class ErrorEventFirst(Act):
 
 
 @attrs.define
-class _Through:
-    """A wire that passes everything on; the two below change what is sent."""
+class Through:
+    """A wire that passes everything on, to begin one from that changes what is sent."""
 
     wire: Wire
 
@@ -272,7 +272,7 @@ class _Through:
 
 
 @attrs.define
-class _Budget(_Through):
+class _Budget(Through):
     """Sends `left` bytes and not one more."""
 
     left: int
@@ -287,7 +287,7 @@ class _Budget(_Through):
 
 
 @attrs.define
-class _Pieces(_Through):
+class _Pieces(Through):
     """Sends in small pieces, each of which reaches the socket alone."""
 
     size: int

@@ -54,9 +54,9 @@ class Lost:
         before = self._all.get(what)
         self._all[what] = Loss(what=what, meaning_changed=meant or bool(before and before.meaning_changed))
 
-    def field(self, name: str, *, meant: bool = False) -> None:
+    def field(self, name: str) -> None:
         """A field of the client's that has no place."""
-        self.add(name if _NAME.fullmatch(name) else "unknown_field", meant=meant)
+        self.add(name if _NAME.fullmatch(name) else "unknown_field")
 
     @property
     def all(self) -> Losses:

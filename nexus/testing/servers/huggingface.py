@@ -7,7 +7,7 @@ from typing import Any, Unpack
 
 import attrs
 
-from nexus.testing.acts import Act, Respond, Stream, Wire
+from nexus.testing.acts import Act, Respond, Stream, Through, Wire
 from nexus.testing.incoming import Received
 from nexus.testing.servers import shapes
 from nexus.testing.servers.base import CREATED, FakeModel, Knobs
@@ -58,15 +58,10 @@ class TransformersServer(OpenAIServer):
 
 
 @attrs.define
-class _Aged:
+class _Aged(Through):
     """Sends an answer as Python's `http.server` does: HTTP/1.0, with a `Server` of its own."""
 
-    wire: Wire
     begun: bool = False
-
-    @property
-    def head_only(self) -> bool:
-        return self.wire.head_only
 
     async def send(self, data: bytes) -> None:
         if not self.begun and data.startswith(b"HTTP/1.1 "):
@@ -75,15 +70,6 @@ class _Aged:
             data = b"\r\n".join([line, b"Server: BaseHTTP/0.6 Python/3.11.7", b"Access-Control-Allow-Origin: *", rest])
         self.begun = True
         await self.wire.send(data)
-
-    async def pause(self, seconds: float) -> None:
-        await self.wire.pause(seconds)
-
-    def close(self) -> None:
-        self.wire.close()
-
-    def reset(self) -> None:
-        self.wire.reset()
 
 
 @attrs.frozen
