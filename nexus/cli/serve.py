@@ -39,13 +39,15 @@ def command(file: Path | None, log_format: str, log_level: str, as_json: bool, *
     finish, the second one does not.
     """
     import asyncio
+    import linecache
     import logging
     import sys
 
-    from nexus.runtime.certificates import read_late
+    from nexus.runtime.late import read_late
 
     with read_late():
         from nexus.cli.running import run
+    linecache.clearcache()  # the sources of generated methods, kept for debuggers: room for what the configuration needs
     from nexus.config import load
     from nexus.observers.format import setup_logging
     from nexus.runtime.loop import new_loop

@@ -1,4 +1,4 @@
-"""Contexts that read the system's root certificates late hold the same ones, and refuse whom they would have refused."""
+"""What is read late is the same as what would have been read: root certificates, who is refused by them, MIME types."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
-from nexus.runtime.certificates import Unread, read_late
+from nexus.runtime.late import Unread, read_late
 
 
 @pytest.fixture
@@ -90,8 +91,22 @@ def test_a_socket_is_wrapped_by_a_plain_context(server):
 def test_serve_is_imported_without_reading_them():
     """aiohttp makes contexts as it is imported; of all that are there, none has read the roots."""
     script = (
-        "import gc, ssl, nexus.runtime.certificates as late\n"
+        "import gc, ssl, nexus.runtime.late as late\n"
         "with late.read_late(): import nexus.cli.running\n"
         "print({type(x).__name__ for x in gc.get_objects() if isinstance(x, ssl.SSLContext)} - {'Unread'})"
     )
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
+def test_the_types_of_files_are_those_of_the_system():
+    script = (
+        "import mimetypes, nexus.runtime.late as late\n"
+        "with late.read_late(): import nexus.cli.running\n"
+        "mimetypes.knownfiles = ['{}']\n"
+        "print(mimetypes.guess_type('a.late')[0], mimetypes.MimeTypes().guess_type('a.zip')[0])"
+    )
+    with tempfile.NamedTemporaryFile("w", suffix=".types") as file:
+        file.write("text/late late\n")
+        file.flush()
+        done = subprocess.run([sys.executable, "-c", script.format(file.name)], capture_output=True, text=True, check=True)
+    assert done.stdout == "text/late application/zip\n"

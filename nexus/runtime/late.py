@@ -1,12 +1,14 @@
-"""The system's root certificates are read when the first TLS connection needs them, not while aiohttp is imported.
+"""What aiohttp reads from the system while it is imported is read when somebody needs it.
 
-aiohttp makes two contexts for its client as it is imported, and each holds all of them: two times 144 take 2.1 MiB and a twentieth of a second.
-Backends are asked over connections that have a context of their own, so most gateways need neither.
+It makes two TLS contexts for its client, each with all root certificates: two times 144 take 2.1 MiB and a twentieth of a second.
+Backends are asked over connections that have a context of their own, so most gateways need neither.  The table of MIME types, 0.4 MiB, is
+for those who send files.
 """
 
 from __future__ import annotations
 
 import contextlib
+import mimetypes
 import ssl
 from collections.abc import Iterator
 from typing import Any
@@ -35,14 +37,16 @@ class Unread(ssl.SSLContext):
 
 @contextlib.contextmanager
 def read_late() -> Iterator[None]:
-    """Contexts that are made meanwhile read the root certificates when they are first used."""
+    """Contexts that are made meanwhile read the root certificates when they are first used; so is the table of MIME types."""
 
     def later(context: ssl.SSLContext) -> None:
         context.__class__ = Unread
 
     usual: Any = ssl.SSLContext
     usual.set_default_verify_paths = later
+    known, mimetypes.inited = mimetypes.inited, True  # as far as whoever makes a table of their own can see
     try:
         yield
     finally:
+        mimetypes.inited = known
         del usual.set_default_verify_paths  # the method of its base class is there again
