@@ -601,6 +601,7 @@ class Fleet:
             standing.memory.listed(standing.resident)
         standing.redraw()
         if {id: model for id, (model, _, _) in entries.items()} == before:
+            standing.pairs = {id: standing.pairs[id] for id in entries if id in standing.pairs}  # the order may be another
             return False
         for count, id in enumerate([id for id in before if id not in entries], 1):
             self._index.drop(standing, standing.drop(id))
