@@ -175,9 +175,6 @@ class Fleet:
         """The pairs that are known by this name, healthy or not."""
         return self._index.find(name)
 
-    def knows(self, name: str) -> bool:
-        return name in self._index
-
     def serves(self, name: str) -> bool:
         """Whether a healthy backend serves a model that it or the operator calls so."""
         return any(standing.pulse.health is Health.HEALTHY for _, standing in self._index.find(name))

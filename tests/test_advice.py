@@ -67,7 +67,7 @@ async def test_one_that_is_found_and_wants_a_key_is_told_once_with_what_to_write
     async with ScriptedUpstream(Respond(401, json={"error": "no key"})) as server, openai_server() as other:
         tables = {"discovery": {"sources": ["loopback"]}, "loopback": {"ports": [server.port, other.port]}}
         gateway = await nexus_gateway(tables)
-        await gateway.until(lambda: gateway.gateway.fleet.knows("tiny") and len(server.requests) > 40)
+        await gateway.until(lambda: gateway.gateway.fleet.find("tiny") and len(server.requests) > 40)
     told = [record.getMessage() for record in caplog.records if server.url in record.getMessage()]
     assert len(told) == 1
     sentence, _, lines = told[0].partition("\n")
@@ -85,5 +85,5 @@ async def test_a_configured_one_that_wants_a_key_says_so_until_it_has_one(nexus_
         assert "does not take the key" in gateway.gateway.fleet.standings["box"].problem
         monkeypatch.setenv("BOX_KEY", "sk-right")
         gateway = await nexus_gateway(fleet(a_backend("box", server, "auto", api_key_env="BOX_KEY")))
-        await gateway.until(lambda: gateway.gateway.fleet.knows("tiny"))
+        await gateway.until(lambda: gateway.gateway.fleet.find("tiny"))
         assert (await ask(gateway)).status == 200

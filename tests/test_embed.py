@@ -47,7 +47,7 @@ async def chat(client, path: str, model: str = "tiny", text: str = "hello", **fi
 
 
 async def known(gateway, model: str = "tiny") -> None:
-    await until(lambda: gateway.fleet.knows(model), timeout=20)
+    await until(lambda: gateway.fleet.find(model), timeout=20)
 
 
 async def test_beside_own_routes_and_under_own_middlewares(tmp_path):

@@ -72,15 +72,15 @@ async def test_a_server_appears_and_goes_within_three_seconds_of_either_side(nex
             assert (await ask(gateway, "mine")).status == 503
             await ollama.start_listening()
             await vllm.start_listening()
-        await within(3, lambda: gateway.gateway.fleet.knows("mine") and gateway.gateway.fleet.knows("mine-too"))
+        await within(3, lambda: gateway.gateway.fleet.find("mine") and gateway.gateway.fleet.find("mine-too"))
         said = await ask(gateway, "mine", headers={"X-Nexus-Zone": "restricted"})
         assert (said.status, [said.nexus("Backend")]) == (200, at(gateway, ollama))
         ollama.kill()
         await within(3, lambda: not at(gateway, ollama))
-        assert not gateway.gateway.fleet.knows("mine")
+        assert not gateway.gateway.fleet.find("mine")
         assert (await ask(gateway, "mine-too")).status == 200
         await ollama.start_listening()
-        await within(3, lambda: gateway.gateway.fleet.knows("mine"))
+        await within(3, lambda: gateway.gateway.fleet.find("mine"))
 
 
 async def test_what_is_found_is_told_with_its_evidence(nexus_gateway):
@@ -167,9 +167,9 @@ async def test_an_auto_backend_is_recognised_and_a_later_one_too(nexus_gateway):
         late.stop_listening()
         tables = [{"name": "one", "url": server.url + "/v1"}, {"name": "late", "url": late.url, "tier": 3}]
         gateway = await nexus_gateway({"backends": tables})
-        await gateway.until(lambda: gateway.gateway.fleet.knows("tiny") and gateway.gateway.fleet.settled)
+        await gateway.until(lambda: gateway.gateway.fleet.find("tiny") and gateway.gateway.fleet.settled)
         await late.start_listening()
-        await gateway.until(lambda: gateway.gateway.fleet.knows("llama3"))
+        await gateway.until(lambda: gateway.gateway.fleet.find("llama3"))
         kinds = {name: (s.member.kind, s.member.zone, s.member.tier) for name, s in gateway.gateway.fleet.standings.items()}
     assert kinds == {"one": ("vllm", "restricted", 1), "late": ("ollama", "restricted", 3)}
 
@@ -191,7 +191,7 @@ async def test_an_auto_backend_that_is_off_is_shown_like_any_other(nexus_gateway
         assert (said.status, said.error["code"]) == (503, "backends_unavailable")
         assert "off" in said.error["message"]
         await server.start_listening()
-        await gateway.until(lambda: gateway.gateway.fleet.knows("llama3"))
+        await gateway.until(lambda: gateway.gateway.fleet.find("llama3"))
         assert sorted(names(gateway)) == ["off", "strange"]
         assert gateway.gateway.fleet.standings["off"].member.kind == "ollama"
         assert (await ask(gateway, "llama3")).status == 200
@@ -265,7 +265,7 @@ async def test_what_a_source_finds_is_not_trusted_unless_the_operator_says_so(ne
         for trusted, zone in (((), "open"), (("127.0.0.0/8",), "restricted"), (("LOCALHOST",), "restricted")):
             source, gateway = await told_gateway(nexus_gateway, trusted=list(trusted))
             source.queue.put_nowait(Sighting(url=f"http://localhost:{server.port}", kind="ollama", name="box"))
-            await gateway.until(lambda gateway=gateway: gateway.gateway.fleet.knows("llama3"))
+            await gateway.until(lambda gateway=gateway: gateway.gateway.fleet.find("llama3"))
             (candidate,) = gateway.gateway.fleet.standings["box"].candidates()
             assert candidate.zone == zone, trusted
             said = await ask(gateway, "llama3", headers={"X-Nexus-Zone": "restricted"})
@@ -282,7 +282,7 @@ async def test_a_source_may_repeat_itself_and_crash(nexus_gateway, caplog):
             source.queue.put_nowait(Sighting(url=url, kind="openai-compatible"))
         source.queue.put_nowait(Sighting(url="http://127.0.0.1:9", found=False))
         source.queue.put_nowait(RuntimeError("the network is gone"))
-        await gateway.until(lambda: gateway.gateway.fleet.knows("tiny") and "crashed" in caplog.text)
+        await gateway.until(lambda: gateway.gateway.fleet.find("tiny") and "crashed" in caplog.text)
         assert [e.backend for e in events if isinstance(e, Joined)] == ["openai-compatible"]
         assert (await ask(gateway)).status == 200
 
@@ -295,7 +295,7 @@ async def test_a_source_that_crashed_is_asked_anew(nexus_gateway, monkeypatch):
         source.queue.put_nowait("no sighting at all")
         source.queue.put_nowait(Sighting(url=None))
         source.queue.put_nowait(Sighting(url=server.url, kind="openai-compatible"))
-        await gateway.until(lambda: gateway.gateway.fleet.knows("tiny"))
+        await gateway.until(lambda: gateway.gateway.fleet.find("tiny"))
         health = (await page(gateway, "/health")).json
         assert health["status"] == "degraded"
         assert "RuntimeError" in health["problems"]["source told"]
@@ -332,14 +332,14 @@ async def test_a_report_that_cannot_be_read_is_an_ill_backend_that_is_asked_agai
     await gateway.until(lambda: standing.pulse.health == "unhealthy")
     assert "probe one" in (await page(gateway, "/health")).json["problems"]
     plugin.report = Report(ok=True, models=(Model(id="tiny"),))
-    await gateway.until(lambda: standing.pulse.health == "healthy" and gateway.gateway.fleet.knows("tiny"))
+    await gateway.until(lambda: standing.pulse.health == "healthy" and gateway.gateway.fleet.find("tiny"))
 
 
 async def test_one_that_is_lost_while_it_answers_finishes_its_answer(nexus_gateway):
     async with openai_server() as server:
         source, gateway = await told_gateway(nexus_gateway)
         source.queue.put_nowait(Sighting(url=server.url, kind="openai-compatible"))
-        await gateway.until(lambda: gateway.gateway.fleet.knows("tiny"))
+        await gateway.until(lambda: gateway.gateway.fleet.find("tiny"))
         gate = asyncio.Event()
         server.next(Held(gate, Respond(json={"choices": [{"message": {}}]})), path="/v1/chat/completions")
         asking = asyncio.get_running_loop().create_task(ask(gateway))

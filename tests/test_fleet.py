@@ -56,7 +56,8 @@ def test_pairs_are_found_by_public_name_and_by_the_servers_own_aliases():
     assert house.who(any_model=True) == [("a", "llama3:latest"), ("a", "qwen"), ("b", "llama3")]
     assert house.who("nobody") == []
     assert house.fleet.names() == ("llama3:latest", "qwen", "llama3")
-    assert (house.fleet.knows("llama3"), house.fleet.knows("x")) == (True, False)
+    assert house.fleet.find("llama3")
+    assert not house.fleet.find("x")
 
 
 def test_the_log_says_what_a_backend_serves_once_it_is_known_and_when_it_changes(caplog):

@@ -157,7 +157,7 @@ async def test_a_servers_names_harm_nobody(tmp_path, way, lines):
     async with tiny() as up, open_house(tmp_path, up, way=way) as house:
         up.on("/v1/models", Respond(json={"object": "list", "data": [*listed, {"id": "tiny"}, {"id": "通"}]}))
         house.gateway.fleet.doubted("a")
-        await until(lambda: house.gateway.fleet.knows("通"))
+        await until(lambda: house.gateway.fleet.find("通"))
         for path in (
             "/v1/models",
             "/nexus/backends",

@@ -248,12 +248,12 @@ async def test_a_list_that_is_all_new_comes_in_a_few_models_at_a_time(slots):
         await asyncio.sleep(0)
         standing = house.standings["one"]
         seen.add(len(standing.pairs))
-        assert all(house.knows(id) for id in list(standing.pairs)[:: STEP // 4])
+        assert all(house.find(id) for id in list(standing.pairs)[:: STEP // 4])
     assert seen >= {2 * STEP, STEP, 0, 3 * STEP}
     assert (await task) == [True]
     assert list(house.standings["one"].pairs) == new
     assert set(house.served) == set(new)
-    assert not any(map(house.knows, old))
+    assert not any(map(house.find, old))
     assert house.standings["one"].in_flight == 1
     claim.finish("ok", sent=True, status=200)
     assert house.standings["one"].in_flight == 0
@@ -265,10 +265,10 @@ async def test_who_leaves_while_its_list_comes_in_leaves_nothing_behind():
     task = asyncio.gather(house.take_in("one", a_report([f"m{n}" for n in range(3 * STEP)]), 0.01))
     for _ in range(3):
         await asyncio.sleep(0)
-    assert house.knows("m0")
+    assert house.find("m0")
     house.leave("one")
     await task
-    assert not house.knows("m0")
+    assert not house.find("m0")
     assert not house.served
     assert house.has_candidates(leg("m0")) is False
 
@@ -280,7 +280,7 @@ async def test_a_backend_has_answered_when_all_of_its_list_is_in():
     while not house.settled:
         assert not task.done()
         await asyncio.sleep(0)
-    assert house.knows(f"m{2 * STEP}")
+    assert house.find(f"m{2 * STEP}")
     await task
 
 

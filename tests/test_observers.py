@@ -169,6 +169,10 @@ def test_time_is_told_to_the_millisecond(seconds, said):
 # ---------------------------------------------------------------- history
 
 
+def recent(history, limit=50):
+    return [history.told(entry) for entry in history.latest(limit)]
+
+
 def test_a_request_is_found_by_its_id():
     history = History(CLOCK)
     history.see(ANSWERED)
@@ -180,12 +184,12 @@ def test_a_quiet_moment_changes_nothing_of_what_the_history_says():
     history = History(CLOCK, size=2)
     for id in ("a", "b", "c"):
         history.see(answered(id))
-        said = json.loads(json.dumps(history.recent()))
+        said = json.loads(json.dumps(recent(history)))
         history.pack()
-        assert history.recent() == said
+        assert recent(history) == said
     assert (history.get("a"), history.get("b"), history.get("c")) == (None, said[1], said[0])
     history.see(answered("b", status=503))
-    assert [(entry["request"]["id"], entry["status"]) for entry in history.recent()] == [("b", 503), ("c", 200)]
+    assert [(entry["request"]["id"], entry["status"]) for entry in recent(history)] == [("b", 503), ("c", 200)]
 
 
 class Untellable:
@@ -202,12 +206,12 @@ def test_a_plan_that_cannot_be_told_does_not_keep_the_rest_from_being_said(caplo
     for id, plan in (("a", None), ("odd", odd), ("c", None)):
         history.see(answered(id, plan=plan))
     for _ in range(2):
-        assert [entry["request"]["id"] for entry in history.recent()] == ["c", "odd", "a"]
+        assert [entry["request"]["id"] for entry in recent(history)] == ["c", "odd", "a"]
         assert (history.get("odd")["status"], history.get("odd")["refusals"]) == (200, [])
         assert "the plan of the request odd cannot be told" in caplog.text
         history.pack()
     caplog.clear()
-    history.recent()
+    recent(history)
     assert not caplog.text
 
 
@@ -215,9 +219,9 @@ def test_the_newest_come_first_and_the_oldest_go():
     history = History(CLOCK, size=3)
     for number in range(5):
         history.see(answered(f"req-{number}"))
-    assert [entry["request"]["id"] for entry in history.recent(2)] == ["req-4", "req-3"]
-    assert [entry["request"]["id"] for entry in history.recent()] == ["req-4", "req-3", "req-2"]
-    assert history.recent(0) == []
+    assert [entry["request"]["id"] for entry in recent(history, 2)] == ["req-4", "req-3"]
+    assert [entry["request"]["id"] for entry in recent(history)] == ["req-4", "req-3", "req-2"]
+    assert recent(history, 0) == []
     assert len(history) == 3
 
 
@@ -226,7 +230,7 @@ def test_of_two_requests_with_one_id_the_later_is_kept_as_the_newest():
     history.see(answered("a"))
     history.see(answered("b"))
     history.see(answered("a", status=503))
-    assert [(e["request"]["id"], e["status"]) for e in history.recent()] == [("a", 503), ("b", 200)]
+    assert [(e["request"]["id"], e["status"]) for e in recent(history)] == [("a", 503), ("b", 200)]
 
 
 def test_plans_of_a_large_fleet_do_not_fill_the_memory():
@@ -243,7 +247,7 @@ def test_plans_of_a_large_fleet_do_not_fill_the_memory():
 def test_a_history_of_nothing_keeps_nothing():
     history = History(CLOCK, size=0)
     history.see(ANSWERED)
-    assert history.recent() == []
+    assert recent(history) == []
 
 
 def test_the_last_request_is_kept_however_large_its_plan():
@@ -255,7 +259,7 @@ def test_the_last_request_is_kept_however_large_its_plan():
 def test_other_events_leave_the_history_alone():
     history = History(CLOCK)
     history.see(claimed(1))
-    assert history.recent() == []
+    assert recent(history) == []
 
 
 # ---------------------------------------------------------------- feed

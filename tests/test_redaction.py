@@ -330,7 +330,7 @@ async def test_no_probe_says_the_key(tmp_path, monkeypatch, caplog):
         standing = house.gateway.fleet.standings["a"]
         up.on("/v1/models", Respond(json={"data": [{"id": "tiny"}, {"id": f"m-{KEY}"}, {"id": "seen"}]}))
         house.gateway.fleet.doubted("a")
-        await until(lambda: house.gateway.fleet.knows("seen"))
+        await until(lambda: house.gateway.fleet.find("seen"))
         assert [*standing.pairs] == ["tiny", "seen"]
         for act in (
             Respond(401, json={"error": KEY}),

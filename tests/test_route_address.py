@@ -87,7 +87,7 @@ async def home(nexus_gateway, names, type="vllm", **more):
     async with vllm_server() as server, a_stranger(server.port) as stranger:
         tables = fleet(a_backend("box", f"http://{UNHEARD}:{server.port}", type, **more))
         gateway = await nexus_gateway(tables)
-        await gateway.until(lambda: gateway.gateway.fleet.knows("tiny"))
+        await gateway.until(lambda: gateway.gateway.fleet.find("tiny"))
         yield gateway, server, stranger
 
 
@@ -195,7 +195,7 @@ async def test_one_that_was_found_by_its_name_is_watched_as_well(nexus_gateway, 
     async with vllm_server() as server, a_stranger(server.port) as stranger:
         gateway = await nexus_gateway({"discovery": {"sources": ["told"], "trusted": trusted}}, plugins=[source])
         source.queue.put_nowait(Sighting(url=f"http://{UNHEARD}:{server.port}", kind="vllm", name="box"))
-        await gateway.until(lambda: gateway.gateway.fleet.knows("tiny"))
+        await gateway.until(lambda: gateway.gateway.fleet.find("tiny"))
         assert (await told(gateway)).status == 200
         names.means = [STRANGER]
         await forget_connections(gateway)

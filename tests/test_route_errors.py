@@ -91,7 +91,7 @@ async def test_a_name_is_unknown_only_once_everybody_has_answered(nexus_gateway)
         assert "ill" in said.error["message"]
         assert said.error["context"]["silent_backends"] == ["ill"]
         await ill.start_listening()
-        await gateway.until(lambda: gateway.gateway.fleet.knows("big"))
+        await gateway.until(lambda: gateway.gateway.fleet.find("big"))
         assert (await ask(gateway, "big")).status == 200
         assert (await ask(gateway, "huge")).status == 404
 

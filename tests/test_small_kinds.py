@@ -32,7 +32,7 @@ async def test_it_is_recognised_listed_and_chats(nexus_gateway, kind, type):
     async with SERVERS[kind](["org/tiny"]) as server:
         tables = fleet(a_backend("one", server, kind if type == "named" else "auto"))
         gateway = await nexus_gateway(tables)
-        await gateway.until(lambda: gateway.gateway.fleet.knows("org/tiny"))
+        await gateway.until(lambda: gateway.gateway.fleet.find("org/tiny"))
         standing = gateway.gateway.fleet.standings["one"]
         assert (standing.member.kind, standing.member.zone) == (kind, "restricted")
         said = await ask(gateway, "org/tiny", headers={"X-Nexus-Zone": "restricted"})
@@ -49,7 +49,7 @@ async def test_a_stream_ends_well_and_is_counted(nexus_gateway, kind):
         gateway = await settled(await nexus_gateway(fleet(a_backend("one", server, kind))))
         events = await streamed(gateway)
         assert not [event for event in events if event != "[DONE]" and "error" in json.loads(event)]
-        await until(lambda: gateway.gateway.components["history"].recent(1))
+        await until(lambda: gateway.gateway.components["history"].latest(1))
         story = (await page(gateway, "/nexus/requests?limit=1")).json["requests"][0]
         assert (story["outcome"], story["usage"]["source"]) == ("ok", "reported")
         assert story["usage"]["output_tokens"] > 0

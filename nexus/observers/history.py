@@ -71,10 +71,6 @@ class History(Observer):
         entry = self._entries.get(id)
         return None if entry is None else self.told(entry)
 
-    def recent(self, limit: int = 50) -> list[Json]:
-        """The last requests in full, newest first."""
-        return [self.told(entry) for entry in self.latest(limit)]
-
     def latest(self, limit: int) -> list[Entry]:
         """The last requests, newest first, to be `told` one after the other: each takes up to milliseconds."""
         return list(islice(reversed(self._entries.values()), limit))

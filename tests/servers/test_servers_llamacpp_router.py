@@ -21,7 +21,7 @@ PATIENCE = 60.0
 async def gateway(llama_router: Running, nexus_gateway: StartGateway) -> RunningGateway:
     tables = {"backends": [a_backend("home", llama_router.url, "auto")], "health": {"interval_seconds": 1}}
     gateway = await settled(await nexus_gateway(tables))
-    await gateway.until(lambda: gateway.gateway.fleet.knows("tiny-a"), timeout=PATIENCE)
+    await gateway.until(lambda: gateway.gateway.fleet.find("tiny-a"), timeout=PATIENCE)
     return gateway
 
 

@@ -25,7 +25,7 @@ PATIENCE = 30.0
 async def gateway(ollama: Running, nexus_gateway: StartGateway) -> RunningGateway:
     tables = {"backends": [a_backend("home", ollama.url, "ollama")], "health": {"interval_seconds": 1}}
     gateway = await settled(await nexus_gateway(tables))
-    await gateway.until(lambda: gateway.gateway.fleet.knows("tiny-a:latest"), timeout=PATIENCE)
+    await gateway.until(lambda: gateway.gateway.fleet.find("tiny-a:latest"), timeout=PATIENCE)
     return gateway
 
 
@@ -46,7 +46,7 @@ def ready(gateway: RunningGateway, *models: str) -> bool:
 
 async def test_it_is_recognised_and_its_models_are_known(ollama: Running, nexus_gateway: StartGateway):
     gateway = await nexus_gateway({"backends": [{"name": "home", "url": ollama.url}]})
-    await gateway.until(lambda: gateway.gateway.fleet.knows("tiny-a:latest"), timeout=PATIENCE)
+    await gateway.until(lambda: gateway.gateway.fleet.find("tiny-a:latest"), timeout=PATIENCE)
     member = gateway.gateway.fleet.standings["home"].member
     assert (member.kind, member.zone) == ("ollama", "restricted")
     said = await ask(gateway, "tiny-b", max_tokens=4)
