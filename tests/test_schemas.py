@@ -84,6 +84,21 @@ def test_a_tools_schema_is_one_object_at_its_top_and_no_stricter(data):
     assert valid(value, made, made)
 
 
+@pytest.mark.parametrize("kind", ["string", "array", "null", ["string", "null"], [], 7, {}, "Object"])
+@pytest.mark.parametrize("accepts", [OPENAI, ANTHROPIC])
+@pytest.mark.parametrize("strict", [True, False, None])
+def test_a_tools_schema_for_no_object_is_one_for_any(kind, accepts, strict):
+    """The clouds take no other at its top, and arguments are always an object."""
+    schema = {"type": kind, "description": "A city", "minLength": 3, "items": {"type": "string"}}
+    said, lost = fit(accepts, tools=(Tool(name="t", schema=schema, strict=strict),))
+    assert said.tools[0].schema == {"type": "object", "properties": {}, "description": "A city"}
+    assert ("type", False) in lost
+
+
+def test_a_tools_schema_that_names_no_type_is_an_object():
+    assert one_object({"properties": {"a": {}}}) == ({"type": "object", "properties": {"a": {}}}, ())
+
+
 @settings(deadline=None, max_examples=100)
 @given(broken, st.sampled_from([OPENAI, ANTHROPIC, Accepts()]), st.sampled_from([True, False, None]))
 def test_no_schema_is_too_odd(schema, accepts, strict):

@@ -101,8 +101,10 @@ class _Fitting:
         schema, strict = tool.schema, tool.strict
         if strict and self.accepts.schema is not None:
             held = self._held({"type": "object", "properties": {}, **(schema or {})})
-            schema, strict = (schema, None) if held is None else (held, True)
-            if strict is None:
+            if held is not None and "object" in held.get("type", "object"):
+                schema = held
+            else:  # arguments are an object: no model can be held to anything else
+                strict = None
                 self.lost.add("strict")
         if schema is not None and self.accepts.plain_tools:
             schema, dropped = one_object(schema)

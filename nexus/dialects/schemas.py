@@ -214,17 +214,21 @@ def _numbered(name: str) -> Iterator[str]:
 _COMBINE = ("anyOf", "oneOf", "allOf", "$ref")
 _NEVER_NULL = ("type", "properties", "required")  # but some clients write it for a tool that takes nothing
 _NOT_ON_TOP = ("not", "enum", "const")
+_OF_ANYTHING = ("title", "description")  # said of a value of any type
 
 
 def one_object(schema: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The schema of a tool's arguments as one object at its top, and the keywords that are not there any more.
 
-    Several alternatives become an object with the members of all of them; what all require is required.  Below the top nothing changes.
+    Several alternatives become an object with the members of all of them; what all require is required.  Arguments are an object whatever
+    a schema says of their type: one for other values alone keeps what it says in words.  Below the top nothing changes.
     """
     schema = {name: value for name, value in schema.items() if value is not None or name not in _NEVER_NULL}
     if not any(keyword in schema for keyword in (*_COMBINE, *_NOT_ON_TOP)):
-        kind = schema.get("type")
-        return ({**schema, "type": "object"} if isinstance(kind, list) and "object" in kind else dict(schema)), ()
+        kind = schema.get("type", "object")
+        if kind == "object" or (isinstance(kind, list) and "object" in kind):
+            return {**schema, "type": "object"}, ()
+        return {**{word: schema[word] for word in _OF_ANYTHING if word in schema}, "type": "object", "properties": {}}, ("type",)
     dropped = [keyword for keyword in (*_COMBINE, *_NOT_ON_TOP) if keyword in schema and keyword != "$ref"]
     top = {name: value for name, value in schema.items() if name not in (*_COMBINE, *_NOT_ON_TOP, "if", "then", "else")}
     try:
