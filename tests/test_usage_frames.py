@@ -15,7 +15,7 @@ from nexus_anthropic.usage import usage_object as anthropic_object
 from nexus.dialects.figures import MOST
 from nexus.dialects.openai_reader import StreamReader, WholeReader
 from nexus.dialects.openai_usage import usage_in, usage_object, usage_of
-from nexus.model import Usage
+from nexus.model import CHAT, EMBEDDING, Usage
 
 from .canonical_anything import json_values
 
@@ -106,7 +106,6 @@ def test_usage_of_null_in_each_frame_hides_nothing():
         ({"prompt_tokens": 11, "completion_tokens": 2}, {"input_tokens": 11, "output_tokens": 2}),
         ({"prompt_tokens": 11.0, "completion_tokens": 2.9}, {"input_tokens": 11, "output_tokens": 2}),
         ({"prompt_tokens": "11", "completion_tokens": "2"}, {"input_tokens": 11, "output_tokens": 2}),
-        ({"prompt_tokens": 11, "completion_tokens": -2}, {"input_tokens": 11}),
         ({"prompt_tokens": 11, "completion_tokens": 2, "total_tokens": -1}, {"input_tokens": 11, "output_tokens": 2}),
         ({"prompt_tokens": 11, "completion_tokens": None, "total_tokens": 5}, {"input_tokens": 11}),
         ({**COUNTS, "prompt_tokens_details": None, "completion_tokens_details": None}, {"input_tokens": 11, "output_tokens": 2}),
@@ -119,6 +118,41 @@ def test_usage_of_null_in_each_frame_hides_nothing():
 def test_what_is_said_in_an_odd_way_counts(said, used):
     expected = Usage(**used, source="reported")
     assert usage_of(said) == usage_in(json.dumps(said).encode()) == expected
+
+
+UNTOLD = [None, "n/a", True, [], {}, -2, 1e300]
+
+
+@pytest.mark.parametrize("nothing", UNTOLD)
+@pytest.mark.parametrize("names", [(), ("total_tokens",)])
+def test_a_figure_that_is_none_is_as_absent(nothing, names):
+    """What is reported counts; what is not is counted, in a stream and in a whole body."""
+    said = {"prompt_tokens": 11, "completion_tokens": nothing, **dict.fromkeys(names, nothing)}
+    assert usage_of(said) == usage_in(json.dumps(said).encode()) == Usage(input_tokens=11, source="counted")
+    wire = BEGUN + WORD + WORD + WORD + STOP + event(choices=[], usage=said) + DONE
+    assert through(wire)[1] == Usage(input_tokens=11, output_tokens=3, source="counted")
+    assert through(chunk({"content": "a"}, usage=COUNTS) + STOP + event(choices=[], usage=said) + DONE)[1] == USED
+    said = {"prompt_tokens": nothing, "completion_tokens": 2}
+    wire = BEGUN + WORD + WORD + WORD + STOP + event(choices=[], usage=said) + DONE
+    assert through(wire)[1] == Usage(input_tokens=7, output_tokens=2, source="counted")
+
+
+def test_a_whole_answer_of_which_a_part_is_reported():
+    body = json.dumps(
+        {"choices": [{"message": {"content": "word " * 80}}], "usage": {"prompt_tokens": 11, "completion_tokens": None}}
+    )
+    reader = WholeReader(7, CHAT)
+    reader.feed(body.encode())
+    reader.finish()
+    assert reader.usage() == Usage(input_tokens=11, output_tokens=len(body) // 8, source="counted")
+
+
+@pytest.mark.parametrize("usage", [{"prompt_tokens": 5}, {"prompt_tokens": 5, "completion_tokens": None}, {"total_tokens": 5}])
+def test_what_writes_nothing_has_no_output_to_count(usage):
+    reader = WholeReader(7, EMBEDDING)
+    reader.feed(json.dumps({"data": [{"embedding": [0.5] * 99}], "usage": usage}).encode())
+    reader.finish()
+    assert reader.usage() == Usage(input_tokens=5, source="reported")
 
 
 @pytest.mark.parametrize(

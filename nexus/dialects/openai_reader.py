@@ -18,7 +18,7 @@ from nexus.dialects.sse import ERROR, Splitter, data_of, events, name_of
 from nexus.dialects.watching import BodyReader, EventReader
 from nexus.dialects.weight import MOST_VALUES, weigh
 from nexus.errors import BackendError
-from nexus.model import CHAT, COMPLETION, Usage
+from nexus.model import CHAT, COMPLETION, Usage, completed, replace
 
 _USAGE = re.compile(rb'"usage"\s*:\s*\{')
 _FINISHED = re.compile(rb'"finish_reason"\s*:\s*"[^"]')
@@ -202,7 +202,8 @@ class StreamReader(EventReader):
         """Takes note of the event's usage; True where it carries nothing else, and Nexus itself asked for it."""
         try:
             frame = _frame.decode(data_of(event) or b"")
-            self.reported = usage_in(frame.usage) or self.reported
+            if (said := usage_in(frame.usage)) is not None:
+                self.reported = said if self.reported is None else completed(said, self.reported)
             return self._hide and not frame.error and _says_nothing(msgspec.json.decode(frame.choices), begun=begun)
         except _UNREADABLE:
             return False
@@ -254,6 +255,15 @@ class WholeReader(BodyReader):
     def __init__(self, estimate: int, task: str) -> None:
         super().__init__(estimate)
         self._task = task
+
+    def finish(self) -> bytes:
+        rest = super().finish()
+        if self._task not in (CHAT, COMPLETION):  # nothing is written: the prompt is all that there is to report
+            self.pieces = 0
+            if (said := self.reported) is not None:
+                tokens = said.input_tokens + said.output_tokens
+                self.reported = replace(said, input_tokens=tokens, output_tokens=0, source="reported")
+        return rest
 
     def read(self, body: bytes) -> Usage | None:
         try:

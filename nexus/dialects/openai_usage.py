@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from nexus.dialects.figures import MOST, count_of
+from nexus.dialects.figures import MOST, count_of, figure_of
 from nexus.model import Usage
 
 _Count = Annotated[int, msgspec.Meta(ge=0, le=MOST)]
@@ -53,16 +53,16 @@ def usage_from(counts: Counts | None) -> Usage | None:
 
 
 def usage_of(said: Any) -> Usage | None:
-    """The tokens in a usage object; None where it holds none: some servers write noughts until they know.
+    """The tokens in a usage object; None where it holds none: some servers write noughts until they know.  Where it holds only a part
+    of them they are to be `completed`.
 
     Details are optional everywhere, and what is no number counts as absent.  No more than the prompt can have been cached.
     """
     if not isinstance(said, dict):
         return None
-    prompt, output = said.get("prompt_tokens"), said.get("completion_tokens")
     return _usage(
-        None if prompt is None else count_of(prompt),
-        None if output is None else count_of(output),
+        figure_of(said.get("prompt_tokens")),
+        figure_of(said.get("completion_tokens")),
         count_of(said.get("total_tokens")),
         count_of(_dict(said.get("prompt_tokens_details")).get("cached_tokens")),
         count_of(_dict(said.get("completion_tokens_details")).get("reasoning_tokens")),
@@ -70,6 +70,7 @@ def usage_of(said: Any) -> Usage | None:
 
 
 def _usage(prompt: int | None, output: int | None, total: int, cached: int, reasoning: int) -> Usage | None:
+    whole = total > 0 or (prompt is not None and output is not None)
     if output is None:
         output = max(total - (prompt or 0), 0)
     if prompt is None:
@@ -81,7 +82,7 @@ def _usage(prompt: int | None, output: int | None, total: int, cached: int, reas
         output_tokens=output,
         cached_tokens=min(cached, prompt),
         reasoning_tokens=reasoning,
-        source="reported",
+        source="reported" if whole else "counted",
     )
 
 

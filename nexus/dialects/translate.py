@@ -31,7 +31,7 @@ from nexus.dialects.rejections import LOSS_HEADER, OF_THE_BODY, Headers, is_pack
 from nexus.dialects.userids import Pseudonyms
 from nexus.dialects.weight import MOST_VALUES, is_light
 from nexus.errors import BackendError, Problem, Refused
-from nexus.model import ANYTHING, IMAGE_URL, THINKING, Accepts, Candidate, Payload, Refusal, RefusalKind, Usage
+from nexus.model import ANYTHING, IMAGE_URL, NO_USAGE, THINKING, Accepts, Candidate, Payload, Refusal, RefusalKind, Usage, completed
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 LOSS_CODE = "translation_loss"
@@ -166,7 +166,7 @@ class TranslatedStream(Reader):
         self._context = context
         self._decoder = server.stream_decoder()
         self._encoder = client.stream_encoder(context)
-        self._usage: Usage | None = None
+        self._usage = NO_USAGE
         self._deltas = 0
         self._failed: Failure | None = None
 
@@ -189,11 +189,10 @@ class TranslatedStream(Reader):
         raise BackendError("error_event", self._failed.message)
 
     def usage(self) -> Usage:
-        if self._usage is not None:
+        if self._usage.source == "reported" or not self.begun:
             return self._usage
-        if not self.begun:
-            return Usage()
-        return Usage(input_tokens=self._context.input_estimate, output_tokens=self._deltas, source="counted")
+        counted = Usage(input_tokens=self._context.input_estimate, output_tokens=self._deltas, source="counted")
+        return completed(self._usage, counted)
 
     def _encoded(self, events: list[StreamEvent]) -> bytes:
         pieces = []
@@ -202,6 +201,7 @@ class TranslatedStream(Reader):
                 self._fail(event)
                 break
             if isinstance(event, UsageSeen):
+                event = UsageSeen(usage=completed(event.usage, self._usage)) if self._usage is not NO_USAGE else event
                 self._usage = event.usage
             elif isinstance(event, Finish):
                 pieces.append(self._encoded(self._calls.rest()))
@@ -235,7 +235,7 @@ class TranslatedStream(Reader):
             self.error = failure.message
 
     def _end(self) -> bytes:
-        counted = b"" if self._usage is not None else self._encoder.encode(UsageSeen(usage=self.usage()))
+        counted = b"" if self._usage.source == "reported" else self._encoder.encode(UsageSeen(usage=self.usage()))
         return counted + self._encoder.finish()
 
 
@@ -267,8 +267,8 @@ class TranslatedWhole(Reader):
     def finish(self) -> bytes:
         body, self._pieces = b"".join(self._pieces), []
         answer, unread = self._server.read_answer(body)
-        if answer.usage.source == "unknown":
-            answer = attrs.evolve(answer, usage=self._counted())
+        if answer.usage.source != "reported":
+            answer = attrs.evolve(answer, usage=completed(answer.usage, self._counted()))
         self._usage = answer.usage
         answer = attrs.evolve(answer, parts=self._calls.all_seen(answer.parts))
         written, unwritten = self._client.write_answer(answer, self._context)

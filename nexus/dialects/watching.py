@@ -17,11 +17,10 @@ from nexus.dialects.jsontext import BOM
 from nexus.dialects.sse import ERROR, MUCH_BYTES, Splitter
 from nexus.dialects.weight import check_events, is_light
 from nexus.errors import BackendError
-from nexus.model import Usage
+from nexus.model import NO_USAGE, Usage, completed
 
 _KEPT = 1024 * 1024
 _USAGE = re.compile(rb'"usage"\s*:\s*(?=\{)')
-_NOTHING = Usage()
 _decoder = json.JSONDecoder()
 
 
@@ -38,11 +37,10 @@ class _Watcher(Reader):
         self.reported: Usage | None = None
 
     def usage(self) -> Usage:
-        if self.reported is not None:
-            return self.reported
-        if not self.begun:
-            return _NOTHING
-        return Usage(input_tokens=self.estimate, output_tokens=max(self.pieces, 0), source="counted")
+        said = self.reported or NO_USAGE
+        if said.source == "reported" or not self.begun:
+            return said
+        return completed(said, Usage(input_tokens=self.estimate, output_tokens=max(self.pieces, 0), source="counted"))
 
 
 class EventReader(_Watcher):

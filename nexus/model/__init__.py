@@ -13,7 +13,7 @@ from nexus.model.plan import Choice, Objection, Plan, Refusal
 from nexus.model.replace import replace
 from nexus.model.report import MOST_MODELS, Model, Report, Sighting
 from nexus.model.request import NO_DEMAND, Ask, Demand, Leg, Payload, Request
-from nexus.model.tokens import NO_USAGE, Price, Usage
+from nexus.model.tokens import NO_USAGE, Price, Usage, completed
 from nexus.model.words import (
     CHAT,
     COMPLETION,
@@ -87,5 +87,6 @@ __all__ = [
     "Usage",
     "UserIds",
     "Zone",
+    "completed",
     "replace",
 ]

@@ -31,7 +31,7 @@ def read(*events: bytes) -> list[Any]:
 
 START = anthropic_event("message_start", message={"id": "msg_1", "model": "m", "usage": {"input_tokens": 4, "output_tokens": 1}})
 STOP = anthropic_event("message_stop")
-BEGUN = [Begin(model="m"), UsageSeen(usage=Usage(input_tokens=4, output_tokens=1, source="reported"))]
+BEGUN = [Begin(model="m"), UsageSeen(usage=Usage(input_tokens=4, source="counted"))]
 STOPPED = Finish(reason=FinishReason.STOP)
 
 

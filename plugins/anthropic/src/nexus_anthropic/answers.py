@@ -48,7 +48,7 @@ def read_answer(body: bytes) -> tuple[Answer, Losses]:
         parts=tuple(_parts(content, lost)),
         finish=finish_of(value.get("stop_reason")),
         stop_sequence=stop if isinstance(stop, str) else None,
-        usage=usage_of(counts, "reported" if counts else "unknown"),
+        usage=usage_of(counts),
     )
     return answer, lost.all
 

@@ -15,7 +15,8 @@ from nexus.dialects.failures import told_in
 from nexus.dialects.jsontext import decoded, loads
 from nexus.dialects.sse import data_of, events
 from nexus.dialects.watching import BodyReader, EventReader
-from nexus_anthropic.usage import merged, usage_of
+from nexus.model import completed
+from nexus_anthropic.usage import merged, tells_output, usage_of
 
 # A text that quotes these has its quotes escaped, so the search finds the events themselves only.
 _PING = re.compile(rb'"type"\s*:\s*"ping"')
@@ -84,13 +85,11 @@ class StreamReader(EventReader):
         return None if data is None or _PING.search(data) else data
 
     def usage(self) -> Usage:
-        if self._complete:
-            return usage_of(self._counts)
-        if not self.begun:
-            return Usage()
-        counts = {"input_tokens": self.estimate} if not self._counts.get("input_tokens") else {}
+        said = usage_of(self._counts, begins=not self._complete)
+        if said.source == "reported" or not self.begun:
+            return said
         written = max(self._counts.get("output_tokens", 0), self.pieces)
-        return usage_of({**self._counts, **counts, "output_tokens": written}, "counted")
+        return completed(said, Usage(input_tokens=self.estimate, output_tokens=written, source="counted"))
 
     def _take_usage(self, ready: bytes) -> None:
         for event in events(ready):
@@ -104,7 +103,7 @@ class StreamReader(EventReader):
                 self._counts = merged(self._counts, found.message.usage)
             if isinstance(found.usage, dict):
                 self._counts = merged(self._counts, found.usage)
-                self._complete = True
+                self._complete = self._complete or tells_output(found.usage)
             if found.delta is not None and found.delta.stop_reason:
                 self.ending = not self._fickle
 

@@ -27,8 +27,9 @@ from nexus.dialects.decoding import EventDecoder
 from nexus.dialects.held import EACH_CALL, Held
 from nexus.dialects.jsontext import loads
 from nexus.dialects.sse import data_of
+from nexus.model import NO_USAGE
 from nexus_anthropic.blocks_in import arguments_of, call_id_of
-from nexus_anthropic.usage import merged, usage_of
+from nexus_anthropic.usage import merged, tells_output, usage_of
 from nexus_anthropic.words import KINDS, finish_of
 
 _UNREADABLE = "the backend sent an event that cannot be read"
@@ -84,7 +85,7 @@ _event = msgspec.json.Decoder(_Event)
 class Decoder(EventDecoder):
     """One stream.  What follows `message_stop` or a failure is not looked at."""
 
-    __slots__ = ("_calls", "_counts", "_fickle", "_finish", "_foreign", "_given", "_held", "_started")
+    __slots__ = ("_calls", "_counts", "_fickle", "_finish", "_foreign", "_given", "_held", "_started", "_told")
 
     kinds = KINDS
 
@@ -96,6 +97,7 @@ class Decoder(EventDecoder):
         self._calls: dict[int | None, int] = {}  # the block's index -> the call's
         self._given: dict[int | None, str] = {}  # arguments that came with a block's start, until pieces come
         self._counts: dict[str, int] = {}
+        self._told = NO_USAGE
         self._fickle = False  # content came after a stop reason
         self._finish: Finish | None = None
 
@@ -154,17 +156,18 @@ class Decoder(EventDecoder):
 
     def _message(self, message: _Message) -> None:
         self.begin(message.model or "")
-        self._usage(message.usage)
+        self._usage(message.usage, begins=True)
 
-    def _usage(self, said: Any) -> None:
-        counts = merged(self._counts, said)
-        if any(counts.values()) and counts != self._counts:
-            self._counts = counts
-            self.out.append(UsageSeen(usage=usage_of(counts)))
+    def _usage(self, said: Any, *, begins: bool) -> None:
+        self._counts = counts = merged(self._counts, said)
+        begins = begins and self._told.source != "reported"
+        if (usage := usage_of(counts, begins=begins)) not in (NO_USAGE, self._told):
+            self._told = usage
+            self.out.append(UsageSeen(usage=usage))
 
     def _ending(self, event: _Event) -> None:
         self.begin()
-        self._usage(event.usage)
+        self._usage(event.usage, begins=not tells_output(event.usage))
         delta = event.delta
         if delta is not None and (reason := finish_of(delta.stop_reason)) is not None:
             self._finish = Finish(reason=reason, stop_sequence=delta.stop_sequence)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from nexus.dialects.figures import count_of
-from nexus.model import Usage
+from nexus.dialects.figures import count_of, figure_of
+from nexus.model import NO_USAGE, Usage
 
 _COUNTS = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens", "output_tokens")
 
@@ -17,7 +17,7 @@ def merged(known: Mapping[str, int], said: Any) -> dict[str, int]:
     found = dict(known)
     if isinstance(said, dict):
         for name in _COUNTS:
-            if (count := count_of(said.get(name))) or name in said:
+            if (count := figure_of(said.get(name))) is not None:
                 found[name] = count or found.get(name, 0)
         details = said.get("output_tokens_details")
         if isinstance(details, dict) and (count := count_of(details.get("thinking_tokens"))):
@@ -25,15 +25,24 @@ def merged(known: Mapping[str, int], said: Any) -> dict[str, int]:
     return found
 
 
-def usage_of(counts: Mapping[str, int], source: str = "reported") -> Usage:
-    """As Nexus counts: the input holds the cached part, which Anthropic counts apart."""
+def tells_output(said: Any) -> bool:
+    """Whether a usage object tells what was written."""
+    return isinstance(said, dict) and figure_of(said.get("output_tokens")) is not None
+
+
+def usage_of(counts: Mapping[str, int], *, begins: bool = False) -> Usage:
+    """As Nexus counts: the input holds the cached part, which Anthropic counts apart.  Where only a part is known it is to be
+    `completed`: no prompt is of no tokens, and what a stream says of its output where it `begins` is not all of it."""
     cached = counts.get("cache_read_input_tokens", 0)
+    tokens = counts.get("input_tokens", 0) + cached + counts.get("cache_creation_input_tokens", 0)
+    if not any(counts.values()):
+        return NO_USAGE
     return Usage(
-        input_tokens=counts.get("input_tokens", 0) + cached + counts.get("cache_creation_input_tokens", 0),
-        output_tokens=counts.get("output_tokens", 0),
+        input_tokens=tokens,
+        output_tokens=0 if begins else counts.get("output_tokens", 0),
         cached_tokens=cached,
         reasoning_tokens=counts.get("thinking_tokens", 0),
-        source=source,
+        source="reported" if tokens and "output_tokens" in counts and not begins else "counted",
     )
 
 
