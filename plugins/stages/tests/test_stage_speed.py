@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from nexus.api import Demand, Refusal, RefusalKind, State, Zone
+from nexus.api import Demand, Endpoint, State, Zone
 
 LOOPS, REPEATS = 2000, 7
 
@@ -19,9 +19,9 @@ def cost(run: Callable[[], object]) -> float:
     return min(timeit.repeat(run, timer=time.thread_time, number=LOOPS, repeat=REPEATS))
 
 
-def refusal() -> Refusal:
-    """The yardstick: making one small frozen value, which takes about a microsecond."""
-    return Refusal(kind=RefusalKind.NEVER, code="yardstick", data={"a": 1})
+def small() -> Endpoint:
+    """The yardstick: making one small frozen value of attrs', which takes about a microsecond."""
+    return Endpoint(path="/yardstick", task="chat")
 
 
 MEASURED = {
@@ -42,7 +42,7 @@ MEASURED = {
 def test_ranking_costs_no_more_than_a_few_small_values(make: Any, fields: dict[str, Any], limit: float) -> None:
     stage, pair, ask = make.stage("balance"), make.pair(**fields), make.ask()
     stage.learn(make.claimed(pair))
-    assert cost(lambda: stage.rank(ask, pair)) < limit * cost(refusal)
+    assert cost(lambda: stage.rank(ask, pair)) < limit * cost(small)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_a_refusal_costs_no_more_than_a_few_small_values(make: Any, name: str, f
     ask = make.ask(demand=Demand(zone=Zone.RESTRICTED, min_tier=3, needs=frozenset({"chat", "tools"})))
     pair = make.pair(**fields)
     assert stage.refuse(ask, pair) is not None
-    assert cost(lambda: stage.refuse(ask, pair)) < 6 * cost(refusal)
+    assert cost(lambda: stage.refuse(ask, pair)) < 6 * cost(small)
 
 
 def test_what_is_remembered_of_others_costs_nothing(make: Any) -> None:
