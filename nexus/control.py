@@ -1,4 +1,4 @@
-"""The pages about Nexus itself: health, models, and everything under `/nexus/`.  They read; nothing here changes traffic."""
+"""The pages about Nexus itself that are for people and admins: everything under `/nexus/`.  They read; nothing here changes traffic."""
 
 from __future__ import annotations
 
@@ -14,19 +14,17 @@ from nexus import __version__
 from nexus.api import Dialect, Route
 from nexus.aside import aside
 from nexus.body import Bodies
-from nexus.config import KeyConfig
 from nexus.dialects.jsontext import dumps
 from nexus.errors import Problem
 from nexus.explaining import explained
 from nexus.gateway import Gateway
 from nexus.health import Record
-from nexus.hosted import HostedVisit, headers_of
+from nexus.hosted import HostedVisit
 from nexus.model import Health, Lane, State
 from nexus.observers.feed import Feed, Subscription
 from nexus.observers.history import History
 from nexus.observers.stats import Stats
 from nexus.pairs import Pair, Standing
-from nexus.served import EVERYTHING, Served
 from nexus.slices import in_slices
 from nexus.suspension import Suspension
 from nexus.unrecognised import NO_KEY
@@ -49,17 +47,13 @@ T = TypeVar("T")
 class Control:
     """The handlers, over one running gateway."""
 
-    def __init__(self, gateway: Gateway, dialects: tuple[Dialect, ...], is_admin: Callable[[web.BaseRequest], bool]) -> None:
+    def __init__(self, gateway: Gateway, dialects: tuple[Dialect, ...]) -> None:
         self._gateway = gateway
-        self._is_admin = is_admin
         self._dialects = dialects
-        self._listed = Served(gateway.fleet, gateway.runtime.names, int(gateway.clock.time()))
 
     def routes(self) -> Iterable[Route]:
-        """What this is, and its health, are for everybody; `/nexus/` is for admins."""
+        """What this is, is for everybody; `/nexus/` is for admins."""
         yield Route(path="/", handler=self.welcome, admin=False)
-        yield Route(path="/health", handler=self.health, admin=False)
-        yield Route(path="/health/ready", handler=self.ready, admin=False)
         yield Route(path="/nexus/backends", handler=self.backends)
         yield Route(path="/nexus/models", handler=self.all_models)
         yield Route(path="/nexus/explain", handler=self.explain, method="POST")
@@ -87,70 +81,6 @@ class Control:
             "",
         ]
         return web.Response(text="\n".join(lines), headers={"X-Content-Type-Options": "nosniff"})
-
-    # ------------------------------------------------------------ health
-
-    async def health(self, http: web.BaseRequest) -> web.Response:
-        return _json(self._health(http))
-
-    async def ready(self, http: web.BaseRequest) -> web.Response:
-        return _json(self._health(http), status=200 if self._gateway.ready else 503)
-
-    def _health(self, http: web.BaseRequest) -> dict[str, Any]:
-        """Numbers for everybody, and what is wrong by name for those who may see inside."""
-        standings = self._gateway.fleet.standings.values()
-        health = [s.pulse.health for s in standings]
-        healthy = health.count(Health.HEALTHY)
-        suspended = sum(s.suspension is not None and s.pulse.health is Health.HEALTHY for s in standings)
-        troubles = {
-            f"backend {s.member.name}": said for s in standings if (said := "; ".join(filter(None, (s.problem, s.left_out))))
-        }
-        well = healthy == len(health) and not troubles and not self._gateway.problems
-        status = "unhealthy" if not healthy else "healthy" if well else "degraded"
-        return {
-            "status": "stopping" if self._gateway.draining else status,
-            "version": __version__,
-            "uptime_seconds": round(self._gateway.clock.now() - self._gateway.started, 1),
-            "backends": {
-                "total": len(health),
-                "healthy": healthy - suspended,
-                "unhealthy": health.count(Health.UNHEALTHY),
-                "unknown": health.count(Health.UNKNOWN),
-                "suspended": suspended,
-            },
-            "models": self._served(),
-            "problems": {**troubles, **self._gateway.problems} if self._is_admin(http) else {},
-        }
-
-    def _served(self) -> int:
-        """How many names `models` lists to whom every model is open, without looking at each."""
-        fleet, names = self._gateway.fleet, self._gateway.runtime.names
-        hidden = sum(alias in fleet.served for alias in names.aliases)
-        legs = (names.legs(alias, strict=True, flexible=False)[0] for alias in names.aliases)
-        return len(fleet.served) - hidden + sum(any(map(fleet.serves, leg.ids)) for leg in legs)
-
-    # ------------------------------------------------------------ models
-
-    async def models(self, http: web.BaseRequest, key: KeyConfig | None) -> web.Response:
-        """Every name that the client may ask for, in its dialect's form."""
-        return _raw(await self._listed.written(self._dialect(http), key.models if key else EVERYTHING, http.query))
-
-    async def model(self, http: web.BaseRequest, key: KeyConfig | None) -> web.Response:
-        name = http.path.partition("/v1/models/")[2]
-        entry = await self._listed.find(name, key.models if key else EVERYTHING)
-        if entry is None:
-            raise Problem(
-                404,
-                "model_not_found",
-                f"no backend serves the model {name[:200]!r}; GET /v1/models lists what is served",
-                param="model",
-                see="GET /v1/models",
-            )
-        return _raw(self._dialect(http).model(entry))
-
-    def _dialect(self, http: web.BaseRequest) -> Dialect:
-        headers = headers_of(http)
-        return next((d for d in self._dialects if d.claims(headers)), self._dialects[0])
 
     # ------------------------------------------------------------ the fleet
 
@@ -349,8 +279,8 @@ def _suspension(held: Suspension | None, now: float) -> dict[str, Any]:
     return {"suspended_seconds": _left(held.until, now), "suspended_reason": held.reason}
 
 
-def _json(value: Any, status: int = 200) -> web.Response:
-    return _raw(dumps(value), status)
+def _json(value: Any) -> web.Response:
+    return _raw(dumps(value))
 
 
 async def _long_json(
@@ -367,5 +297,5 @@ async def _page(page: dict[str, Any], items: int) -> web.Response:
     return _raw(dumps(page) if items < MANY_ITEMS else await aside(dumps, page))
 
 
-def _raw(body: bytes, status: int = 200) -> web.Response:
-    return web.Response(status=status, body=body, content_type="application/json")
+def _raw(body: bytes) -> web.Response:
+    return web.Response(body=body, content_type="application/json")

@@ -7,37 +7,51 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Protocol
 
+import attrs
 from aiohttp import web
 
 from nexus.answer import Answerer, request_id
 from nexus.api import EMPTY, Dialect, Endpoint, Route
 from nexus.body import Bodies
 from nexus.config import KeyConfig
-from nexus.context import RequestContext
 from nexus.control import Control
 from nexus.door import Door, Head
 from nexus.errors import CRASHES, Problem
 from nexus.gateway import Gateway
 from nexus.hosted import HostedVisit, headers_of
 from nexus.nearest import nearest
-from nexus.relay import error_of, send_problem
+from nexus.pages import JSON, Asked, Maker, Page, Pages, dialect_of
+from nexus.relay import error_of
 from nexus.visit import Visit
 from nexus.watch import Watch
 
 LOG = logging.getLogger("nexus")
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 Answer = Callable[[Visit], Awaitable[None]]
-Answering = Callable[[KeyConfig | None, Mapping[str, str]], Answer]
 TAIL = "/{tail}"
 OLLAMAS = {f"/api/{word}" for word in ("chat", "generate", "tags", "show", "embed", "embeddings", "ps", "version")}
 RETRY_STARTING = 1
 
 
 class Incoming(Head, Protocol):
-    """The head of a request."""
+    """The head of a request.  `path` is decoded."""
 
     @property
+    def method(self) -> str: ...
+    @property
     def path(self) -> str: ...
+
+
+Answering = Callable[[Incoming, Mapping[str, str]], Answer]
+
+
+@attrs.frozen
+class Entry:
+    """Who answers a method of a path: `handler` on aiohttp's connections; `answering` on our own gives, for a head and the headers that
+    its origin gets, who answers its visit, and raises Problem for who may not come in.  None leaves it to `handler`."""
+
+    handler: Handler
+    answering: Answering | None = None
 
 
 class Front:
@@ -48,10 +62,9 @@ class Front:
         self.prefix = prefix
         self._hosts = hosts
         self._gateway: Gateway | None = None
-        self._exact: dict[str, dict[str, Handler]] = {}
-        self._under: dict[str, dict[str, Handler]] = {}
+        self._exact: dict[str, dict[str, Entry]] = {}
+        self._under: dict[str, dict[str, Entry]] = {}
         self._endpoints: dict[str, tuple[Dialect, Endpoint]] = {}
-        self._answers: dict[str, Answering] = {}
         self._dialects: tuple[Dialect, ...] = ()
         self._door: Door | None = None
         self._watch: Watch | None = None
@@ -67,13 +80,10 @@ class Front:
         for dialect in self._dialects:
             for endpoint in dialect.endpoints:
                 self._endpoints[endpoint.path] = dialect, endpoint
-                self._add(endpoint.method, endpoint.path, self._dialect_handler(answerer, dialect, endpoint, door))
-                if endpoint.method == "POST":
-                    self._answers.setdefault(endpoint.path, answering(answerer, dialect, endpoint))
-        control = Control(gateway, self._dialects, door.is_admin)
-        self._add("GET", "/v1/models", self._keyed(control.models, door))
-        self._add("GET", "/v1/models" + TAIL, self._keyed(control.model, door))
-        self._routes(control.routes(), door)
+                self._add(endpoint.method, endpoint.path, self._serving(answerer, dialect, endpoint, door))
+        for path, make, keyed in Pages(gateway, self._dialects, door.is_admin).routes():
+            self._add("GET", path, self._showing(make, door.key if keyed else _anybody))
+        self._routes(Control(gateway, self._dialects).routes(), door)
         for component in gateway.routes:
             self._routes(component.routes(), door)
         self._watch = watch
@@ -94,47 +104,53 @@ class Front:
         if self._gateway is not None:
             self._gateway.draining = True
 
-    def _add(self, method: str, path: str, handler: Handler) -> None:
+    def _add(self, method: str, path: str, entry: Entry) -> None:
         table, path = (self._under, path[: -len(TAIL)]) if path.endswith(TAIL) else (self._exact, path)
-        table.setdefault(path, {}).setdefault(method, handler)
+        table.setdefault(path, {}).setdefault(method, entry)
 
     def _routes(self, routes: Iterable[Route], door: Door) -> None:
         for route in routes:
-            self._add(route.method, route.path, (self._admin if route.admin else self._public)(route.handler, door))
+            self._add(route.method, route.path, Entry(_let_in(door.admin if route.admin else door.host, route.handler)))
 
-    def _dialect_handler(self, answerer: Answerer, dialect: Dialect, endpoint: Endpoint, door: Door) -> Handler:
-        now = answerer.now
+    def _serving(self, answerer: Answerer, dialect: Dialect, endpoint: Endpoint, door: Door) -> Entry:
+        """The requests to an endpoint."""
+
+        def answering(head: Incoming, cors: Mapping[str, str]) -> Answer:
+            key = door.key(head)
+            return lambda visit: answerer.answer(visit, dialect, endpoint, key, cors)
 
         async def handler(http: web.BaseRequest) -> web.StreamResponse:
-            cors = door.check(http) if "Origin" in http.headers else EMPTY
-            key = door.key(http)
-            visit = HostedVisit(http, now)
-            await answerer.answer(visit, dialect, endpoint, key, cors)
+            answer = answering(http, door.check(http))
+            visit = HostedVisit(http, answerer.now)
+            await answer(visit)
             assert visit.response is not None
             return visit.response
 
-        return handler
+        return Entry(handler, answering)
 
-    def _keyed(self, inner: Callable[[web.BaseRequest, KeyConfig | None], Awaitable[web.StreamResponse]], door: Door) -> Handler:
-        return lambda http: inner(http, door.key(http))
+    def _showing(self, make: Maker, key_of: Callable[[Incoming], KeyConfig | None]) -> Entry:
+        """A page."""
 
-    def _admin(self, inner: Handler, door: Door) -> Handler:
-        def handler(http: web.BaseRequest) -> Awaitable[web.StreamResponse]:
-            door.admin(http)
-            return inner(http)
+        def answering(head: Incoming, cors: Mapping[str, str]) -> Answer:
+            key = key_of(head)
 
-        return handler
+            async def answer(visit: Visit) -> None:
+                try:
+                    page = await make(Asked(self._local(head), visit.query, visit.headers, key))
+                except CRASHES as error:
+                    page = self._failed(head, visit.headers, visit.peer, error)
+                await visit.whole(page.status, {**page.headers, **cors}, page.body)
 
-    def _public(self, inner: Handler, door: Door) -> Handler:
-        def handler(http: web.BaseRequest) -> Awaitable[web.StreamResponse]:
-            if not self._local(http).startswith("/health"):  # a checker calls by whatever name it has, and learns nothing
-                door.host(http)
-            return inner(http)
+            return answer
 
-        return handler
+        async def handler(http: web.BaseRequest) -> web.StreamResponse:
+            asked = Asked(self._local(http), http.rel_url.raw_query_string, headers_of(http), key_of(http))
+            return _response(await make(asked))
 
-    def _local(self, http: web.BaseRequest) -> str:
-        path = http.path
+        return Entry(handler, answering)
+
+    def _local(self, head: Incoming) -> str:
+        path = head.path
         if not self.prefix:
             return path
         return "/" if path == self.prefix else path.removeprefix(self.prefix)
@@ -142,58 +158,57 @@ class Front:
     # ------------------------------------------------------------ a request
 
     def admit(self, head: Incoming) -> Answer | None:
-        """Who answers this POST; None where it is for no dialect, or none is served now: then `handle` is to have it."""
-        answering = self._answers.get(head.path)
-        gateway, door = self._gateway, self._door
-        if answering is None or gateway is None or gateway.draining or door is None:
+        """Who answers this request; None where `handle` is to have it."""
+        answering, door = self._answering(head), self._door
+        if answering is None or door is None or self._gateway is None or self._gateway.draining:
             return None
         cors: Mapping[str, str] = EMPTY
         try:
             if "origin" in head.headers:
                 cors = door.check(head)
-            return answering(door.key(head), cors)
+            return answering(head, cors)
         except Problem as problem:
-            return self._refusal(head.path, problem, cors)
+            return self._refusal(head, problem, cors)
 
     def refuse(self, head: Incoming) -> Answer | None:
-        """Who tells this POST that there are too many; None where `handle` is to have it."""
+        """Who tells this request that there are too many; None where `handle` is to have it."""
+        if head.path not in self._endpoints or self._answering(head) is None:
+            return None
         problem = Problem(503, "overloaded", "all connections are busy ([server] max_connections); try again", retry_after=1)
-        return self._refusal(head.path, problem) if head.path in self._answers else None
+        return self._refusal(head, problem)
 
-    def _refusal(self, path: str, problem: Problem, cors: Mapping[str, str] = EMPTY) -> Answer:
-        """Who tells a POST to an endpoint what is wrong with its head."""
-        dialect, endpoint = self._endpoints[path]
+    def _answering(self, head: Incoming) -> Answering | None:
+        entry = (self._methods(head.path) or {}).get(head.method)
+        return None if entry is None else entry.answering
+
+    def _refusal(self, head: Incoming, problem: Problem, cors: Mapping[str, str] = EMPTY) -> Answer:
+        """Who tells a client what is wrong with its head."""
         problem.__traceback__ = None
-        problem.under(self.prefix)
 
         async def answer(visit: Visit) -> None:
-            LOG.info("POST %r from %s refused: %s", path, visit.peer, problem.code)
-            await send_problem(visit, RequestContext(request_id(visit.headers), dialect, endpoint, visit.now(), cors), problem)
+            page = self._failed(head, visit.headers, visit.peer, problem)
+            await visit.whole(page.status, {**page.headers, **cors}, page.body)
 
         return answer
 
     async def handle(self, http: web.BaseRequest) -> web.StreamResponse:
         """Answer any request under the prefix."""
-        path = self._local(http)
         cors: Mapping[str, str] = {}
         try:
-            handler = self._find(http, path)
+            handler = self._find(http, self._local(http))
             assert self._door is not None
             cors = self._door.check(http)
             if cors and http.method == "OPTIONS":
                 return web.Response(status=204, headers={**cors, **self._door.preflight(http)})
             response = await handler(http)
-        except Problem as problem:
-            LOG.info("%s %r from %s refused: %s", http.method, path[:200], http.remote, problem.code)
-            problem.under(self.prefix)
-            response = self._problem(http, path, problem)
         except ConnectionError:
             return web.Response(status=499)  # nobody is there to read it; raised, it would be logged as an error of ours
         except web.HTTPException:
             raise
         except CRASHES as error:
-            LOG.exception("%s %.200r failed inside Nexus", http.method, path)
-            response = self._problem(http, path, Problem(500, "internal_error", f"Nexus itself failed ({type(error).__name__})"))
+            response = _response(self._failed(http, headers_of(http), http.remote, error))
+            if not http.content.is_eof():  # the rest of a body that nobody will read is no next request
+                response.force_close()
         if cors and not response.prepared:
             response.headers.update(cors)
         return response
@@ -208,14 +223,14 @@ class Front:
         if methods is None:
             raise self._no_path(http, path)
         method = "GET" if http.method == "HEAD" else http.method
-        handler = methods.get(method)
-        if handler is None and http.method == "OPTIONS" and "Origin" in http.headers:
-            return next(iter(methods.values()))
-        if handler is None:
+        entry = methods.get(method)
+        if entry is None and http.method == "OPTIONS" and "Origin" in http.headers:
+            return next(iter(methods.values())).handler
+        if entry is None:
             raise Problem(405, "method_not_allowed", f"{self.prefix}{path} takes {', '.join(methods)}, not {http.method}")
-        return handler
+        return entry.handler
 
-    def _methods(self, path: str) -> dict[str, Handler] | None:
+    def _methods(self, path: str) -> dict[str, Entry] | None:
         exact = self._exact.get(path)
         if exact is not None:
             return exact
@@ -241,28 +256,39 @@ class Front:
         near = nearest(path, self._exact, alike=0.8)
         return f"did you mean {self.prefix}{near[0]}?" if near else f"try GET {self.prefix}/v1/models"
 
-    def _problem(self, http: web.BaseRequest, path: str, problem: Problem) -> web.Response:
-        id = request_id(headers_of(http))
-        headers = {"Content-Type": "application/json", "X-Nexus-Request-Id": id, **problem.headers()}
+    def _failed(self, head: Incoming, headers: Mapping[str, str], peer: str | None, error: BaseException) -> Page:
+        """What a client is told of an error, in its dialect's form."""
+        path = self._local(head)
+        if isinstance(error, Problem):
+            problem = error
+            LOG.info("%s %r from %s refused: %s", head.method, path[:200], peer, problem.code)
+            problem.under(self.prefix)
+        else:
+            problem = Problem(500, "internal_error", f"Nexus itself failed ({type(error).__name__})")
+            LOG.error("%s %.200r failed inside Nexus", head.method, path, exc_info=error)
+        id = request_id(headers)
+        told = {**JSON, "X-Nexus-Request-Id": id, **problem.headers()}
         if problem.status == 405:
-            headers["Allow"] = ", ".join(self._methods(path) or ()).replace("GET", "GET, HEAD")
+            told["Allow"] = ", ".join(self._methods(path) or ()).replace("GET", "GET, HEAD")
         owner = self._endpoints.get(path.removeprefix("/v1") if path.startswith("/v1/v1/") else path)
-        dialect = owner[0] if owner else self._dialect_of(http)
-        body = (
-            error_of(dialect, problem, id)
-            if dialect
-            else json.dumps({"error": {"message": problem.message, "code": problem.code}}).encode()
-        )
-        response = web.Response(status=problem.status, body=body, headers=headers)
-        if not http.content.is_eof():  # the rest of a body that nobody will read is no next request
-            response.force_close()
-        return response
-
-    def _dialect_of(self, http: web.BaseRequest) -> Dialect | None:
-        headers = headers_of(http)
-        return next((d for d in self._dialects if d.claims(headers)), self._dialects[0] if self._dialects else None)
+        dialect = owner[0] if owner else dialect_of(self._dialects, headers)
+        bare = {"error": {"message": problem.message, "code": problem.code}}
+        return Page(error_of(dialect, problem, id) if dialect else json.dumps(bare).encode(), problem.status, told)
 
 
-def answering(answerer: Answerer, dialect: Dialect, endpoint: Endpoint) -> Answering:
-    """For a client's key and the headers that its origin gets, who answers its visit."""
-    return lambda key, cors: lambda visit: answerer.answer(visit, dialect, endpoint, key, cors)
+def _anybody(head: Incoming) -> None:
+    """Let everybody in: whoever checks the health calls by whatever name it has, and learns nothing."""
+
+
+def _let_in(judge: Callable[[Incoming], None], inner: Handler) -> Handler:
+    """`inner`, for those whom `judge` raises no Problem for."""
+
+    def handler(http: web.BaseRequest) -> Awaitable[web.StreamResponse]:
+        judge(http)
+        return inner(http)
+
+    return handler
+
+
+def _response(page: Page) -> web.Response:
+    return web.Response(status=page.status, body=page.body, headers=page.headers)

@@ -99,7 +99,8 @@ HALVES = {
     "a chunked body": (post(b"1\r\n{\r\n", CHAT, "Transfer-Encoding: chunked"), True),
     "no byte of a body": (post(b"", CHAT, "Content-Length: 100"), True),
     "a body for a page": (post(b"{", "/nexus/explain", "Content-Length: 100"), True),
-    "a head of aiohttp's": (b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\n", False),
+    "a head for a page": (b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\n", True),
+    "a head of aiohttp's": (b"HEAD /v1/models HTTP/1.1\r\nHost: localhost\r\n", False),
 }
 
 

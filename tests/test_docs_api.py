@@ -14,6 +14,7 @@ import pytest
 from nexus.control import Control
 from nexus.keys import hash_key
 from nexus.observers.render import event_json
+from nexus.pages import Pages
 from nexus.testing import Hang, a_body, every_event, ollama_server, openai_server
 from nexus.testing.builders import FakeClock
 
@@ -159,12 +160,13 @@ async def test_every_endpoint_is_documented_with_its_key_and_no_other(nexus):
     gateway, _ = nexus
     dialects = tuple(gateway.gateway.runtime.dialects.values())
     routes = [
-        *Control(gateway.gateway, dialects, lambda http: True).routes(),
+        *Control(gateway.gateway, dialects).routes(),
         *(r for c in gateway.gateway.routes for r in c.routes()),
     ]
     served = {(r.method, r.path.replace("{tail}", "{id}"), "admin" if r.admin else "none") for r in routes}
     served |= {(e.method, e.path, "client") for d in dialects for e in d.endpoints}
-    served |= {("GET", "/v1/models", "client"), ("GET", "/v1/models/{id}", "client")}
+    pages = Pages(gateway.gateway, dialects, lambda head: True).routes()
+    served |= {("GET", path.replace("{tail}", "{id}"), "client" if keyed else "none") for path, _, keyed in pages}
     text = API.read_text(encoding="utf-8").partition("## Endpoints")[2].partition("\n## ")[0]
     assert set(re.findall(r"^\| (\w+) \| `([^`]+)` \| (\w+) \|", text, re.MULTILINE)) == served
 

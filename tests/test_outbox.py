@@ -107,7 +107,7 @@ async def test_many_at_once_each_get_their_answer_and_connections_end_as_they_sh
 )
 async def test_only_a_short_answer_to_a_client_that_keeps_up_may_leave_with_others(size, waiting, posted):
     connection = Connection(Transport(waiting=waiting))
-    visit = DirectVisit(connection, Head("/", "", {}, 0), "", b"", lambda: 0.0)
+    visit = DirectVisit(connection, Head("POST", "/", "", {}, 0), "", b"", lambda: 0.0)
     await visit.whole(200, {}, b"x" * size)
     assert (bool(connection.posted), bool(connection.written)) == (posted, not posted)
     assert visit.complete

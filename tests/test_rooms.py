@@ -105,8 +105,9 @@ ROOMS = {
     "answer": "api aside body config dialects errors gateway context keys model names relay visit watch wishes",
     "explaining": "answer api aside config dialects dispatch errors gateway context model observers plain slices",
     "served": "api aside fleet model names pairs policies slices",
-    "control": "api aside body config dialects errors explaining gateway health hosted model observers pairs served slices suspension unrecognised waiters",
-    "front": "answer api body config context control door errors gateway hosted nearest relay visit watch",
+    "pages": "api config dialects door errors gateway model served",
+    "control": "api aside body dialects errors explaining gateway health hosted model observers pairs slices suspension unrecognised waiters",
+    "front": "answer api body config control door errors gateway hosted nearest pages relay visit watch",
     "webserver": "answer errors stall",
     "server": "catalog config descriptors downstream errors front gateway holder state tasks watch webserver",
     # for people and for authors
@@ -118,7 +119,7 @@ ROOMS = {
 
 # what comes from outside: the only rooms that may touch it
 HOMES = {
-    "httptools": "upstream",
+    "httptools": "downstream upstream",
     "pluggy": "hookspecs catalog",
     "importlib.metadata": "catalog",
     "tomlkit": "config",

@@ -1,6 +1,6 @@
-"""HTTP/1.1 connections with clients, for the requests that a model answers, in raw asyncio.
+"""HTTP/1.1 connections with clients, for the requests that a model answers and the pages that every client asks for, in raw asyncio.
 
-Only plain requests are taken: a `POST` to a path of a dialect, with a length, that the door lets in without a remark.  A connection on
+Only plain requests are taken: a `POST` with a length or a `GET` without a body, for which `admit` knows who answers.  A connection on
 which anything else comes is handed to aiohttp, with every byte.  What a request means is not known here.
 """
 

@@ -7,13 +7,12 @@ import socket
 from collections.abc import Awaitable, Callable
 from typing import Protocol, cast
 
-from nexus.downstream.head import Head, Heads
+from nexus.downstream.head import METHODS, Head, read_head
 from nexus.downstream.text import error_of
 from nexus.downstream.visit import DirectVisit
 from nexus.errors import Problem
 from nexus.outbox import Outbox
 
-POST = b"POST "
 END_OF_HEAD = b"\r\n\r\n"
 MAX_HEAD_BYTES = 16 * 1024
 AHEAD_BYTES = 64 * 1024  # of requests that a client sends before it has the answer to the one before
@@ -29,7 +28,6 @@ class Host(Protocol):
 
     loop: asyncio.AbstractEventLoop
     scratch: memoryview
-    heads: Heads
     outbox: Outbox
 
     def now(self) -> float: ...
@@ -222,13 +220,17 @@ class Connection(asyncio.BufferedProtocol):
         end = held.find(END_OF_HEAD, before)
         if end >= 0:
             self._take(end + len(END_OF_HEAD))
-        elif len(held) > MAX_HEAD_BYTES or not held.startswith(POST[: len(held)]) or held.count(b"\n") != held.count(b"\r\n"):
+        elif (
+            len(held) > MAX_HEAD_BYTES
+            or not held.startswith(tuple(method[: len(held)] for method in METHODS))
+            or held.count(b"\n") != held.count(b"\r\n")
+        ):
             self._hand_over()
 
     def _take(self, end: int) -> None:
         """The head is complete: begin to answer, with as much of the body as has come."""
         held = self._held
-        head = self._host.heads.read(held[:end]) if end <= MAX_HEAD_BYTES and held.startswith(POST) else None
+        head = read_head(held[:end]) if end <= MAX_HEAD_BYTES else None
         if self.surplus:
             self.surplus = not self._host.has_place_for(self)
         admit = self._host.refuse if self.surplus else self._host.admit

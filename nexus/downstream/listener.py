@@ -11,7 +11,7 @@ from operator import itemgetter
 from typing import Protocol
 
 from nexus.downstream.connection import Answer, Connection
-from nexus.downstream.head import Head, Heads
+from nexus.downstream.head import Head
 from nexus.errors import Problem
 from nexus.outbox import Outbox
 from nexus.slices import in_slices
@@ -90,7 +90,6 @@ class Listener:
         self.ordinary = ordinary
         self.now = now
         self.scratch = memoryview(bytearray(SCRATCH_BYTES))
-        self.heads = Heads()
         self.outbox = Outbox()
         self._connections: set[Connection] = set()
         self._leaving: set[Connection] = set()  # dismissed, and gone in a moment
@@ -119,7 +118,6 @@ class Listener:
         """Look for silent clients until cancelled: one look over all, not a timer for each."""
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
-            self.heads.forget()
             await self._check(self.now())
 
     async def _check(
@@ -142,7 +140,6 @@ class Listener:
     async def close(self, seconds: float) -> None:
         """Take no more connections, and end those that are open; what is complete has `seconds` to leave."""
         self._closing = True
-        self.heads.forget()
         if self._server is not None:
             self._server.close()
         self.outbox.flush()
