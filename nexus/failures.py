@@ -60,6 +60,14 @@ REQUEST = (
         reason="the prompt is too long",
         source="llama.cpp, llama-cpp-python, vLLM, SGLang, Ollama, LM Studio, TGI, OpenRouter, the clouds",
     ),
+    # more tokens than the account has for a whole minute: no pause helps this request, and no other needs one
+    FailureRule(
+        fault=Fault.REQUEST,
+        status=(413, 429),
+        words="request too large for",
+        code="request_too_large",
+        source="OpenAI, Groq",
+    ),
 )
 
 # ---------------------------------------------------------------- the account, the key

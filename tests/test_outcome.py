@@ -88,6 +88,48 @@ SAID = [
     (500, {"error": "the input length exceeds the context length"}, Fault.REQUEST),
     (500, openai("input length exceeds the context length"), Fault.REQUEST),
     (500, openai("Requested tokens (4116) exceed context window of 4096"), Fault.REQUEST),
+    *[
+        (
+            429,
+            openai(
+                before
+                + "Request too large for gpt-4o in organization org-x on tokens per min (TPM): Limit 30000, Requested 44224. "
+                "The input or output tokens must be reduced in order to run successfully.",
+                "rate_limit_exceeded",
+                type="tokens",
+            ),
+            Fault.REQUEST,
+        )
+        for before in ("", "litellm.RateLimitError: RateLimitError: OpenAIException - ")
+    ],
+    (
+        413,
+        openai(
+            "Request too large for model `llama-3.1-8b-instant` in organization `org_01` service tier `on_demand` on tokens per minute "
+            "(TPM): Limit 6000, Requested 12000, please reduce your message size and try again.",
+            "rate_limit_exceeded",
+            type="tokens",
+        ),
+        Fault.REQUEST,
+    ),
+    # what is left of the minute is another matter
+    (
+        429,
+        openai(
+            "Rate limit reached for gpt-4o in organization org-x on tokens per min (TPM): Limit 30000, Used 29000, Requested 2000. "
+            "Please try again in 2s.",
+            "rate_limit_exceeded",
+            type="tokens",
+        ),
+        Fault.BUSY,
+    ),
+    (
+        429,
+        anthropic(
+            "rate_limit_error", "This request would exceed your organization's rate limit of 30,000 input tokens per minute."
+        ),
+        Fault.BUSY,
+    ),
     # the account, the key
     (422, openai("Your credit balance is too low"), Fault.ACCOUNT),
     (409, openai("no", "insufficient_quota"), Fault.ACCOUNT),

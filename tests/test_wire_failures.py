@@ -418,6 +418,27 @@ async def test_a_prompt_that_is_too_long_is_told_in_words_that_agents_know(tmp_p
         assert not any(pair.failures for pair in standing(house).pairs.values())
 
 
+TOO_LARGE = (
+    "Request too large for gpt-4o in organization org-x on tokens per min (TPM): Limit 30000, Requested 44224. The input or output "
+    "tokens must be reduced in order to run successfully."
+)
+
+
+@pytest.mark.parametrize("status", [413, 429])
+@pytest.mark.parametrize(
+    ("path", "body"), [(CHAT, GOOD), (CHAT, STREAMED), (MESSAGES, ASKED)], ids=["native", "stream", "translated"]
+)
+async def test_a_request_larger_than_a_minutes_tokens_is_told_and_pauses_nobody(tmp_path, path, body, status):
+    said = Respond(status, json={"error": {"message": TOO_LARGE, "type": "tokens", "param": None, "code": "rate_limit_exceeded"}})
+    async with tiny() as up, open_house(tmp_path, up) as house:
+        up.next(said, path=CHAT)
+        got = await house.post(body, path)
+        assert (got.status, got.json["error"]["message"]) == (status, TOO_LARGE)
+        assert house.ledger.outcomes == ["rejected"]
+        assert (await house.post(body, path)).status == 200, "the next is asked for at once"
+        assert house.ledger.outcomes == ["rejected", "ok"]
+
+
 @pytest.mark.parametrize(
     "figures",
     [
