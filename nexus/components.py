@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import aiohttp
-import attrs
+import msgspec
 
 from nexus.api import Backend, BackendKind, Clock, Fingerprint, Open, Scope, Server, Upstream
 from nexus.errors import StartupError
@@ -50,8 +50,7 @@ class Sessions:
             await self._session.close()
 
 
-@attrs.frozen(kw_only=True)
-class Ground:
+class Ground(msgspec.Struct, frozen=True, kw_only=True):
     """What every scope is made from.  `guard` puts somebody before a URL who judges where its name leads; `problems` holds what is wrong with what runs in the background, by its name."""
 
     clock: Clock

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import aiohttp
-import attrs
+import msgspec
 
 from nexus.api import Check, Fingerprint, Secret
 
@@ -33,8 +33,7 @@ _PRIVATE = tuple(
 # ---------------------------------------------------------------- which kind of server
 
 
-@attrs.frozen(kw_only=True)
-class Recognised:
+class Recognised(msgspec.Struct, frozen=True, kw_only=True):
     """A kind of server, and what it was recognised by, for people (`/props has build_info`)."""
 
     kind: str

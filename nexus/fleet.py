@@ -33,6 +33,7 @@ from nexus.model import (
     State,
     Usage,
     Zone,
+    replace,
 )
 from nexus.pairs import SERVER, Member, Pair, Standing
 from nexus.plain import plain, rounded
@@ -364,7 +365,7 @@ class Fleet:
         """The zone of a backend, once its address is known."""
         standing = self._standings.get(name)
         if standing is not None and (standing.member.zone, standing.member.zone_evidence) != (zone, evidence):
-            standing.member = attrs.evolve(standing.member, zone=zone, zone_evidence=evidence)
+            standing.member = replace(standing.member, zone=zone, zone_evidence=evidence)
             standing.redraw()
             self._changed(name)
 

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import attrs
+import msgspec
 
 from nexus import decision, waiting
 from nexus.api import Clock, Dialect, Routes
@@ -43,8 +43,7 @@ from nexus.witnesses import Witnesses
 LOG = logging.getLogger("nexus")
 
 
-@attrs.frozen(kw_only=True)
-class Runtime:
+class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     """What a request reads of the configuration: one value, read once, so that a request sees one configuration only.
 
     `enforced` are the policy words that the active stages keep.

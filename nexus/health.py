@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import deque
 
-import attrs
+import msgspec
 
 from nexus.model import Health
 
@@ -15,8 +15,7 @@ MOST_APART_SECONDS = 600.0  # of two timeouts that count as in a row, from the e
 NO_CONNECTION = frozenset({"address_moved", "connect_refused", "connect_timeout", "connect_failed", "tls_failed", "reset"})
 
 
-@attrs.frozen(kw_only=True)
-class Limits:
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """When a backend counts as down, and as well again (contract §8).  Durations are in seconds."""
 
     failure_threshold: int = 3

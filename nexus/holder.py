@@ -8,14 +8,13 @@ import json
 import os
 import socket
 
-import attrs
+import msgspec
 
 ANSWER_SECONDS = 1.0
 _ANYWHERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what is asked, and not what is bound
 
 
-@attrs.frozen(kw_only=True)
-class Holder:
+class Holder(msgspec.Struct, frozen=True, kw_only=True):
     """What listens there already."""
 
     url: str

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from fnmatch import translate
 
 import attrs
+import msgspec
 
 from nexus.model import CHAT, COMPLETION, EMBEDDING, JSON_SCHEMA, THINKING, TOOLS, VISION, Model, Price, Zone
 from nexus.patience import Timeouts
@@ -21,8 +22,7 @@ ABILITIES = (CHAT, COMPLETION, EMBEDDING, VISION, TOOLS, JSON_SCHEMA, THINKING)
 Speaks = frozenset[tuple[str, str]]
 
 
-@attrs.frozen(kw_only=True)
-class Override:
+class Override(msgspec.Struct, frozen=True, kw_only=True):
     """What the operator says of one model because the server does not, or says it wrongly.  `offers` is all that it can do, of
     ABILITIES; what else its kind cannot holds on unless it is among them.  `capacity` is how many requests it may have at once."""
 

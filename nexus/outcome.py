@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-import attrs
+import msgspec
 
 from nexus.errors import BackendError
 from nexus.failures import LOADING, STATUSES, WORDS
@@ -17,8 +17,7 @@ _GAP = ".{0,100}?"
 _WRAPPED = re.compile(r"(?:[\w.]*(?:error|exception)\s*[:-]\s+)+")
 
 
-@attrs.frozen(kw_only=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """What follows from a fault.  `outcome` as in `Finished`; `next` says whether another pair is tried.  `probe` asks for a probe.
     `avoid` is a pair that would say the same to the next request: it comes last for a while."""
 
@@ -50,8 +49,7 @@ TIMED_OUT = Verdict(outcome="timeout")
 MOVED = Verdict(outcome="rejected", probe=True)
 
 
-@attrs.frozen(kw_only=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """A failed answer as the table reads it.  `status` is None for an error within a 200 that names none.  `codes` are the values of its
     `code`, `type` and `status`, `message` its sentence.  `needs` are the request's, its task among them; `path_known` says that the
     server has served this path before."""
@@ -64,8 +62,7 @@ class Answer:
     path_known: bool = False
 
 
-@attrs.frozen
-class Words:
+class Words(msgspec.Struct, frozen=True):
     """What an answer was judged by: a code, or the beginning of its sentence.  `spans` are the places in `said` that the rule names;
     what is between them may be anybody's.  `whole` says that the sentence has no other words."""
 
@@ -74,8 +71,7 @@ class Words:
     whole: bool = False
 
 
-@attrs.frozen(kw_only=True)
-class Judged:
+class Judged(msgspec.Struct, frozen=True, kw_only=True):
     """What the table says of an answer.  `words` are those of the answer that it was judged by; where they are the request's own, the
     next line that fits holds in its place."""
 

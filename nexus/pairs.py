@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-import attrs
+import msgspec
 
 from nexus.api import Backend
 from nexus.health import Limits, Pulse, Record
@@ -31,8 +31,7 @@ SERVER, RESIDENT = "server", "resident"  # words of `BackendKind.slots`
 MOST_MEANT = 256  # models of one backend that stand behind patterns; the least asked for go
 
 
-@attrs.frozen(kw_only=True)
-class Member:
+class Member(msgspec.Struct, frozen=True, kw_only=True):
     """A backend as wiring knows it.  `zone` is already decided, `zone_evidence` says by what.
 
     `capacity` is the operator's word: at most so many requests at once, of all models together.  `default_capacity` is the kind's,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-import attrs
+import msgspec
 
 from nexus.errors import BackendError
 from nexus.plain import rounded
@@ -15,8 +15,7 @@ GOOD_PART = 0.9  # of the time that a setting allows: a server that has had it a
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
-@attrs.frozen(kw_only=True)
-class Timeouts:
+class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
     """What one table says of its backend or model, in seconds; None where it says nothing."""
 
     connect: float | None = None
@@ -25,8 +24,7 @@ class Timeouts:
     idle: float | None = None
 
 
-@attrs.frozen(kw_only=True)
-class Patience:
+class Patience(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds: until a connection, the first byte of a stream, a whole answer, and between two pieces.
 
     Signs of life before a stream's first event (comments, pings) are waited through up to `answer`.  `written` names the table of each
@@ -41,8 +39,8 @@ class Patience:
 
     def but(self, timeouts: Timeouts | None, table: str) -> Patience:
         """The same, but for what a narrower table says."""
-        said = {} if timeouts is None else attrs.asdict(timeouts, filter=lambda _, seconds: seconds is not None)
-        return attrs.evolve(self, written={**self.written, **dict.fromkeys(said, table)}, **said) if said else self
+        said = {} if timeouts is None else {k: v for k, v in msgspec.structs.asdict(timeouts).items() if v is not None}
+        return msgspec.structs.replace(self, written={**self.written, **dict.fromkeys(said, table)}, **said) if said else self
 
     def until(self, setting: str, now: float, shared: float) -> float:
         """When an attempt that begins now is out of time.  `shared` is when all of the request's attempts are, by `[upstream]`; what a

@@ -13,6 +13,7 @@ from typing import TypeVar
 from unicodedata import category, normalize
 
 import attrs
+import msgspec
 
 from nexus.model import NO_DEMAND, Demand
 
@@ -29,8 +30,7 @@ K = TypeVar("K")
 T = TypeVar("T")
 
 
-@attrs.frozen(kw_only=True)
-class Policy:
+class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """A rule for every model that has a name matching one of `models` (globs)."""
 
     models: tuple[str, ...]

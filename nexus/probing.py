@@ -8,7 +8,7 @@ import random
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 
-import attrs
+import msgspec
 
 from nexus.api import Clock
 from nexus.crossing import without_secrets
@@ -27,8 +27,7 @@ MOST_ASKED = 16  # backends in one such round, those first that were asked longe
 PATIENCE_SECONDS = 1.0  # that somebody waits for it
 
 
-@attrs.frozen(kw_only=True)
-class Pace:
+class Pace(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds between probes, and for one probe."""
 
     interval: float = 30.0

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import attrs
+import msgspec
 
 from nexus.model import Candidate, Refusal
 from nexus.model.candidate import FAILING
@@ -18,8 +18,7 @@ NOTED = 0.1  # share of recent exchanges that failed, below which nobody need re
 Facts = Mapping[str, Any]
 
 
-@attrs.frozen
-class Words:
+class Words(msgspec.Struct, frozen=True):
     """How one code is said: `because` makes the rest of a sentence that begins with the pair's name."""
 
     because: Callable[[Candidate, Facts], str]

@@ -16,7 +16,7 @@ from itertools import count
 from time import perf_counter
 from typing import Generic, Protocol, TypeVar
 
-import attrs
+import msgspec
 
 from nexus.errors import NexusError
 from nexus.model import Lane, Listener, Queued
@@ -29,8 +29,7 @@ SLICE_SECONDS = 0.005  # of a turn of the loop, for those who wait
 MOMENT = ""  # stands for a domain that has room: time alone may have helped
 
 
-@attrs.frozen(kw_only=True)
-class Bounds:
+class Bounds(msgspec.Struct, frozen=True, kw_only=True):
     """How much may wait, and how long (seconds)."""
 
     max_requests: int = 100

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 
-import attrs
+import msgspec
 
 from nexus.errors import Problem
 from nexus.model import Lane, Zone
@@ -15,8 +15,7 @@ _LANES = tuple(Lane)
 _YES, _NO = ("true", "1", "yes", "on"), ("false", "0", "no", "off", "")
 
 
-@attrs.frozen(kw_only=True)
-class Wishes:
+class Wishes(msgspec.Struct, frozen=True, kw_only=True):
     """`priority` None is no wish.  `session` is a hash: stages need to recognise it, nobody needs to read it."""
 
     strict: bool = False

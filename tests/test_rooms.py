@@ -126,7 +126,8 @@ HOMES = {
     "cattrs": "config",
     "sqlite3": "state",
     "platformdirs": "state",
-    "msgspec": "api attempt context decision dialects model observers routing",
+    "msgspec": "api attempt components config context decision dialects discovery gateway health holder listing model observers outcome pairs "
+    "patience policies probing routing sentences waiting wishes",
     "aiohttp.web": "control front hosted server testing webserver",
     "aiohttp.ClientSession(": "components testing",
     "click": "cli",

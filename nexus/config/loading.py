@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import attrs
+import msgspec
 
 from nexus.api import EMPTY
 from nexus.catalog import Catalog
@@ -29,8 +30,7 @@ from nexus.errors import ConfigError, Mistake
 T = TypeVar("T")
 
 
-@attrs.frozen(kw_only=True)
-class Draft:
+class Draft(msgspec.Struct, frozen=True, kw_only=True):
     """A configuration that was read but not yet judged.  `plugins` and `disabled` decide the catalog."""
 
     plugins: tuple[str, ...]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import attrs
+import msgspec
 
 from nexus.config import slips, twice
 from nexus.errors import ConfigError, Mistake
@@ -16,8 +16,7 @@ DEFAULT_FILE = "nexus.toml"
 TOO_DEEP = "it is nested too deeply"
 
 
-@attrs.frozen(kw_only=True)
-class Plain:
+class Plain(msgspec.Struct, frozen=True, kw_only=True):
     """What was written: `raw` is made of dict, list and plain values alone; `text` is the TOML where there is one."""
 
     raw: dict[str, Any]
