@@ -18,6 +18,8 @@ _FIRST, _SECOND = rb"\\u[dD][89abAB][0-9a-fA-F]{2}", rb"\\u[dD][c-fC-F][0-9a-fA-
 _HALF = re.compile(rb"%s(?!%s)|(?<!%s)%s" % (_FIRST, _SECOND, _FIRST, _SECOND))
 _encode = msgspec.json.Encoder().encode
 _value = msgspec.json.Decoder()
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_TOO_DEEP = "nested too deeply"
 
 
 def loads(data: bytes) -> Any:
@@ -32,7 +34,7 @@ def loads(data: bytes) -> Any:
     except msgspec.DecodeError as error:
         raise ValueError(str(error)) from None
     except RecursionError:
-        raise ValueError("nested too deeply") from None
+        raise ValueError(_TOO_DEEP) from None
 
 
 def decoded(decoder: msgspec.json.Decoder[T], data: bytes, most: int = MOST_VALUES) -> T:
@@ -85,14 +87,36 @@ def dumps_text(value: Any) -> str:
 
 
 def object_of(text: str) -> Mapping[str, Any] | None:
-    """The JSON object that a tool call's arguments are; no text at all is an empty one.  None for anything else."""
+    """The JSON object that a tool call's arguments are; no text at all is an empty one.  None for anything else, and for what is too
+    much to read: `why_no_object` tells.  It is for `dumps`: members that Python has no values for (1e400) are there as they are written."""
     if not text.strip():
         return {}
+    data = text.encode("utf-8", "replace")
     try:
-        value = loads(text.encode("utf-8", "replace"))
+        value = loads(data)
     except ValueError:
-        return None
+        return _as_written(data)
     return {} if value is None else value if isinstance(value, dict) else None
+
+
+def why_no_object(text: str) -> str:
+    """What is to be said of arguments that are no object by `object_of`."""
+    try:
+        loads(text.encode("utf-8", "replace"))
+    except TooMany as error:
+        return f"arguments of {error}"
+    except ValueError as error:
+        if str(error) == _TOO_DEEP:
+            return f"arguments that are {_TOO_DEEP}"
+    return "arguments that are no JSON object"
+
+
+def _as_written(data: bytes) -> Mapping[str, Any] | None:
+    """The members of an object by JSON's grammar alone."""
+    try:
+        return decoded(_members, data)
+    except (msgspec.DecodeError, RecursionError):
+        return None
 
 
 def _scrubbed(value: Any) -> Any:

@@ -19,7 +19,7 @@ from nexus.dialects.canonical import (
     made_call_id,
 )
 from nexus.dialects.complaints import sentence_in
-from nexus.dialects.jsontext import dumps, loads, object_of
+from nexus.dialects.jsontext import dumps, loads, object_of, why_no_object
 from nexus_anthropic.blocks_in import SERVERS, arguments_of, call_id_of, is_the_servers
 from nexus_anthropic.usage import merged, usage_object, usage_of
 from nexus_anthropic.words import finish_of, stop_reason
@@ -109,13 +109,13 @@ def _block(part: Part, lost: Lost, *, cut: bool) -> dict[str, Any] | None:
         arguments = object_of(part.arguments)
         if arguments is None:
             if not cut:
-                raise BackendError("malformed", BAD_ARGUMENTS.format(part.name))
+                raise BackendError("malformed", BAD_ARGUMENTS.format(part.name, why_no_object(part.arguments)))
             lost.add("tool_arguments")
         return {"type": "tool_use", "id": part.id, "name": part.name, "input": arguments or {}}
     return None
 
 
-BAD_ARGUMENTS = "the model called the tool {!r} with arguments that are no JSON object"
+BAD_ARGUMENTS = "the model called the tool {!r} with {}"
 
 
 def _word(value: Any) -> str:

@@ -27,7 +27,7 @@ from nexus.dialects.canonical import (
     UsageSeen,
 )
 from nexus.dialects.held import Held
-from nexus.dialects.jsontext import dumps, object_of
+from nexus.dialects.jsontext import dumps, object_of, why_no_object
 from nexus.model import NO_USAGE
 from nexus_anthropic.answers import BAD_ARGUMENTS
 from nexus_anthropic.usage import usage_object
@@ -196,7 +196,7 @@ class Encoder(StreamEncoder):
     def _check(self, call: ToolCallStart) -> None:
         cut = self._finish is not None and self._finish.reason is FinishReason.LENGTH
         if not cut and object_of(self._arguments.text) is None:
-            raise BackendError("malformed", BAD_ARGUMENTS.format(call.name))
+            raise BackendError("malformed", BAD_ARGUMENTS.format(call.name, why_no_object(self._arguments.text)))
 
     # ---------------------------------------------------------------- waiting
 
