@@ -137,3 +137,20 @@ def calls_that_all_wait(size: int) -> None:
 @pytest.mark.parametrize("work", [one_call_while_another_waits, calls_that_all_wait])
 def test_what_waits_costs_in_proportion(work) -> None:
     assert growth(work, 50) < LIMIT
+
+
+def test_what_waited_in_very_many_small_pieces_is_written_in_few_large_ones():
+    text, arguments = "é" * 40_000, '{"x":"' + "y" * 40_000 + '"}'
+    encoder = Encoder(CONTEXT)
+    events = [Begin(model="m"), ToolCallStart(index=0, id="a", name="t"), ToolCallDelta(index=0, arguments="{")]
+    events += [TextDelta(text=letter) for letter in text]
+    events += [ToolCallStart(index=1, id="b", name="u"), *(ToolCallDelta(index=1, arguments=letter) for letter in arguments)]
+    before = b"".join(map(encoder.encode, events))
+    assert b"text_delta" not in before
+    released = encoder.encode(ToolCallDelta(index=0, arguments="}"))
+    told = [json.loads(line[6:]) for line in released.split(b"\n") if line.startswith(b"data: ")]
+    deltas = [event["delta"] for event in told if event["type"] == "content_block_delta"]
+    assert "".join(delta.get("text", "") for delta in deltas) == text
+    assert "".join(delta.get("partial_json", "") for delta in deltas) == "}" + arguments
+    assert len(deltas) < 10
+    assert encoder.finish().endswith(b'data: {"type":"message_stop"}\n\n')

@@ -7,6 +7,9 @@ makes all that follows wait: how much that may be is in `nexus.dialects.held`.  
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
+from itertools import groupby
+from typing import Any
 
 from nexus.dialects.canonical import (
     ReasoningDelta,
@@ -18,6 +21,9 @@ from nexus.dialects.canonical import (
     ToolCallStart,
 )
 from nexus.dialects.held import EACH, EACH_CALL, Held
+
+_MANY = 256  # events of a block that are written one by one
+_LARGE = 16 * 1024  # characters
 
 
 class Waiting:
@@ -47,13 +53,28 @@ class Waiting:
             self._blocks.append([event])
 
     def take(self) -> list[StreamEvent]:
-        """The block that began first."""
+        """The block that began first.  What came in very many small pieces is in few large ones, for all of it is written at one time."""
         block = self._blocks.popleft()
         if isinstance(block[0], ToolCallStart):
             del self._calls[block[0].index]
         for event in block:
             self._held.let_go(*_weight(event))
-        return block
+        return (
+            block if len(block) < _MANY else [joined for kind, run in groupby(block, type) for joined in _joined(kind, list(run))]
+        )
+
+
+def _joined(kind: type, run: list[Any]) -> list[StreamEvent]:
+    if kind is ToolCallDelta:
+        return [ToolCallDelta(index=run[0].index, arguments=piece) for piece in _pieces([event.arguments for event in run])]
+    if kind is TextDelta or kind is ReasoningDelta:
+        return [kind(text=piece) for piece in _pieces([event.text for event in run])]
+    return run
+
+
+def _pieces(texts: list[str]) -> Iterator[str]:
+    whole = "".join(texts)
+    return (whole[at : at + _LARGE] for at in range(0, len(whole), _LARGE))
 
 
 def _weight(event: StreamEvent) -> tuple[str, int]:
