@@ -151,3 +151,16 @@ def test_nor_where_the_standard_library_is_another(monkeypatch):
     monkeypatch.setattr("nexus.runtime.selector.Selector", selectors.SelectSelector)
     with contextlib.closing(new_loop()) as loop:
         assert type(loop._selector) is not selectors.SelectSelector
+
+
+def test_a_socket_that_is_closed_before_it_is_listened_to_again_is_let_be():
+    """asyncio begins again a second after it ran out of descriptors, also where the server has been closed meanwhile."""
+    with contextlib.closing(new_loop()) as loop:
+        sock = socket.socket()
+        sock.bind(("127.0.0.1", 0))
+        server = loop.run_until_complete(loop.create_server(asyncio.Protocol, sock=sock))
+        again = loop._start_serving
+        server.close()
+        loop.run_until_complete(asyncio.sleep(0))
+        assert sock.fileno() == -1
+        again(asyncio.Protocol, sock)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import select
+import socket
 from typing import Any
 
 
@@ -21,7 +22,12 @@ def new_loop() -> asyncio.AbstractEventLoop:
 
 
 class Loop(asyncio.SelectorEventLoop):
-    """The usual loop, with transports that leave no cycle behind."""
+    """The usual loop, with transports that leave no cycle behind, and without a traceback where it is stopped while it has no descriptors."""
+
+    def _start_serving(self, protocol_factory: Any, sock: socket.socket, *args: Any, **more: Any) -> None:
+        # asyncio calls it again a second after it ran out of descriptors, also for a socket that has been closed meanwhile
+        if sock.fileno() >= 0:
+            super()._start_serving(protocol_factory, sock, *args, **more)  # type: ignore[misc]  # known to nobody but asyncio
 
     def _make_socket_transport(self, *args: Any, **more: Any) -> asyncio.Transport:
         transport: asyncio.Transport = super()._make_socket_transport(*args, **more)  # type: ignore[misc]  # see Transport
