@@ -43,9 +43,9 @@ def command(file: Path | None, log_format: str, log_level: str, as_json: bool, *
     import logging
     import sys
 
-    from nexus.runtime.late import read_late
+    from nexus.runtime.lazy_loading import lazy_loading
 
-    with read_late():
+    with lazy_loading():
         from nexus.cli.running import run
     linecache.clearcache()  # the sources of generated methods, kept for debuggers: room for what the configuration needs
     from nexus.config import load

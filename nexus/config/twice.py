@@ -14,7 +14,7 @@ FARTHEST = 200  # lines that one value may take up until its beginning is not lo
 
 KEY, TABLE, TABLES, LIST = "has a value", "is a table", "is a list of tables", "is a list"
 ONE = "keep one of the two"
-TODO = {
+ADVICE = {
     (KEY, TABLE): "write what belongs in it there",
     (TABLE, TABLE): "write all its keys there",
     (TABLE, TABLES): "begin each of its tables with two brackets, as there",
@@ -49,7 +49,7 @@ def said(error: tomllib.TOMLDecodeError, text: str) -> tuple[int, str] | None:
     old = _form(lines[first - 1], exactly=before.begins(there) == first)
     shown = re.sub(r"\[\d+\]", "", there)
     what = shown if new == KEY or there != place else f"[[{shown}]]" if new == TABLES else f"[{shown}]"
-    return number, f"{what} {old} already (line {first}): {TODO.get((new, old), ONE)}"
+    return number, f"{what} {old} already (line {first}): {ADVICE.get((new, old), ONE)}"
 
 
 def beginning(lines: list[str], number: int) -> int:

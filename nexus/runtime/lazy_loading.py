@@ -36,7 +36,7 @@ class Unread(ssl.SSLContext):
 
 
 @contextlib.contextmanager
-def read_late() -> Iterator[None]:
+def lazy_loading() -> Iterator[None]:
     """Contexts that are made meanwhile read the root certificates when they are first used; so is the table of MIME types."""
 
     def later(context: ssl.SSLContext) -> None:

@@ -11,7 +11,7 @@ import tempfile
 
 import pytest
 
-from nexus.runtime.late import Unread, read_late
+from nexus.runtime.lazy_loading import Unread, lazy_loading
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def server(tmp_path, monkeypatch):
 
 
 def unread():
-    with read_late():
+    with lazy_loading():
         return ssl.create_default_context()
 
 
@@ -91,8 +91,8 @@ def test_a_socket_is_wrapped_by_a_plain_context(server):
 def test_serve_is_imported_without_reading_them():
     """aiohttp makes contexts as it is imported; of all that are there, none has read the roots."""
     script = (
-        "import gc, ssl, nexus.runtime.late as late\n"
-        "with late.read_late(): import nexus.cli.running\n"
+        "import gc, ssl, nexus.runtime.lazy_loading as lazy\n"
+        "with lazy.lazy_loading(): import nexus.cli.running\n"
         "print({type(x).__name__ for x in gc.get_objects() if isinstance(x, ssl.SSLContext)} - {'Unread'})"
     )
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "set()\n"
@@ -100,8 +100,8 @@ def test_serve_is_imported_without_reading_them():
 
 def test_the_types_of_files_are_those_of_the_system():
     script = (
-        "import mimetypes, nexus.runtime.late as late\n"
-        "with late.read_late(): import nexus.cli.running\n"
+        "import mimetypes, nexus.runtime.lazy_loading as lazy\n"
+        "with lazy.lazy_loading(): import nexus.cli.running\n"
         "mimetypes.knownfiles = ['{}']\n"
         "print(mimetypes.guess_type('a.late')[0], mimetypes.MimeTypes().guess_type('a.zip')[0])"
     )
